@@ -1,0 +1,98 @@
+/**
+ * Every failure that vmctl expects. A mistake in a VMFile is a list of diagnostics (`VMFILE_INVALID`),
+ * a world that refuses is one of the other codes, and anything that is not a `VmctlError` is our bug.
+ */
+
+/** The codes of `VmctlError`, each with the one thing it means. */
+export const ERROR_CODES = {
+  USAGE: 'The command line does not fit the command.',
+  CONFIG_INVALID: 'A configuration file or a VMCTL_ variable has an unknown key or a wrong value.',
+  VMFILE_NOT_FOUND: 'There is no VMFile where one was looked for.',
+  VMFILE_INVALID: 'The VMFile has mistakes; `diagnostics` lists them all.',
+  VM_NOT_FOUND: 'No VM of that name exists.',
+  VM_FOREIGN: 'A VM of that name belongs to another VMFile.',
+  VM_STATE: 'The operation is not legal in the state that the VM is in.',
+  VM_DAMAGED: 'Files of the VM are missing or unreadable.',
+  IMAGE_NOT_FOUND: 'The image file or URL does not exist.',
+  IMAGE_INVALID: 'The file is not a disk image that vmctl accepts.',
+  IMAGE_DOWNLOAD: 'The image could not be downloaded completely.',
+  IMAGE_CHECKSUM: 'The bytes downloaded are not the bytes that the checksum promises.',
+  FILE_NOT_FOUND: 'A file that the VM needs does not exist or cannot be read.',
+  HOST_UNSUPPORTED: 'This host cannot do it: a program, firmware or permission is missing.',
+  QEMU_START: 'QEMU did not start; the message carries its own words.',
+  QMP: 'QEMU refused a QMP command or closed the QMP socket.',
+  COMMAND_FAILED: 'A program that vmctl ran on the host failed.',
+  READY_TIMEOUT: 'The guest did not answer in time.',
+  SSH_HOST_KEY: 'The guest showed another host key than the pinned one.',
+  SSH_AUTHENTICATION: 'The guest refused every key that was offered.',
+  SSH_TRANSPORT: 'The SSH connection failed or broke off.',
+  PROVISION_FAILED: 'A provision step failed in the guest.',
+  DEPENDENCY_FAILED: 'A VM that this one depends on did not come up.',
+  UP_FAILED: 'At least one VM did not come up; `failures` says why for each.',
+  UNSUPPORTED: 'The backend or this version of vmctl cannot do it.',
+  LOCK_TIMEOUT: 'Another vmctl process kept a lock for too long.',
+  TIMEOUT: 'A deadline passed.',
+  ABORTED: 'The operation was cancelled.',
+  STATE_DIRECTORY: 'The state directory cannot be read or written.',
+  INTERNAL: 'A bug in vmctl.',
+} as const;
+
+export type ErrorCode = keyof typeof ERROR_CODES;
+
+export interface VmctlErrorOptions {
+  /** The next step for the user, one sentence. */
+  readonly hint?: string;
+  readonly cause?: unknown;
+  /** Facts for programs: the VM, the path, the value… Plain JSON only. */
+  readonly fields?: Readonly<Record<string, string | number | boolean | null>>;
+  /** Longer text to show below the message: the last console lines, the output of a command, diagnostics. */
+  readonly details?: string;
+}
+
+/** A failure with a stable `code`, a message that names the thing and the value, and a `hint` with the next step. */
+export class VmctlError extends Error {
+  override readonly name = 'VmctlError';
+  readonly code: ErrorCode;
+  readonly hint: string | null;
+  readonly details: string | null;
+  readonly fields: Readonly<Record<string, string | number | boolean | null>>;
+
+  constructor(code: ErrorCode, message: string, options: VmctlErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.code = code;
+    this.hint = options.hint ?? null;
+    this.details = options.details ?? null;
+    this.fields = options.fields ?? {};
+  }
+
+  toJSON(): VmctlErrorJson {
+    return { code: this.code, message: this.message, hint: this.hint, details: this.details, fields: this.fields };
+  }
+}
+
+/** What `--json` output and recorded failures hold of an error. */
+export interface VmctlErrorJson {
+  readonly code: ErrorCode;
+  readonly message: string;
+  readonly hint: string | null;
+  readonly details: string | null;
+  readonly fields: Readonly<Record<string, string | number | boolean | null>>;
+}
+
+/** The error itself if it is one of ours or a cancellation, else our bug, wrapped with its cause. */
+export function toVmctlError(error: unknown): VmctlError {
+  if (error instanceof VmctlError) return error;
+  if (error instanceof Error && error.name === 'AbortError') {
+    return new VmctlError('ABORTED', 'interrupted', { cause: error });
+  }
+  const message = error instanceof Error ? error.message : String(error);
+  return new VmctlError('INTERNAL', `Internal error: ${message}`, {
+    cause: error,
+    hint: 'This is a bug in vmctl. Please report it with the stack trace that VMCTL_DEBUG=1 shows.',
+  });
+}
+
+/** Makes a switch over a union complete at compile time, and says what arrived when the types were wrong. */
+export function unreachable(value: never): never {
+  throw new VmctlError('INTERNAL', `Internal error: unexpected value ${JSON.stringify(value)}`);
+}

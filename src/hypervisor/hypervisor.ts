@@ -1,0 +1,56 @@
+/** What a backend is: it prepares, runs and removes VMs, and says what they are doing. It owns no policy. */
+import type { StageContext } from '../model/event.js';
+import type { BackendKind, ObservedVm, ResolvedVm, RunningVm, StoppedVm, SuspendedVm, VmHandle } from '../model/vm.js';
+
+/** An ability that a backend may lack: then the reason is data, known before anything is tried. */
+export type Capability = { readonly supported: true } | { readonly supported: false; readonly reason: string };
+
+export interface Capabilities {
+  readonly suspend: Capability;
+  readonly console: Capability;
+  /** The kinds of `network` that this backend can give a VM. */
+  readonly networks: Readonly<Record<'user' | 'tap' | 'vnic' | 'none', Capability>>;
+}
+
+/** How a VM's serial console is reached. */
+export type ConsoleEndpoint =
+  | { readonly kind: 'unix'; readonly path: string }
+  | { readonly kind: 'websocket'; readonly url: string }
+  | { readonly kind: 'none' };
+
+export interface StopOptions {
+  /** How long the guest may take to power off by itself before it is ended by force, in milliseconds. */
+  readonly graceMs: number;
+}
+
+/** What it took to end the VM. */
+export type StopMethod = 'guest' | 'quit' | 'SIGTERM' | 'SIGKILL';
+
+export interface PrepareOptions {
+  /** Where the finished VM directory is to be; it does not exist yet. */
+  readonly directory: string;
+  /** Where to build it; whatever is there is the rest of a preparation that was killed. */
+  readonly staging: string;
+}
+
+/**
+ * One interface for QEMU, Propolis and the Noop backend. Every method that changes something refuses an illegal
+ * transition with `VM_STATE`; the caller holds the VM's lock.
+ */
+export interface Hypervisor {
+  readonly kind: BackendKind;
+  readonly capabilities: Capabilities;
+  /** Throws `HOST_UNSUPPORTED`, with what to install, when this host cannot run VMs of this backend. */
+  checkHost(context: StageContext): Promise<void>;
+  /** Builds the VM's files completely or not at all. */
+  prepare(vm: ResolvedVm, options: PrepareOptions, context: StageContext): Promise<VmHandle>;
+  start(vm: StoppedVm, context: StageContext): Promise<RunningVm>;
+  stop(vm: RunningVm | SuspendedVm, options: StopOptions, context: StageContext): Promise<StopMethod>;
+  suspend(vm: RunningVm, context: StageContext): Promise<SuspendedVm>;
+  resume(vm: SuspendedVm, context: StageContext): Promise<RunningVm>;
+  /** Ends the VM if it runs and removes every file of it; done when nothing is left. */
+  destroy(handle: VmHandle, context: StageContext): Promise<void>;
+  /** What the VM is doing now: asked of the world, never remembered. */
+  observe(handle: VmHandle): Promise<ObservedVm>;
+  console(handle: VmHandle): ConsoleEndpoint;
+}

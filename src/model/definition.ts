@@ -1,0 +1,120 @@
+/**
+ * The first stage: what a VMFile declares, with the place of every value and no default filled in.
+ * Sizes and durations are already numbers here, in the unit that each field's comment names.
+ */
+import type { Located, SourceFile, Span } from './source.js';
+
+/** A whole VMFile. */
+export interface ProjectDefinition {
+  readonly source: SourceFile;
+  readonly vms: readonly VmDefinition[];
+}
+
+export interface VmDefinition {
+  readonly name: Located<string>;
+  /** The `vm` node from its first to its last character. */
+  readonly span: Span;
+  readonly image?: Located<ImageDeclaration>;
+  readonly checksum?: Located<string>;
+  /** `count=4` */
+  readonly count?: Located<number>;
+  readonly vcpus?: Located<number>;
+  /** MiB */
+  readonly memory?: Located<number>;
+  /** Bytes */
+  readonly disk?: Located<number>;
+  readonly firmware?: Located<'bios' | 'uefi'>;
+  readonly network?: Located<NetworkDeclaration>;
+  readonly cloudInit?: Located<CloudInitDeclaration>;
+  readonly ssh?: Located<SshDeclaration>;
+  readonly dependsOn: readonly Located<string>[];
+  readonly ready?: Located<ReadyDeclaration>;
+  readonly warm?: Located<'memory' | 'disk' | 'off'>;
+  readonly provision: readonly Located<ProvisionDeclaration>[];
+}
+
+/** Exactly one of `image`, `image-url` and `image-preset`. */
+export type ImageDeclaration =
+  | { readonly kind: 'path'; readonly path: string }
+  | { readonly kind: 'url'; readonly url: string }
+  | { readonly kind: 'preset'; readonly preset: string };
+
+export type NetworkDeclaration =
+  | {
+      readonly kind: 'user';
+      readonly forwards: readonly Located<ForwardDeclaration>[];
+      readonly lan?: Located<LanDeclaration>;
+    }
+  | { readonly kind: 'tap'; readonly bridge?: Located<string> }
+  | { readonly kind: 'vnic'; readonly vnic: Located<string> }
+  | { readonly kind: 'none' };
+
+/** `forward HOST GUEST`; host 0 takes a free port. */
+export interface ForwardDeclaration {
+  readonly host: number;
+  readonly guest: number;
+}
+
+export interface LanDeclaration {
+  readonly name: string;
+  readonly address?: Located<string>;
+}
+
+export interface CloudInitDeclaration {
+  readonly hostname?: Located<string>;
+  /** Path of a public key. */
+  readonly sshKey?: Located<string>;
+  /** Path of a raw user-data document. */
+  readonly userData?: Located<string>;
+  /** Path of a raw network-config document. */
+  readonly networkConfig?: Located<string>;
+}
+
+export interface SshDeclaration {
+  readonly user?: Located<string>;
+  /** Path of a private key. */
+  readonly privateKey?: Located<string>;
+  /** Seconds. */
+  readonly timeout?: Located<number>;
+}
+
+export type RunPolicy = 'always' | 'once' | 'on-change';
+
+interface ProvisionCommon {
+  readonly run?: Located<RunPolicy>;
+}
+
+export type ProvisionDeclaration =
+  | (ProvisionCommon & {
+      readonly kind: 'shell';
+      /** Either the commands themselves or the path of a script. */
+      readonly command:
+        | { readonly kind: 'inline'; readonly text: Located<string> }
+        | { readonly kind: 'script'; readonly path: Located<string> };
+      readonly environment: readonly Located<{ readonly name: string; readonly value: string }>[];
+      /** Seconds. */
+      readonly timeout?: Located<number>;
+    })
+  | (ProvisionCommon & {
+      readonly kind: 'file';
+      /** A file or a folder. */
+      readonly source: Located<string>;
+      readonly destination: Located<string>;
+      /** Seconds. */
+      readonly timeout?: Located<number>;
+    });
+
+export interface ReadyDeclaration {
+  readonly conditions: readonly Located<ReadyCondition>[];
+  /** Seconds. */
+  readonly timeout?: Located<number>;
+}
+
+export type ReadyCondition =
+  | { readonly kind: 'port'; readonly port: number }
+  | { readonly kind: 'http'; readonly path: string; readonly port: number; readonly status: number }
+  | { readonly kind: 'log'; readonly pattern: string }
+  | { readonly kind: 'shell'; readonly command: string }
+  | { readonly kind: 'file'; readonly path: string }
+  | { readonly kind: 'unit'; readonly unit: string }
+  | { readonly kind: 'cloud-init' };

@@ -1,0 +1,93 @@
+/**
+ * The second stage: every decision made. Nothing here is optional, every path is absolute, and the whole of it is
+ * plain JSON, because it is kept with the VM.
+ */
+
+export interface VmSpec {
+  readonly name: string;
+  /** Absolute path of the VMFile that this VM belongs to; null for a VM made without one. */
+  readonly project: string | null;
+  readonly image: ImageSource;
+  readonly vcpus: number;
+  readonly memoryMib: number;
+  /** The overlay's virtual size; null takes the image's. */
+  readonly diskBytes: number | null;
+  readonly network: NetworkSpec;
+  /** Null: no seed is attached. */
+  readonly cloudInit: CloudInitSpec | null;
+  readonly ssh: SshSpec;
+  readonly dependsOn: readonly string[];
+  readonly provision: readonly ProvisionStep[];
+}
+
+export type ImageSource =
+  | { readonly kind: 'file'; readonly path: string }
+  | { readonly kind: 'url'; readonly url: string; readonly checksum: Checksum | null };
+
+export interface Checksum {
+  readonly algorithm: 'sha256' | 'sha512';
+  /** Lower-case hexadecimal digits. */
+  readonly digest: string;
+}
+
+export type NetworkSpec =
+  | { readonly kind: 'user'; readonly forwards: readonly Forward[] }
+  | { readonly kind: 'tap'; readonly bridge: string }
+  | { readonly kind: 'vnic'; readonly vnic: string }
+  | { readonly kind: 'none' };
+
+/** A TCP port of 127.0.0.1 that leads to a port of the guest. As a wish, host 0 means "any free one". */
+export interface Forward {
+  readonly host: number;
+  readonly guest: number;
+}
+
+export interface CloudInitSpec {
+  readonly hostname: string;
+  /** Who makes user-data: vmctl with a key of its own, vmctl with the user's public key, or the user. */
+  readonly userData:
+    | { readonly kind: 'generated-key' }
+    | { readonly kind: 'public-key'; readonly path: string }
+    | { readonly kind: 'raw'; readonly path: string };
+  readonly networkConfig: string | null;
+}
+
+export interface SshSpec {
+  /** False where the VMFile has no `ssh` block: then nobody promised that the guest speaks SSH, and `up` does not wait for it. */
+  readonly declared: boolean;
+  readonly user: string;
+  readonly privateKey: string | null;
+  /** Null: the default, which depends on the accelerator. */
+  readonly timeoutSeconds: number | null;
+}
+
+export type ProvisionStep = ShellStep | FileStep;
+
+export interface ShellStep {
+  readonly kind: 'shell';
+  readonly command:
+    | { readonly kind: 'inline'; readonly text: string }
+    | { readonly kind: 'script'; readonly path: string };
+  readonly environment: Readonly<Record<string, string>>;
+  readonly timeoutSeconds: number | null;
+}
+
+export interface FileStep {
+  readonly kind: 'file';
+  readonly source: string;
+  readonly destination: string;
+  readonly timeoutSeconds: number | null;
+}
+
+/** The step in the few words that lists, logs and errors use: `shell apt-get update`, `file site.conf`. */
+export function stepTitle(step: ProvisionStep): string {
+  if (step.kind === 'file') return `file ${baseName(step.source)} to ${step.destination}`;
+  if (step.command.kind === 'script') return `shell ${baseName(step.command.path)}`;
+  const lines = step.command.text.split('\n').map((line) => line.trim());
+  const first = lines.find((line) => line !== '') ?? '';
+  return `shell ${first.length > 48 ? `${first.slice(0, 47)}…` : first}`;
+}
+
+function baseName(path: string): string {
+  return path.slice(path.lastIndexOf('/') + 1);
+}

@@ -1,0 +1,76 @@
+/**
+ * Every directory and file name in the state directory, which is `$XDG_DATA_HOME/vmctl`, else `~/.local/share/vmctl`.
+ *
+ * A Unix socket path has 107 usable bytes (`sun_path`, unix(7)), and a state directory may be longer. QEMU therefore
+ * runs with the VM's directory as its working directory and is given bare file names; vmctl connects through
+ * `util/unix-socket`.
+ */
+import { isAbsolute, join } from 'node:path';
+
+/** Directories are for their owner alone: they hold private keys. */
+export const DIRECTORY_MODE = 0o700;
+export const PRIVATE_FILE_MODE = 0o600;
+
+/** The names inside `vms/<name>/`. The first nine are fixed; what follows is ours. */
+export const VM_FILES = {
+  overlay: 'overlay.qcow2',
+  seed: 'seed.iso',
+  qmpSocket: 'qmp.sock',
+  consoleSocket: 'console.sock',
+  consoleLog: 'console.log',
+  provisionLog: 'provision.log',
+  privateKey: 'id_ed25519_generated',
+  publicKey: 'id_ed25519_generated.pub',
+  pidfile: 'pidfile',
+  /** What was prepared: the handle. Written once, never changed. */
+  handle: 'vm.json',
+  /** What happened to it since: provisioned or not, the last failure. */
+  record: 'record.json',
+  /** The running process: pid, its start time, accelerator, forwards. */
+  runtime: 'runtime.json',
+  /** The pinned host key, in OpenSSH's format, under the alias of the VM's name. */
+  knownHosts: 'known_hosts',
+  /** QEMU's own words: its stdout and stderr. */
+  qemuLog: 'qemu.log',
+} as const;
+
+export interface StatePaths {
+  readonly root: string;
+  /** The registry: which VMs exist. */
+  readonly registry: string;
+  readonly registryLock: string;
+  readonly images: string;
+  readonly vms: string;
+  readonly locks: string;
+  /** What was found out about this host, such as whether guests run on KVM. */
+  readonly host: string;
+  vm(name: string): string;
+  vmLock(name: string): string;
+  /** Where a VM is prepared before it is renamed into place; only the holder of the VM's lock touches it. */
+  vmStaging(name: string): string;
+}
+
+export function statePaths(root: string): StatePaths {
+  const vms = join(root, 'vms');
+  const locks = join(root, 'locks');
+  return {
+    root,
+    registry: join(root, 'vms.json'),
+    registryLock: join(locks, 'registry.lock'),
+    images: join(root, 'images'),
+    vms,
+    locks,
+    host: join(root, 'host.json'),
+    vm: (name) => join(vms, name),
+    vmLock: (name) => join(locks, `vm-${name}.lock`),
+    // A VM's name starts with a letter or a digit, so no VM can be called this.
+    vmStaging: (name) => join(vms, `.staging-${name}`),
+  };
+}
+
+/** The state directory for an environment, by the XDG Base Directory Specification: a relative value is ignored. */
+export function defaultStateRoot(environment: Readonly<Record<string, string | undefined>>, home: string): string {
+  const declared = environment['XDG_DATA_HOME'];
+  const base = declared !== undefined && isAbsolute(declared) ? declared : join(home, '.local', 'share');
+  return join(base, 'vmctl');
+}
