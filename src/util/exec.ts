@@ -1,0 +1,136 @@
+/** The only file that starts programs. */
+import type { Buffer } from 'node:buffer';
+import { once } from 'node:events';
+import { createWriteStream } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { type Options, execa } from 'execa';
+import { VmctlError } from '../errors.js';
+
+export interface CommandResult {
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface RunOptions {
+  readonly signal?: AbortSignal;
+  readonly cwd?: string;
+  readonly input?: string;
+  /** Milliseconds; default none. */
+  readonly timeoutMs?: number;
+}
+
+/** Runs a program to its end. A test hands in another one. */
+export type CommandRunner = (
+  program: string,
+  arguments_: readonly string[],
+  options?: RunOptions,
+) => Promise<CommandResult>;
+
+/**
+ * Runs a program with `LC_ALL=C` and no shell, and gives what it printed.
+ * Throws `HOST_UNSUPPORTED` when it is not installed, `ABORTED` when cancelled, `COMMAND_FAILED` with its own words else.
+ */
+export const runCommand: CommandRunner = async (program, arguments_, options = {}) => {
+  const settings = {
+    env: { LC_ALL: 'C' },
+    reject: false,
+    ...(options.input === undefined ? { stdin: 'ignore' as const } : { input: options.input }),
+    ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+    ...(options.timeoutMs === undefined ? {} : { timeout: options.timeoutMs }),
+    ...(options.signal === undefined ? {} : { cancelSignal: options.signal }),
+  } satisfies Options;
+  const result = await execa(program, [...arguments_], settings);
+  if (!result.failed) return { stdout: result.stdout, stderr: result.stderr };
+  if (result.isCanceled) throw new VmctlError('ABORTED', 'interrupted', { cause: result.cause });
+  if (result.code === 'ENOENT') {
+    throw new VmctlError('HOST_UNSUPPORTED', `${program} is not installed or not in PATH`, {
+      hint: `Install ${program} and try again.`,
+      cause: result.cause,
+      fields: { program },
+    });
+  }
+  const words = result.stderr.trim() === '' ? result.stdout.trim() : result.stderr.trim();
+  const how = result.timedOut
+    ? `did not finish within ${options.timeoutMs} ms`
+    : `failed ${result.exitCode === undefined ? `(${result.shortMessage})` : `with exit code ${result.exitCode}`}`;
+  throw new VmctlError('COMMAND_FAILED', `${program} ${how}${words === '' ? '' : `: ${lastLine(words)}`}`, {
+    ...(words.includes('\n') ? { details: words } : {}),
+    cause: result.cause,
+    fields: { program, exitCode: result.exitCode ?? null },
+  });
+};
+
+/** A program that goes on when vmctl ends. */
+export interface DetachedProcess {
+  readonly pid: number;
+  /** Settles when the program ends while vmctl still runs; says how. */
+  readonly ended: Promise<string>;
+}
+
+export interface DetachedOptions {
+  readonly cwd: string;
+  /** Takes the program's stdout and stderr; emptied first. */
+  readonly logFile: string;
+}
+
+/** Starts a program in its own session, with stdin closed and its output in a file, and does not wait for it. */
+export async function startDetached(
+  program: string,
+  arguments_: readonly string[],
+  options: DetachedOptions,
+): Promise<DetachedProcess> {
+  const log = createWriteStream(options.logFile, { mode: 0o600 });
+  await once(log, 'open');
+  try {
+    const child = execa(program, [...arguments_], {
+      cwd: options.cwd,
+      detached: true,
+      cleanup: false,
+      stdin: 'ignore',
+      stdout: log,
+      stderr: log,
+      buffer: false,
+      reject: false,
+    });
+    const ended = child.then((result) => {
+      if (result.signal !== undefined) return `was ended by ${result.signal}`;
+      return result.exitCode === undefined ? result.shortMessage : `exited with code ${result.exitCode}`;
+    });
+    if (child.pid === undefined) {
+      throw new VmctlError('HOST_UNSUPPORTED', `${program} could not be started: ${await ended}`, {
+        hint: `Install ${program} and try again.`,
+        fields: { program },
+      });
+    }
+    child.unref();
+    return { pid: child.pid, ended };
+  } finally {
+    log.close();
+  }
+}
+
+/** Gives a program this terminal until it ends; answers with its exit code (128 + n for signal n). */
+export async function runInteractive(program: string, arguments_: readonly string[]): Promise<number> {
+  const result = await execa(program, [...arguments_], { stdio: 'inherit', reject: false });
+  if (result.code === 'ENOENT') {
+    throw new VmctlError('HOST_UNSUPPORTED', `${program} is not installed or not in PATH`, {
+      hint: `Install ${program} and try again.`,
+    });
+  }
+  return result.exitCode ?? 255;
+}
+
+function lastLine(text: string): string {
+  return text.slice(text.lastIndexOf('\n') + 1);
+}
+
+/** The last lines of a file that may not be there, such as a log; an empty string when it is not. */
+export async function tailOfFile(path: string, lines: number): Promise<string> {
+  let bytes: Buffer;
+  try {
+    bytes = await readFile(path);
+  } catch {
+    return '';
+  }
+  return bytes.toString('utf8').trimEnd().split(/\r?\n/).slice(-lines).join('\n');
+}

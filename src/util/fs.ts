@@ -1,0 +1,81 @@
+/** Files that are there completely or not at all. */
+import { randomBytes } from 'node:crypto';
+import { mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { VmctlError } from '../errors.js';
+import { DIRECTORY_MODE, PRIVATE_FILE_MODE } from '../paths.js';
+
+/** True when the error is Node's for a file that does not exist. */
+export function isMissing(error: unknown): boolean {
+  return errorCode(error) === 'ENOENT' || errorCode(error) === 'ENOTDIR';
+}
+
+/** Node's code of a system error, such as `EEXIST`; null for any other error. */
+export function errorCode(error: unknown): string | null {
+  if (!(error instanceof Error) || !('code' in error)) return null;
+  return typeof error.code === 'string' ? error.code : null;
+}
+
+/** Makes a directory of the state directory, readable by its owner alone. */
+export async function makeDirectory(path: string): Promise<void> {
+  try {
+    await mkdir(path, { recursive: true, mode: DIRECTORY_MODE });
+  } catch (error) {
+    throw stateDirectoryError(`cannot create ${path}`, error);
+  }
+}
+
+/** Replaces a file by writing beside it, syncing and renaming: a reader sees the old text or the new one. */
+export async function writeFileAtomically(path: string, content: string | Uint8Array): Promise<void> {
+  const temporary = `${path}.${process.pid}-${randomBytes(4).toString('hex')}.tmp`;
+  try {
+    const file = await open(temporary, 'wx', PRIVATE_FILE_MODE);
+    try {
+      await file.writeFile(content);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, path);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw stateDirectoryError(`cannot write ${path}`, error);
+  }
+}
+
+/** The text of a file, or null when there is none. */
+export async function readTextIfPresent(path: string): Promise<string | null> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (error) {
+    if (isMissing(error)) return null;
+    throw stateDirectoryError(`cannot read ${path}`, error);
+  }
+}
+
+export async function exists(path: string): Promise<boolean> {
+  try {
+    await stat(path);
+    return true;
+  } catch (error) {
+    if (isMissing(error)) return false;
+    throw error;
+  }
+}
+
+function stateDirectoryError(what: string, error: unknown): VmctlError {
+  const reasons: Readonly<Record<string, string>> = {
+    ENOSPC: 'Free some space on that file system.',
+    EACCES: 'Check who owns it and its permissions.',
+    EROFS: 'That file system is read-only; set XDG_DATA_HOME to a folder that can be written.',
+    EDQUOT: 'Your quota on that file system is used up.',
+  };
+  const code = errorCode(error);
+  const hint = code === null ? undefined : reasons[code];
+  const words = error instanceof Error ? error.message : String(error);
+  return new VmctlError('STATE_DIRECTORY', `${what}: ${words}`, {
+    cause: error,
+    ...(hint === undefined ? {} : { hint }),
+    fields: { directory: dirname(what) },
+  });
+}

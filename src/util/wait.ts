@@ -1,0 +1,63 @@
+/** Waiting that can be cancelled, has a deadline, and looks often at first. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { VmctlError } from '../errors.js';
+
+const FIRST_DELAY_MS = 20;
+const LONGEST_DELAY_MS = 250;
+
+/** Delays between two looks at something that cannot tell by itself: 20 ms, half more each time, 250 ms at most. */
+export function* backOff(): Generator<number, never> {
+  for (let delay = FIRST_DELAY_MS; ; delay = Math.min(LONGEST_DELAY_MS, delay * 1.5)) yield delay;
+}
+
+export interface WaitOptions {
+  /** Milliseconds from now. */
+  readonly timeoutMs: number;
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Calls `look` until it gives something other than null; gives null itself when the time is up.
+ * Throws `ABORTED` when cancelled.
+ */
+export async function waitFor<T>(look: () => Promise<T | null>, options: WaitOptions): Promise<T | null> {
+  const deadline = performance.now() + options.timeoutMs;
+  for (const delay of backOff()) {
+    throwIfAborted(options.signal);
+    const found = await look();
+    if (found !== null) return found;
+    const left = deadline - performance.now();
+    if (left <= 0) return null;
+    await pause(Math.min(delay, left), options.signal);
+  }
+  return null;
+}
+
+/** Sleeps; throws `ABORTED` when cancelled. */
+export async function pause(milliseconds: number, signal?: AbortSignal): Promise<void> {
+  try {
+    await sleep(milliseconds, undefined, signal === undefined ? {} : { signal });
+  } catch (error) {
+    throw new VmctlError('ABORTED', 'interrupted', { cause: error });
+  }
+}
+
+export function throwIfAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted === true) throw new VmctlError('ABORTED', 'interrupted', { cause: signal.reason });
+}
+
+/** Gives the promise's value, or throws what `late` makes when it takes longer than this. */
+export async function withDeadline<T>(promise: Promise<T>, timeoutMs: number, late: () => Error): Promise<T> {
+  const timer = new AbortController();
+  const alarm = sleep(timeoutMs, undefined, { signal: timer.signal }).then(
+    () => {
+      throw late();
+    },
+    () => promise,
+  );
+  try {
+    return await Promise.race([promise, alarm]);
+  } finally {
+    timer.abort();
+  }
+}
