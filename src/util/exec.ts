@@ -94,7 +94,7 @@ export async function startDetached(
     });
     const ended = child.then((result) => {
       if (result.signal !== undefined) return `was ended by ${result.signal}`;
-      return result.exitCode === undefined ? result.shortMessage : `exited with code ${result.exitCode}`;
+      return result.exitCode === undefined ? 'could not be started' : `exited with code ${result.exitCode}`;
     });
     if (child.pid === undefined) {
       throw new VmctlError('HOST_UNSUPPORTED', `${program} could not be started: ${await ended}`, {
