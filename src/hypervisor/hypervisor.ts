@@ -6,6 +6,8 @@ import type { BackendKind, ObservedVm, ResolvedVm, RunningVm, StoppedVm, Suspend
 export type Capability = { readonly supported: true } | { readonly supported: false; readonly reason: string };
 
 export interface Capabilities {
+  /** Whether there is a guest behind it that can be logged in to. */
+  readonly guestAccess: Capability;
   readonly suspend: Capability;
   readonly console: Capability;
   /** The kinds of `network` that this backend can give a VM. */
@@ -24,7 +26,7 @@ export interface StopOptions {
 }
 
 /** What it took to end the VM. */
-export type StopMethod = 'guest' | 'quit' | 'SIGTERM' | 'SIGKILL';
+export type StopMethod = 'guest' | 'SIGTERM' | 'SIGKILL';
 
 export interface PrepareOptions {
   /** Where the finished VM directory is to be; it does not exist yet. */

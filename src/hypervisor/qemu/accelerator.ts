@@ -1,0 +1,131 @@
+/**
+ * Which accelerator do guests really run on? `/dev/kvm` may exist, open and be accepted by QEMU, and guests still do not
+ * run on it: on some nested hosts they never execute an instruction, on others every instruction is emulated, far slower
+ * than QEMU itself would, and on others QEMU gives up over a register. So a tiny guest that has some work to do is
+ * started under KVM with a deadline, and the answer is remembered for this boot of the host and this QEMU binary.
+ */
+import { constants } from 'node:fs';
+import { access, mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import * as v from 'valibot';
+import { VmctlError } from '../../errors.js';
+import type { Accelerator } from '../../model/vm.js';
+import { type CommandRunner, runCommand } from '../../util/exec.js';
+import { errorCode, isMissing, readTextIfPresent, writeFileAtomically } from '../../util/fs.js';
+import { withLock } from '../../util/lock.js';
+import { bootId } from '../../util/process.js';
+
+export type AcceleratorWish = 'auto' | 'kvm' | 'tcg' | 'hvf';
+
+export interface AcceleratorChoice {
+  readonly accelerator: Exclude<Accelerator, 'none'>;
+  /** Why it is not the fast one; null when it is, or when software emulation was asked for. */
+  readonly reason: string | null;
+}
+
+export interface AcceleratorOptions {
+  readonly wish: AcceleratorWish;
+  /** Absolute path of the QEMU binary. */
+  readonly binary: string;
+  /** The file that remembers what was found out about this host. */
+  readonly cacheFile: string;
+  readonly signal?: AbortSignal;
+  readonly run?: CommandRunner;
+  readonly kvmDevice?: string;
+  readonly platform?: NodeJS.Platform;
+}
+
+/** A working KVM runs the probe in a fraction of a second; one that emulates takes minutes, a broken one for ever. */
+const PROBE_DEADLINE_MS = 4_000;
+
+/** What `isa-debug-exit` turns the probe's byte 0x10 into: (0x10 << 1) | 1. */
+const PROBE_EXIT_CODE = 33;
+
+/** Decides. Throws `HOST_UNSUPPORTED` when an accelerator was demanded that guests do not run on. */
+export async function chooseAccelerator(options: AcceleratorOptions): Promise<AcceleratorChoice> {
+  const { wish, platform = process.platform } = options;
+  if (wish === 'tcg') return { accelerator: 'tcg', reason: null };
+  if (wish === 'hvf' || (wish === 'auto' && platform === 'darwin')) return { accelerator: 'hvf', reason: null };
+  const problem = platform === 'linux' ? await kvmProblem(options) : `KVM does not exist on ${platform}`;
+  if (problem === null) return { accelerator: 'kvm', reason: null };
+  if (wish === 'auto') return { accelerator: 'tcg', reason: problem };
+  throw new VmctlError('HOST_UNSUPPORTED', `KVM was asked for, but ${problem}`, {
+    hint: 'Set the accelerator to "auto" or "tcg" to run by software emulation, which is several times slower.',
+  });
+}
+
+/** Why guests do not run on KVM here; null when they do. */
+async function kvmProblem(options: AcceleratorOptions): Promise<string | null> {
+  const device = options.kvmDevice ?? '/dev/kvm';
+  try {
+    await access(device, constants.R_OK | constants.W_OK);
+  } catch (error) {
+    if (isMissing(error))
+      return `${device} does not exist (no hardware virtualisation, or the kvm module is not loaded)`;
+    return `${device} may not be used by this user (${errorCode(error)}); try: sudo usermod -aG kvm "$USER", then log in again`;
+  }
+  const works = await rememberedProbe(options);
+  return works ? null : `guests do not run on ${device} here: a probe guest did not finish`;
+}
+
+const memorySchema = v.object({ key: v.string(), kvmWorks: v.boolean() });
+
+async function rememberedProbe(options: AcceleratorOptions): Promise<boolean> {
+  const { size, mtimeMs } = await stat(options.binary);
+  const key = [await bootId(), options.binary, size, mtimeMs].join(' ');
+  const recall = async (): Promise<boolean | null> => {
+    const text = await readTextIfPresent(options.cacheFile);
+    const memory = v.safeParse(v.pipe(v.string(), v.parseJson(), memorySchema), text);
+    return memory.success && memory.output.key === key ? memory.output.kvmWorks : null;
+  };
+  const known = await recall();
+  if (known !== null) return known;
+  const lock = { command: 'vmctl probing KVM', ...(options.signal ? { signal: options.signal } : {}) };
+  return withLock(`${options.cacheFile}.lock`, lock, async () => {
+    const meanwhile = await recall();
+    if (meanwhile !== null) return meanwhile;
+    const kvmWorks = await probe(options);
+    await writeFileAtomically(options.cacheFile, `${JSON.stringify({ key, kvmWorks })}\n`);
+    return kvmWorks;
+  });
+}
+
+/**
+ * Boots a sector that counts to 2^25 and then writes 0x10 to port 0x501, where `isa-debug-exit` makes QEMU exit. Being
+ * loaded by the firmware is not enough of a test, and neither is another CPU model than the one that VMs get.
+ */
+async function probe(options: AcceleratorOptions): Promise<boolean> {
+  const run = options.run ?? runCommand;
+  const folder = await mkdtemp(join(tmpdir(), 'vmctl-probe-'));
+  try {
+    await writeFile(join(folder, 'boot.img'), probeSector());
+    const arguments_ = [
+      ...['-nodefaults', '-no-user-config', '-machine', 'q35', '-accel', 'kvm', '-cpu', 'host', '-m', '16M'],
+      ...['-display', 'none', '-device', 'isa-debug-exit,iobase=0x501,iosize=2'],
+      ...['-drive', 'file=boot.img,format=raw,if=ide'],
+    ];
+    const signal = options.signal ? { signal: options.signal } : {};
+    await run(options.binary, arguments_, { cwd: folder, timeoutMs: PROBE_DEADLINE_MS, ...signal });
+    return false;
+  } catch (error) {
+    if (error instanceof VmctlError && error.code === 'COMMAND_FAILED') {
+      return error.fields['exitCode'] === PROBE_EXIT_CODE;
+    }
+    throw error;
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/**
+ * `mov ecx,1<<25; l: dec ecx; jnz l; mov al,0x10; mov dx,0x501; out dx,al; l2: hlt; jmp l2` and the boot signature, on a
+ * disk of 1 MiB.
+ */
+export function probeSector(): Uint8Array {
+  const disk = new Uint8Array(1024 * 1024);
+  disk.set([0x66, 0xb9, 0, 0, 0, 0x02, 0x66, 0x49, 0x75, 0xfc]);
+  disk.set([0xb0, 0x10, 0xba, 0x01, 0x05, 0xee, 0xf4, 0xeb, 0xfd], 10);
+  disk.set([0x55, 0xaa], 510);
+  return disk;
+}

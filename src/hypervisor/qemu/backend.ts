@@ -1,0 +1,347 @@
+/** QEMU on Linux and macOS. It runs detached; vmctl talks to it over QMP and finds it again by its command line. */
+import { randomUUID } from 'node:crypto';
+import { constants } from 'node:fs';
+import { access, rm, writeFile } from 'node:fs/promises';
+import { delimiter, join } from 'node:path';
+import { seedFiles } from '../../cloud-init/seed.js';
+import { buildIso } from '../../cloud-init/iso9660.js';
+import { VmctlError } from '../../errors.js';
+import { createOverlay } from '../../image/qemu-img.js';
+import type { StageContext } from '../../model/event.js';
+import {
+  type ObservedVm,
+  type ResolvedVm,
+  type RunningVm,
+  type StoppedVm,
+  type SuspendedVm,
+  type VmHandle,
+  assertTransition,
+} from '../../model/vm.js';
+import { PRIVATE_FILE_MODE, VM_FILES } from '../../paths.js';
+import { startDetached, tailOfFile } from '../../util/exec.js';
+import { exists } from '../../util/fs.js';
+import { type ProcessIdentity, isSameProcess, signalProcess } from '../../util/process.js';
+import { pause, waitFor } from '../../util/wait.js';
+import type {
+  Capabilities,
+  ConsoleEndpoint,
+  Hypervisor,
+  PrepareOptions,
+  StopMethod,
+  StopOptions,
+} from '../hypervisor.js';
+import { buildWorkDirectory, removeWorkDirectory, stableMac, writeGuestAccess } from '../work-directory.js';
+import { type AcceleratorChoice, type AcceleratorWish, chooseAccelerator } from './accelerator.js';
+import { SSH_PORT, parseUserNetwork, qemuArguments } from './command-line.js';
+import { type Runtime, findQemu, readRuntime, writeRuntime } from './process.js';
+import { type QmpConnection, connectQmp } from './qmp.js';
+
+export interface QemuOptions {
+  /** A path or a name to look for in PATH; null takes the host architecture's. */
+  readonly binary: string | null;
+  readonly extraArguments: readonly string[];
+  readonly accelerator: AcceleratorWish;
+  /** Where findings about this host are kept. */
+  readonly hostFile: string;
+  /** The value of PATH. */
+  readonly searchPath: string;
+}
+
+const START_TIMEOUT_MS = 30_000;
+const TERMINATE_TIMEOUT_MS = 5_000;
+/** A guest that is still booting drops the first press of the power button, so it is pressed again. */
+const POWER_BUTTON_INTERVAL_MS = 3_000;
+/** Long enough for a busy QEMU to answer; a QMP socket that another vmctl is using stays silent. */
+const OBSERVE_TIMEOUT_MS = 1_000;
+
+const SUPPORTED = { supported: true } as const;
+
+export class QemuBackend implements Hypervisor {
+  readonly kind = 'qemu';
+  readonly capabilities: Capabilities = {
+    guestAccess: SUPPORTED,
+    suspend: SUPPORTED,
+    console: SUPPORTED,
+    networks: {
+      user: SUPPORTED,
+      none: SUPPORTED,
+      tap: { supported: false, reason: 'network "tap" is not supported yet; use network "user"' },
+      vnic: { supported: false, reason: 'network "vnic" needs illumos with Propolis; use network "user"' },
+    },
+  };
+  readonly #options: QemuOptions;
+  #accelerator: Promise<AcceleratorChoice> | null = null;
+
+  constructor(options: QemuOptions) {
+    this.#options = options;
+  }
+
+  async checkHost(context: StageContext): Promise<void> {
+    await this.#findBinary();
+    await this.chooseAccelerator(context.signal);
+  }
+
+  /** What guests will run on, and why it is not the fast one; found out once. */
+  async chooseAccelerator(signal: AbortSignal): Promise<AcceleratorChoice> {
+    this.#accelerator ??= this.#chooseAccelerator(signal);
+    try {
+      return await this.#accelerator;
+    } catch (error) {
+      this.#accelerator = null;
+      throw error;
+    }
+  }
+
+  async prepare(vm: ResolvedVm, options: PrepareOptions, context: StageContext): Promise<VmHandle> {
+    const { spec, image } = vm;
+    const uuid = randomUUID();
+    const mac = spec.network.kind === 'none' ? null : stableMac(spec.project, spec.name);
+    return buildWorkDirectory(options, async (directory) => {
+      const overlay = { base: image, path: join(directory, VM_FILES.overlay), sizeBytes: spec.diskBytes };
+      await createOverlay(overlay, { signal: context.signal });
+      if (vm.seed !== null) {
+        const iso = buildIso({ volume: 'cidata', files: seedFiles(vm.seed, { instanceId: uuid, mac }) });
+        await writeFile(join(directory, VM_FILES.seed), iso, { mode: PRIVATE_FILE_MODE });
+      }
+      await writeGuestAccess(directory, vm);
+      const createdAt = new Date().toISOString();
+      return { name: spec.name, backend: 'qemu', directory: options.directory, uuid, mac, spec, image, createdAt };
+    });
+  }
+
+  async start(vm: StoppedVm, context: StageContext): Promise<RunningVm> {
+    const { handle } = vm;
+    assertTransition(handle.name, (await this.observe(handle)).state, 'start');
+    const binary = await this.#findBinary();
+    const { accelerator } = await this.chooseAccelerator(context.signal);
+    for (const name of [VM_FILES.qmpSocket, VM_FILES.consoleSocket, VM_FILES.pidfile]) {
+      await rm(join(handle.directory, name), { force: true });
+    }
+    // Written first: a vmctl that is killed from here on leaves a trace that says "look for a QEMU".
+    await writeRuntime(handle, { pid: null, accelerator, forwards: null });
+    const hasSeed = await exists(join(handle.directory, VM_FILES.seed));
+    const { extraArguments } = this.#options;
+    const child = await startDetached(binary, qemuArguments(handle, { accelerator, hasSeed, extraArguments }), {
+      cwd: handle.directory,
+      logFile: join(handle.directory, VM_FILES.qemuLog),
+    });
+    await writeRuntime(handle, { pid: child.pid, accelerator, forwards: null });
+    try {
+      const forwards = await this.#awaitQmp(handle, child.ended, context.signal);
+      await writeRuntime(handle, { pid: child.pid, accelerator, forwards: [...forwards] });
+    } catch (error) {
+      const runtime: Runtime = { pid: child.pid, accelerator, forwards: null };
+      const qemu = await findQemu(handle, runtime);
+      if (qemu !== null) await endProcess(qemu);
+      throw error;
+    }
+    const running = await this.observe(handle);
+    if (running.state !== 'running') throw await startError(handle, `QEMU is ${running.state} right after its start`);
+    return running;
+  }
+
+  async stop(vm: RunningVm | SuspendedVm, options: StopOptions, context: StageContext): Promise<StopMethod> {
+    const { handle } = vm;
+    assertTransition(handle.name, (await this.observe(handle)).state, 'stop');
+    const runtime = await readRuntime(handle);
+    const qemu = runtime === null ? null : await findQemu(handle, runtime);
+    if (qemu === null) return 'guest';
+    if (options.graceMs > 0) {
+      context.reporter.status(`asking the guest to power off, ${Math.ceil(options.graceMs / 1000)} s at most`);
+      if (await powerDown(handle, qemu, { graceMs: options.graceMs, signal: context.signal })) return 'guest';
+    }
+    context.reporter.status('ending QEMU');
+    return endProcess(qemu);
+  }
+
+  async suspend(vm: RunningVm): Promise<SuspendedVm> {
+    await this.#command(vm.handle, 'suspend', 'stop');
+    return { ...vm, state: 'suspended' };
+  }
+
+  async resume(vm: SuspendedVm): Promise<RunningVm> {
+    await this.#command(vm.handle, 'resume', 'cont');
+    return { ...vm, state: 'running' };
+  }
+
+  async destroy(handle: VmHandle): Promise<void> {
+    const runtime = await readRuntime(handle);
+    const qemu = runtime === null ? null : await findQemu(handle, runtime);
+    if (qemu !== null) await endProcess(qemu);
+    await removeWorkDirectory(handle.directory);
+  }
+
+  async observe(handle: VmHandle): Promise<ObservedVm> {
+    const runtime = await readRuntime(handle);
+    const qemu = runtime === null ? null : await findQemu(handle, runtime);
+    if (runtime === null || qemu === null) return { state: 'stopped', handle };
+    const { status, forwards } = await ask(handle, runtime);
+    const ssh = forwards.find(({ guest }) => guest === SSH_PORT);
+    return {
+      // With "io-error" QEMU has paused the guest because the host's disk is full; `resume` continues it.
+      state: status === 'paused' || status === 'io-error' ? 'suspended' : 'running',
+      handle,
+      pid: qemu.pid,
+      ssh: ssh === undefined ? null : { host: '127.0.0.1', port: ssh.host },
+      forwards,
+      accelerator: runtime.accelerator,
+    };
+  }
+
+  console(handle: VmHandle): ConsoleEndpoint {
+    return { kind: 'unix', path: join(handle.directory, VM_FILES.consoleSocket) };
+  }
+
+  async #chooseAccelerator(signal: AbortSignal): Promise<AcceleratorChoice> {
+    const binary = await this.#findBinary();
+    return chooseAccelerator({ wish: this.#options.accelerator, binary, cacheFile: this.#options.hostFile, signal });
+  }
+
+  async #command(handle: VmHandle, transition: 'suspend' | 'resume', command: string): Promise<void> {
+    assertTransition(handle.name, (await this.observe(handle)).state, transition);
+    const qmp = await connectQmp(join(handle.directory, VM_FILES.qmpSocket));
+    try {
+      await qmp.execute(command);
+    } finally {
+      qmp.close();
+    }
+  }
+
+  /** Waits until QEMU answers on QMP and tells its forwards, or has ended with a reason. */
+  async #awaitQmp(handle: VmHandle, ended: Promise<string>, signal: AbortSignal): Promise<Runtime['forwards'] & {}> {
+    let end: string | null = null;
+    void ended.then((how) => {
+      end = how;
+    });
+    const look = async () => {
+      if (end !== null) throw await startError(handle, `QEMU ${end}`);
+      const qmp = await connectQmp(join(handle.directory, VM_FILES.qmpSocket)).catch(() => null);
+      if (qmp === null) return null;
+      try {
+        return { forwards: parseUserNetwork(await qmp.monitor('info usernet')) };
+      } finally {
+        qmp.close();
+      }
+    };
+    const found = await waitFor(look, { timeoutMs: START_TIMEOUT_MS, signal });
+    if (found === null) throw await startError(handle, `QEMU did not answer on QMP for ${START_TIMEOUT_MS / 1000} s`);
+    return [...found.forwards];
+  }
+
+  async #findBinary(): Promise<string> {
+    const name = this.#options.binary ?? defaultBinary();
+    const candidates = name.includes('/')
+      ? [name]
+      : this.#options.searchPath.split(delimiter).map((d) => join(d, name));
+    for (const candidate of candidates) {
+      const executable = await access(candidate, constants.X_OK).then(
+        () => true,
+        () => false,
+      );
+      if (executable) return candidate;
+    }
+    throw new VmctlError('HOST_UNSUPPORTED', `${name} was not found`, {
+      hint: 'Install QEMU: "apt-get install qemu-system-x86 qemu-utils" (Debian, Ubuntu), "dnf install qemu-system-x86-core qemu-img" (Fedora), "pacman -S qemu-base" (Arch), "brew install qemu" (macOS).',
+      fields: { program: name },
+    });
+  }
+}
+
+function defaultBinary(): string {
+  if (process.arch === 'x64') return 'qemu-system-x86_64';
+  throw new VmctlError(
+    'HOST_UNSUPPORTED',
+    `vmctl runs guests on x86-64 hosts only so far, and this one is ${process.arch}`,
+  );
+}
+
+/** What QEMU says over QMP; what was recorded at the start where another client keeps it busy. */
+async function ask(
+  handle: VmHandle,
+  runtime: Runtime,
+): Promise<{ status: string; forwards: Runtime['forwards'] & {} }> {
+  let qmp: QmpConnection | null = null;
+  try {
+    qmp = await connectQmp(join(handle.directory, VM_FILES.qmpSocket), { timeoutMs: OBSERVE_TIMEOUT_MS });
+    const answer = await qmp.execute('query-status');
+    const status =
+      typeof answer === 'object' && answer !== null && 'status' in answer ? String(answer.status) : 'running';
+    const forwards = runtime.forwards ?? [...parseUserNetwork(await qmp.monitor('info usernet'))];
+    return { status, forwards };
+  } catch {
+    return { status: 'running', forwards: runtime.forwards ?? [] };
+  } finally {
+    qmp?.close();
+  }
+}
+
+/** Presses the power button until QEMU is gone; false when the grace is over first. */
+async function powerDown(
+  handle: VmHandle,
+  qemu: ProcessIdentity,
+  options: { graceMs: number; signal: AbortSignal },
+): Promise<boolean> {
+  const deadline = performance.now() + options.graceMs;
+  let qmp: QmpConnection;
+  try {
+    qmp = await connectQmp(join(handle.directory, VM_FILES.qmpSocket));
+  } catch {
+    return isGone(qemu, Math.min(options.graceMs, TERMINATE_TIMEOUT_MS));
+  }
+  try {
+    // A paused guest cannot react to its power button.
+    await qmp.execute('cont');
+    while (performance.now() < deadline) {
+      await qmp.execute('system_powerdown');
+      const left = Math.min(POWER_BUTTON_INTERVAL_MS, deadline - performance.now());
+      const closed = await Promise.race([qmp.closed.then(() => true), pause(left, options.signal).then(() => false)]);
+      if (closed) return isGone(qemu, TERMINATE_TIMEOUT_MS);
+    }
+    return false;
+  } catch (error) {
+    // QEMU may end between two commands; then the broken socket is no failure.
+    if (await isGone(qemu, 100)) return true;
+    if (error instanceof VmctlError && error.code === 'QMP') return false;
+    throw error;
+  } finally {
+    qmp.close();
+  }
+}
+
+async function endProcess(qemu: ProcessIdentity): Promise<StopMethod> {
+  await signalProcess(qemu, 'SIGTERM');
+  if (await isGone(qemu, TERMINATE_TIMEOUT_MS)) return 'SIGTERM';
+  await signalProcess(qemu, 'SIGKILL');
+  if (await isGone(qemu, TERMINATE_TIMEOUT_MS)) return 'SIGKILL';
+  throw new VmctlError('QMP', `QEMU (pid ${qemu.pid}) is still there ${TERMINATE_TIMEOUT_MS / 1000} s after SIGKILL`, {
+    hint: 'It is probably waiting for a disk or network file system; look at it with ps and try again.',
+  });
+}
+
+async function isGone(qemu: ProcessIdentity, timeoutMs: number): Promise<boolean> {
+  const gone = await waitFor(async () => ((await isSameProcess(qemu)) ? null : true), { timeoutMs });
+  return gone === true;
+}
+
+async function startError(handle: VmHandle, what: string): Promise<VmctlError> {
+  const words = await tailOfFile(join(handle.directory, VM_FILES.qemuLog), 20);
+  const last = words.split('\n').findLast((line) => line.includes('qemu')) ?? words;
+  return new VmctlError('QEMU_START', `VM "${handle.name}" did not start: ${what}${last === '' ? '' : `: ${last}`}`, {
+    ...(words.includes('\n') ? { details: words } : {}),
+    ...startHint(words),
+    fields: { vm: handle.name },
+  });
+}
+
+function startHint(words: string): { hint?: string } {
+  if (words.includes('Could not set up host forwarding rule')) {
+    return { hint: 'Another program uses that port. Change the "forward" in the VMFile, or use 0 for a free port.' };
+  }
+  if (words.includes('Failed to get "write" lock')) {
+    return { hint: 'Another QEMU has this disk open. Find it with: pgrep -af qemu-system' };
+  }
+  if (words.includes('Cannot allocate memory') || words.includes('cannot set up guest memory')) {
+    return { hint: 'The host has too little free memory. Lower "memory" in the VMFile, or stop other VMs.' };
+  }
+  return {};
+}

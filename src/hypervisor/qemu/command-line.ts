@@ -1,0 +1,91 @@
+/**
+ * The command line of a VM's QEMU, as a pure function (QEMU manual, "Invocation").
+ *
+ * QEMU runs in the VM's directory, so that every file of the VM is a bare name: no path reaches an option, and no
+ * socket path can be too long. The base image is named inside the overlay only.
+ */
+import { VM_FILES } from '../../paths.js';
+import type { Forward, NetworkSpec } from '../../model/spec.js';
+import type { Accelerator, VmHandle } from '../../model/vm.js';
+
+export interface MachineOptions {
+  readonly accelerator: Exclude<Accelerator, 'none'>;
+  readonly hasSeed: boolean;
+  /** From the user's configuration, appended as they are. */
+  readonly extraArguments: readonly string[];
+}
+
+export const SSH_PORT = 22;
+
+/** QEMU may not gain privileges, start programs, or change its scheduling ("-sandbox"). */
+const SANDBOX = 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny';
+
+export function qemuArguments(handle: VmHandle, options: MachineOptions): readonly string[] {
+  const { spec } = handle;
+  return [
+    ...['-name', `guest=${handle.name}`, '-uuid', handle.uuid],
+    ...['-nodefaults', '-no-user-config', '-machine', 'q35', ...accelerator(options.accelerator)],
+    ...['-smp', String(spec.vcpus), '-m', `${spec.memoryMib}M`],
+    ...['-display', 'none', '-device', 'VGA', '-sandbox', SANDBOX],
+    ...['-chardev', `socket,id=qmp,path=${VM_FILES.qmpSocket},server=on,wait=off`],
+    ...['-mon', 'chardev=qmp,mode=control', '-pidfile', VM_FILES.pidfile],
+    ...console(),
+    ...['-device', 'virtio-rng-pci', '-device', 'vmgenid,guid=auto'],
+    ...rootDisk(),
+    ...(options.hasSeed ? seed() : []),
+    ...network(spec.network, handle.mac),
+    ...options.extraArguments,
+  ];
+}
+
+function accelerator(kind: MachineOptions['accelerator']): readonly string[] {
+  if (kind === 'tcg') return ['-accel', 'tcg,thread=multi', '-cpu', 'max'];
+  return ['-accel', kind, '-cpu', 'host'];
+}
+
+/** The serial console: a socket for whoever attaches, and everything it ever printed in a file. */
+function console(): readonly string[] {
+  const chardev = `socket,id=console,path=${VM_FILES.consoleSocket},server=on,wait=off`;
+  return ['-chardev', `${chardev},logfile=${VM_FILES.consoleLog},logappend=on`, '-serial', 'chardev:console'];
+}
+
+function rootDisk(): readonly string[] {
+  const file = `file.driver=file,file.filename=${VM_FILES.overlay}`;
+  return [
+    ...['-blockdev', `driver=qcow2,node-name=root,discard=unmap,${file}`],
+    ...['-device', 'virtio-blk-pci,drive=root,bootindex=0'],
+  ];
+}
+
+/** On SCSI, because distributions' cloud kernels have virtio-scsi but no AHCI, and so never see an IDE CD-ROM. */
+function seed(): readonly string[] {
+  return [
+    ...['-device', 'virtio-scsi-pci,id=scsi'],
+    ...['-blockdev', `driver=raw,node-name=seed,read-only=on,file.driver=file,file.filename=${VM_FILES.seed}`],
+    ...['-device', 'scsi-cd,bus=scsi.0,drive=seed'],
+  ];
+}
+
+function network(spec: NetworkSpec, mac: string | null): readonly string[] {
+  if (spec.kind !== 'user' || mac === null) return [];
+  const forwards = withSsh(spec.forwards).map(({ host, guest }) => `,hostfwd=tcp:127.0.0.1:${host}-:${guest}`);
+  return ['-netdev', `user,id=net0${forwards.join('')}`, '-device', `virtio-net-pci,netdev=net0,mac=${mac}`];
+}
+
+/** The guest's SSH port is always forwarded; QEMU lets the kernel choose the host's port, so nobody can be faster. */
+function withSsh(forwards: readonly Forward[]): readonly Forward[] {
+  return forwards.some(({ guest }) => guest === SSH_PORT) ? forwards : [{ host: 0, guest: SSH_PORT }, ...forwards];
+}
+
+/**
+ * The forwards that are in force, from the text of the monitor's `info usernet`:
+ * `  TCP[HOST_FORWARD]  14       127.0.0.1 40123       10.0.2.15    22     0     0`.
+ */
+export function parseUserNetwork(text: string): readonly Forward[] {
+  const forwards: Forward[] = [];
+  for (const line of text.split('\n')) {
+    const match = /^\s*TCP\[HOST_FORWARD\]\s+\S+\s+\S+\s+(\d+)\s+\S+\s+(\d+)\s/.exec(line);
+    if (match !== null) forwards.push({ host: Number(match[1]), guest: Number(match[2]) });
+  }
+  return forwards;
+}

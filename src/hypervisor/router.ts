@@ -1,0 +1,107 @@
+/** Chooses the backend: by the platform for a new VM, by the handle for one that exists. The only file that knows all. */
+import { VmctlError } from '../errors.js';
+import type { StageContext } from '../model/event.js';
+import type { BackendKind, ObservedVm, ResolvedVm, RunningVm, StoppedVm, SuspendedVm, VmHandle } from '../model/vm.js';
+import type {
+  Capabilities,
+  ConsoleEndpoint,
+  Hypervisor,
+  PrepareOptions,
+  StopMethod,
+  StopOptions,
+} from './hypervisor.js';
+import { NoopBackend } from './noop.js';
+import { QemuBackend, type QemuOptions } from './qemu/backend.js';
+
+export interface RouterOptions {
+  readonly qemu: QemuOptions;
+  /** Overrides the platform's choice for new VMs. */
+  readonly backend?: BackendKind | null;
+  readonly platform?: NodeJS.Platform;
+}
+
+/** The router with the backends of this package. */
+export function createRouter(options: RouterOptions): RouterHypervisor {
+  const backends = [new QemuBackend(options.qemu), new NoopBackend()];
+  return new RouterHypervisor(backends, options.backend ?? backendOf(options.platform ?? process.platform));
+}
+
+/** Which backend runs new VMs on a platform. */
+export function backendOf(platform: NodeJS.Platform): BackendKind {
+  switch (platform) {
+    case 'linux':
+    case 'darwin':
+      return 'qemu';
+    case 'sunos':
+      return 'propolis';
+    default:
+      throw new VmctlError('HOST_UNSUPPORTED', `vmctl has no backend for ${platform}`, {
+        hint: 'It runs on Linux and macOS with QEMU.',
+      });
+  }
+}
+
+/** Looks like one backend, and hands every call to the one that is responsible. */
+export class RouterHypervisor implements Hypervisor {
+  readonly kind: BackendKind;
+  readonly #backends: ReadonlyMap<BackendKind, Hypervisor>;
+
+  /** `preferred` makes new VMs; the others only serve VMs that they made before. */
+  constructor(backends: readonly Hypervisor[], preferred: BackendKind) {
+    this.#backends = new Map(backends.map((backend) => [backend.kind, backend]));
+    this.kind = preferred;
+  }
+
+  get capabilities(): Capabilities {
+    return this.#backend(this.kind).capabilities;
+  }
+
+  /** The capabilities of the backend that runs this VM. */
+  capabilitiesOf(handle: VmHandle): Capabilities {
+    return this.#backend(handle.backend).capabilities;
+  }
+
+  checkHost(context: StageContext): Promise<void> {
+    return this.#backend(this.kind).checkHost(context);
+  }
+
+  prepare(vm: ResolvedVm, options: PrepareOptions, context: StageContext): Promise<VmHandle> {
+    return this.#backend(this.kind).prepare(vm, options, context);
+  }
+
+  start(vm: StoppedVm, context: StageContext): Promise<RunningVm> {
+    return this.#backend(vm.handle.backend).start(vm, context);
+  }
+
+  stop(vm: RunningVm | SuspendedVm, options: StopOptions, context: StageContext): Promise<StopMethod> {
+    return this.#backend(vm.handle.backend).stop(vm, options, context);
+  }
+
+  suspend(vm: RunningVm, context: StageContext): Promise<SuspendedVm> {
+    return this.#backend(vm.handle.backend).suspend(vm, context);
+  }
+
+  resume(vm: SuspendedVm, context: StageContext): Promise<RunningVm> {
+    return this.#backend(vm.handle.backend).resume(vm, context);
+  }
+
+  destroy(handle: VmHandle, context: StageContext): Promise<void> {
+    return this.#backend(handle.backend).destroy(handle, context);
+  }
+
+  observe(handle: VmHandle): Promise<ObservedVm> {
+    return this.#backend(handle.backend).observe(handle);
+  }
+
+  console(handle: VmHandle): ConsoleEndpoint {
+    return this.#backend(handle.backend).console(handle);
+  }
+
+  #backend(kind: BackendKind): Hypervisor {
+    const backend = this.#backends.get(kind);
+    if (backend !== undefined) return backend;
+    throw new VmctlError('HOST_UNSUPPORTED', `this version of vmctl has no ${kind} backend for this host`, {
+      fields: { backend: kind },
+    });
+  }
+}

@@ -1,0 +1,109 @@
+/** What the files of the state directory must look like to be believed. */
+import * as v from 'valibot';
+import { ERROR_CODES, type ErrorCode } from './errors.js';
+import { UP_STEPS } from './model/event.js';
+
+const backend = v.picklist(['qemu', 'propolis', 'noop']);
+
+export const entrySchema = v.object({
+  name: v.string(),
+  backend,
+  directory: v.string(),
+  project: v.nullable(v.string()),
+  createdAt: v.string(),
+});
+
+export const registrySchema = v.object({
+  schemaVersion: v.literal(1),
+  vms: v.record(v.string(), entrySchema),
+});
+
+const seconds = v.nullable(v.number());
+
+const stepSchema = v.variant('kind', [
+  v.object({
+    kind: v.literal('shell'),
+    command: v.variant('kind', [
+      v.object({ kind: v.literal('inline'), text: v.string() }),
+      v.object({ kind: v.literal('script'), path: v.string() }),
+    ]),
+    environment: v.record(v.string(), v.string()),
+    timeoutSeconds: seconds,
+  }),
+  v.object({ kind: v.literal('file'), source: v.string(), destination: v.string(), timeoutSeconds: seconds }),
+]);
+
+const imageSchema = v.variant('kind', [
+  v.object({ kind: v.literal('file'), path: v.string() }),
+  v.object({
+    kind: v.literal('url'),
+    url: v.string(),
+    checksum: v.nullable(v.object({ algorithm: v.picklist(['sha256', 'sha512']), digest: v.string() })),
+  }),
+]);
+
+const networkSchema = v.variant('kind', [
+  v.object({ kind: v.literal('user'), forwards: v.array(v.object({ host: v.number(), guest: v.number() })) }),
+  v.object({ kind: v.literal('tap'), bridge: v.string() }),
+  v.object({ kind: v.literal('vnic'), vnic: v.string() }),
+  v.object({ kind: v.literal('none') }),
+]);
+
+const cloudInitSchema = v.object({
+  hostname: v.string(),
+  userData: v.variant('kind', [
+    v.object({ kind: v.literal('generated-key') }),
+    v.object({ kind: v.literal('public-key'), path: v.string() }),
+    v.object({ kind: v.literal('raw'), path: v.string() }),
+  ]),
+  networkConfig: v.nullable(v.string()),
+});
+
+const specSchema = v.object({
+  name: v.string(),
+  project: v.nullable(v.string()),
+  image: imageSchema,
+  vcpus: v.number(),
+  memoryMib: v.number(),
+  diskBytes: v.nullable(v.number()),
+  network: networkSchema,
+  cloudInit: v.nullable(cloudInitSchema),
+  ssh: v.object({
+    declared: v.boolean(),
+    user: v.string(),
+    privateKey: v.nullable(v.string()),
+    timeoutSeconds: seconds,
+  }),
+  dependsOn: v.array(v.string()),
+  provision: v.array(stepSchema),
+});
+
+export const handleSchema = v.object({
+  name: v.string(),
+  backend,
+  directory: v.string(),
+  uuid: v.string(),
+  mac: v.nullable(v.string()),
+  spec: specSchema,
+  image: v.object({ path: v.string(), format: v.picklist(['qcow2', 'raw']), virtualBytes: v.number() }),
+  createdAt: v.string(),
+});
+
+const codeSchema = v.custom<ErrorCode>((value) => typeof value === 'string' && Object.hasOwn(ERROR_CODES, value));
+
+export const recordSchema = v.object({
+  provisioning: v.picklist(['pending', 'done', 'failed']),
+  lastFailure: v.nullable(
+    v.object({
+      step: v.picklist([...UP_STEPS, 'stop', 'destroy']),
+      time: v.string(),
+      error: v.object({
+        code: codeSchema,
+        message: v.string(),
+        hint: v.nullable(v.string()),
+        details: v.nullable(v.string()),
+        fields: v.record(v.string(), v.nullable(v.union([v.string(), v.number(), v.boolean()]))),
+      }),
+    }),
+  ),
+});

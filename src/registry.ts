@@ -1,0 +1,197 @@
+/**
+ * Which VMs exist, and what happened to them.
+ *
+ * `vms.json` maps names to work directories. It is memory, not truth: every reading holds it against the directories,
+ * a directory that it does not know is taken in, and an entry without a directory is left out. What changes during a
+ * VM's life is in the VM's own `record.json`, so a thousand VMs do not queue for one file. Writers hold the VM's lock;
+ * `vms.json` itself is written under a lock of its own, atomically, and for all waiting callers of a process at once.
+ */
+import { readdir, rename } from 'node:fs/promises';
+import { join } from 'node:path';
+import * as v from 'valibot';
+import { VmctlError, type VmctlErrorJson } from './errors.js';
+import type { Step } from './model/event.js';
+import type { VmHandle } from './model/vm.js';
+import { type StatePaths, VM_FILES } from './paths.js';
+import { isMissing, makeDirectory, readTextIfPresent, writeFileAtomically } from './util/fs.js';
+import { withLock } from './util/lock.js';
+import { entrySchema, handleSchema, recordSchema, registrySchema } from './registry-schema.js';
+
+/** A VM as the registry knows it. */
+export type RegistryEntry = v.InferOutput<typeof entrySchema>;
+
+/** How far a VM was provisioned since its last start, and why it failed last. */
+export interface VmRecord {
+  readonly provisioning: 'pending' | 'done' | 'failed';
+  readonly lastFailure: { readonly step: Step; readonly time: string; readonly error: VmctlErrorJson } | null;
+}
+
+const FRESH_RECORD: VmRecord = { provisioning: 'pending', lastFailure: null };
+
+export interface RegistryOptions {
+  readonly paths: StatePaths;
+  /** What this process is doing, for others who wait for the lock. */
+  readonly command: string;
+  /** Told once for each repair. */
+  readonly onNote?: (text: string) => void;
+  readonly clock?: () => Date;
+}
+
+type Entries = Map<string, RegistryEntry>;
+type Change = (entries: Entries) => void;
+
+export class Registry {
+  readonly #options: RegistryOptions;
+  #waiting: Change[] = [];
+  #next: Promise<void> | null = null;
+  #last: Promise<void> = Promise.resolve();
+
+  constructor(options: RegistryOptions) {
+    this.#options = options;
+  }
+
+  /** All VMs, by name. */
+  async list(): Promise<readonly RegistryEntry[]> {
+    const entries = await this.#read();
+    return [...entries.values()].toSorted((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  async get(name: string): Promise<RegistryEntry | null> {
+    return (await this.#read()).get(name) ?? null;
+  }
+
+  /** Records a VM that was just prepared. */
+  async add(handle: VmHandle): Promise<void> {
+    const entry = entryOf(handle);
+    await this.#update((entries) => void entries.set(entry.name, entry));
+  }
+
+  /** Forgets a VM whose directory is gone. */
+  async remove(name: string): Promise<void> {
+    await this.#update((entries) => void entries.delete(name));
+  }
+
+  /** What was prepared. Throws `VM_DAMAGED` when its file cannot be read. */
+  async handle(entry: RegistryEntry): Promise<VmHandle> {
+    const path = join(entry.directory, VM_FILES.handle);
+    const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), handleSchema), await readTextIfPresent(path));
+    if (parsed.success) return { ...parsed.output, directory: entry.directory };
+    throw new VmctlError('VM_DAMAGED', `VM "${entry.name}" is damaged: ${path} is missing or unreadable`, {
+      hint: `Remove what is left of it with: vmctl destroy ${entry.name}`,
+      fields: { vm: entry.name, path },
+    });
+  }
+
+  async record(entry: RegistryEntry): Promise<VmRecord> {
+    const text = await readTextIfPresent(join(entry.directory, VM_FILES.record));
+    const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), recordSchema), text);
+    return parsed.success ? parsed.output : FRESH_RECORD;
+  }
+
+  /** Changes some of a VM's record. The caller holds the VM's lock. */
+  async updateRecord(entry: RegistryEntry, change: Partial<VmRecord>): Promise<void> {
+    const record = { ...(await this.record(entry)), ...change };
+    await writeFileAtomically(join(entry.directory, VM_FILES.record), `${JSON.stringify(record)}\n`);
+  }
+
+  /** Queues a change. A write that has not begun yet takes it along, so waiting callers share one write. */
+  #update(change: Change): Promise<void> {
+    this.#waiting.push(change);
+    this.#next ??= this.#last.then(() => this.#writeWaiting());
+    const next = this.#next;
+    this.#last = next.catch(() => {});
+    return next;
+  }
+
+  async #writeWaiting(): Promise<void> {
+    const { paths, command } = this.#options;
+    try {
+      await withLock(paths.registryLock, { command }, async () => {
+        const entries = await this.#read({ locked: true });
+        const changes = this.#takeWaiting();
+        for (const change of changes) change(entries);
+        await writeRegistry(paths, entries);
+      });
+    } catch (error) {
+      this.#takeWaiting();
+      throw error;
+    }
+  }
+
+  #takeWaiting(): readonly Change[] {
+    const changes = this.#waiting;
+    this.#waiting = [];
+    this.#next = null;
+    return changes;
+  }
+
+  async #read(state: { locked: boolean } = { locked: false }): Promise<Entries> {
+    const { paths } = this.#options;
+    const text = await readTextIfPresent(paths.registry);
+    const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), registrySchema), text);
+    if (text !== null && !parsed.success) return this.#rebuild(state);
+    const recorded = parsed.success ? Object.values(parsed.output.vms) : [];
+    return this.#compareWithDirectories(new Map(recorded.map((entry) => [entry.name, entry])));
+  }
+
+  /** What is recorded, less what is gone, plus what is there and was not recorded. */
+  async #compareWithDirectories(recorded: Entries): Promise<Entries> {
+    const { paths } = this.#options;
+    const entries: Entries = new Map();
+    for (const name of await directoryNames(paths.vms)) {
+      const known = recorded.get(name) ?? (await this.#adopt(name));
+      if (known !== null) entries.set(name, { ...known, directory: paths.vm(name) });
+    }
+    return entries;
+  }
+
+  /** A directory that vms.json does not know: a vmctl was killed between making and recording it. */
+  async #adopt(name: string): Promise<RegistryEntry | null> {
+    const directory = this.#options.paths.vm(name);
+    const text = await readTextIfPresent(join(directory, VM_FILES.handle));
+    const handle = v.safeParse(v.pipe(v.string(), v.parseJson(), handleSchema), text);
+    return handle.success ? entryOf({ ...handle.output, directory }) : null;
+  }
+
+  /** Sets the damaged file aside under another name and makes a new one from the directories. */
+  async #rebuild(state: { locked: boolean }): Promise<Entries> {
+    const { paths, command } = this.#options;
+    const repair = async (): Promise<Entries> => {
+      const text = await readTextIfPresent(paths.registry);
+      if (v.safeParse(v.pipe(v.string(), v.parseJson(), registrySchema), text).success) return this.#read();
+      const entries = await this.#compareWithDirectories(new Map());
+      if (text !== null) await this.#setAside();
+      await writeRegistry(paths, entries);
+      return entries;
+    };
+    return state.locked ? repair() : withLock(paths.registryLock, { command }, repair);
+  }
+
+  async #setAside(): Promise<void> {
+    const { paths, onNote, clock = () => new Date() } = this.#options;
+    const aside = `${paths.registry}.damaged-${clock().toISOString().replaceAll(/[:.]/g, '-')}`;
+    await rename(paths.registry, aside);
+    onNote?.(`${paths.registry} was damaged; it is now ${aside}, and the list of VMs was rebuilt from ${paths.vms}`);
+  }
+}
+
+function entryOf(handle: VmHandle): RegistryEntry {
+  const { name, backend, directory, createdAt } = handle;
+  return { name, backend, directory, project: handle.spec.project, createdAt };
+}
+
+async function writeRegistry(paths: StatePaths, entries: Entries): Promise<void> {
+  await makeDirectory(paths.root);
+  const registry = { schemaVersion: 1, vms: Object.fromEntries(entries) };
+  await writeFileAtomically(paths.registry, `${JSON.stringify(registry, null, 2)}\n`);
+}
+
+/** Names of VM directories; what starts with a dot is under construction or being removed. */
+async function directoryNames(path: string): Promise<readonly string[]> {
+  try {
+    return (await readdir(path)).filter((name) => !name.startsWith('.'));
+  } catch (error) {
+    if (isMissing(error)) return [];
+    throw new VmctlError('STATE_DIRECTORY', `cannot read ${path}: ${String(error)}`, { cause: error });
+  }
+}

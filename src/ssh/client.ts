@@ -1,0 +1,159 @@
+/** SSH connections to guests. The only importer of ssh2. */
+import type { Buffer } from 'node:buffer';
+import { type Socket, connect } from 'node:net';
+import ssh2, { type Client, type ConnectConfig, type ParsedKey, type ServerHostKeyAlgorithm } from 'ssh2';
+import { VmctlError } from '../errors.js';
+import { throwIfAborted } from '../util/wait.js';
+import { GuestConnection, type SshConnection } from './connection.js';
+import { type HostKey, formatHostKey, parseHostKey } from './host-key.js';
+import { loginError } from './login-error.js';
+import type { SshTarget } from './target.js';
+
+export type { SshConnection } from './connection.js';
+export type { ExecOptions, ExecResult } from './exec.js';
+export type { HostKeyPolicy, PrivateKeySource, SshTarget } from './target.js';
+export type { UploadOptions } from './upload.js';
+
+const LOGIN_TIMEOUT_MS = 20_000;
+/** A guest that leaves three of these unanswered is taken for dead. */
+const KEEPALIVE_MS = 5_000;
+const KEEPALIVE_COUNT = 3;
+
+export interface ConnectOptions {
+  /** Ends the attempt at once; has no meaning for the connection afterwards. */
+  readonly signal: AbortSignal;
+  /** Milliseconds for everything up to the login; default 20 s. */
+  readonly timeoutMs?: number;
+  /** A connection to the endpoint that is there already, as `dial` gives it. It belongs to this call from now on. */
+  readonly socket?: Socket;
+}
+
+/**
+ * Connects and logs in: TCP, host key, authentication.
+ *
+ * Throws `SSH_HOST_KEY` when the server cannot show the pinned key (then nothing was offered to it),
+ * `SSH_AUTHENTICATION` when it refuses every key or none of them can be used, `ABORTED`, and `SSH_TRANSPORT` for
+ * everything else. One attempt: trying again is `provision/readiness`.
+ */
+export async function connectSsh(target: SshTarget, options: ConnectOptions): Promise<SshConnection> {
+  const seen: { hostKey: Buffer | null; banner: string } = { hostKey: null, banner: '' };
+  const pinned = target.hostKey.kind === 'pinned' ? parseHostKey(target.hostKey.publicKey) : null;
+  let keys: PrivateKeys = { usable: [], unusable: [] };
+  let socket = options.socket;
+  try {
+    throwIfAborted(options.signal);
+    keys = readPrivateKeys(target);
+    socket ??= connect({ ...target.endpoint, noDelay: true });
+    const client = new ssh2.Client();
+    client.on('banner', (text) => {
+      seen.banner += text;
+    });
+    const connection = new GuestConnection(client, socket, target);
+    await login(client, options, {
+      sock: socket,
+      username: target.user,
+      authHandler: keys.usable.map(({ key }) => ({ type: 'publickey' as const, username: target.user, key })),
+      hostVerifier: (key: Buffer) => {
+        seen.hostKey = key;
+        return pinned === null || pinned.blob.equals(key);
+      },
+      ...(pinned === null ? {} : { algorithms: { serverHostKey: negotiable(pinned) } }),
+    });
+    if (target.hostKey.kind === 'learn' && seen.hostKey !== null) {
+      await target.hostKey.onLearned(formatHostKey(seen.hostKey));
+    }
+    return connection;
+  } catch (error) {
+    socket?.destroy();
+    const offered = keys.usable.map(({ source }) => source);
+    throw loginError(error, {
+      target,
+      pinned,
+      shown: seen.hostKey,
+      banner: seen.banner,
+      offered,
+      unusable: keys.unusable,
+    });
+  }
+}
+
+/** Settles with the first of: login, failure, end of the connection, deadline, cancellation. */
+function login(client: Client, options: ConnectOptions, config: ConnectConfig): Promise<void> {
+  const timeoutMs = options.timeoutMs ?? LOGIN_TIMEOUT_MS;
+  return new Promise<void>((resolve, reject) => {
+    const settle = (error?: Error): void => {
+      clearTimeout(timer);
+      options.signal.removeEventListener('abort', onAbort);
+      client.off('ready', onReady).off('error', settle).off('close', onClose);
+      if (error === undefined) resolve();
+      else reject(error);
+    };
+    const onReady = (): void => settle();
+    const onClose = (): void => settle(new Error('the server closed the connection'));
+    const onAbort = (): void => settle(new VmctlError('ABORTED', 'interrupted', { cause: options.signal.reason }));
+    const timer = setTimeout(() => settle(new Error(`nothing happened for ${timeoutMs / 1000} s`)), timeoutMs);
+    options.signal.addEventListener('abort', onAbort);
+    client.on('ready', onReady).on('error', settle).on('close', onClose);
+    client.connect({
+      ...config,
+      // The deadline is ours, and covers the TCP connection too.
+      readyTimeout: 0,
+      keepaliveInterval: KEEPALIVE_MS,
+      keepaliveCountMax: KEEPALIVE_COUNT,
+    });
+  });
+}
+
+interface PrivateKeys {
+  readonly usable: readonly { readonly source: string; readonly key: ParsedKey }[];
+  /** Each with the reason. */
+  readonly unusable: readonly string[];
+}
+
+/** Throws `SSH_AUTHENTICATION` when none of the keys can be used at all: then trying to log in is in vain. */
+export function assertUsableKeys(target: Pick<SshTarget, 'user' | 'privateKeys'>): void {
+  readPrivateKeys(target);
+}
+
+function readPrivateKeys(target: Pick<SshTarget, 'user' | 'privateKeys'>): PrivateKeys {
+  const usable: { source: string; key: ParsedKey }[] = [];
+  const unusable: string[] = [];
+  let encrypted = false;
+  for (const { source, key } of target.privateKeys) {
+    const parsed = ssh2.utils.parseKey(key);
+    if (!(parsed instanceof Error) && parsed.isPrivateKey()) {
+      usable.push({ source, key: parsed });
+    } else if (parsed instanceof Error && /encrypted|passphrase/i.test(parsed.message)) {
+      encrypted = true;
+      unusable.push(`${source} is protected by a passphrase`);
+    } else {
+      unusable.push(`${source} is not a private key`);
+    }
+  }
+  if (usable.length > 0) return { usable, unusable };
+  const reason = unusable.length === 0 ? 'there is no private key' : unusable.join(', ');
+  throw new VmctlError('SSH_AUTHENTICATION', `cannot log in as user "${target.user}": ${reason}`, {
+    hint: encrypted
+      ? 'vmctl does not ask for passphrases: use a key without one, or let the cloud-init block make one for this VM.'
+      : 'Name a private key in the ssh block, or let the cloud-init block make one for this VM.',
+    fields: { user: target.user },
+  });
+}
+
+const HOST_KEY_ALGORITHMS: Readonly<Record<string, ServerHostKeyAlgorithm[]>> = {
+  'ssh-ed25519': ['ssh-ed25519'],
+  'ecdsa-sha2-nistp256': ['ecdsa-sha2-nistp256'],
+  'ecdsa-sha2-nistp384': ['ecdsa-sha2-nistp384'],
+  'ecdsa-sha2-nistp521': ['ecdsa-sha2-nistp521'],
+  // RFC 8332: one key, three signatures.
+  'ssh-rsa': ['rsa-sha2-512', 'rsa-sha2-256', 'ssh-rsa'],
+};
+
+/** Only the pinned key's type is negotiated: a server with several keys would else show its favourite. */
+function negotiable(pinned: HostKey): ServerHostKeyAlgorithm[] {
+  const algorithms = HOST_KEY_ALGORITHMS[pinned.type];
+  if (algorithms !== undefined) return algorithms;
+  throw new VmctlError('UNSUPPORTED', `vmctl cannot check a host key of type ${pinned.type}`, {
+    hint: 'Use an Ed25519, ECDSA or RSA host key.',
+  });
+}

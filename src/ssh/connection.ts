@@ -1,0 +1,206 @@
+/** A connection that is logged in: what can be done with it, and how its end reaches everybody who uses it. */
+import type { Socket } from 'node:net';
+import { VmctlError } from '../errors.js';
+import { throwIfAborted } from '../util/wait.js';
+import { type CommandChannel, type ExecOptions, type ExecResult, followCommand } from './exec.js';
+import { place, transportError } from './login-error.js';
+import { exportPrefix } from './shell-quote.js';
+import type { SshTarget } from './target.js';
+import { type SftpSession, type UploadOptions, type UploadTarget, uploadFile } from './upload.js';
+
+/** A half-dead connection may never answer a request for a channel; an emulated guest needs seconds to start a session. */
+const CHANNEL_TIMEOUT_MS = 30_000;
+const GOODBYE_MS = 500;
+
+export interface SshConnection extends AsyncDisposable {
+  /**
+   * Runs a command by the user's login shell; several at a time if need be. A non-zero exit code is a result, no error.
+   * Throws `SSH_TRANSPORT` when the connection breaks off, `TIMEOUT` and `ABORTED` after ending the command.
+   */
+  exec(command: string, options?: ExecOptions): Promise<ExecResult>;
+  /**
+   * Copies a local file over SFTP, in place. A relative remote path begins in the user's home directory. Throws
+   * `FILE_NOT_FOUND`, `UNSUPPORTED` (a folder; a guest without SFTP), `PROVISION_FAILED` (the guest refuses),
+   * `SSH_TRANSPORT`, `ABORTED`.
+   */
+  upload(localPath: string, remotePath: string, options?: UploadOptions): Promise<void>;
+  /** Says goodbye; a command that still runs is left to itself. Never throws. */
+  close(): Promise<void>;
+  /** Settles when the connection is gone, whoever ended it. Never rejects. */
+  readonly closed: Promise<void>;
+}
+
+type Opened<T> = (error: Error | undefined, channel: T) => void;
+
+interface SftpChannel extends SftpSession {
+  on(event: 'error' | 'end' | 'close', listener: () => void): this;
+  end(): void;
+}
+
+/** The part of an SSH client that a connection needs. */
+export interface SshTransport {
+  exec(command: string, done: Opened<CommandChannel>): unknown;
+  sftp(done: Opened<SftpChannel>): unknown;
+  on(event: 'error', listener: (error: Error) => void): this;
+  on(event: 'close', listener: () => void): this;
+  end(): unknown;
+}
+
+export class GuestConnection implements SshConnection {
+  readonly closed: Promise<void>;
+  readonly #transport: SshTransport;
+  readonly #socket: Socket;
+  readonly #target: SshTarget;
+  /** Who must hear of the connection's end because nothing else will tell them. */
+  readonly #waiting = new Set<() => void>();
+  #sftp: Promise<UploadTarget> | null = null;
+  #gone = false;
+  /** Why the connection broke off, as far as anybody said. */
+  #reason: Error | null = null;
+
+  constructor(transport: SshTransport, socket: Socket, target: SshTarget) {
+    this.#transport = transport;
+    this.#socket = socket;
+    this.#target = target;
+    // Without a listener an error would end the process. There may be several, even after the end.
+    transport.on('error', (error) => {
+      this.#reason ??= error;
+      // A dead peer would never answer a half-close.
+      socket.destroy();
+    });
+    this.closed = new Promise((resolve) => {
+      transport.on('close', () => {
+        this.#gone = true;
+        for (const tell of this.#waiting) tell();
+        resolve();
+      });
+    });
+  }
+
+  async exec(command: string, options: ExecOptions = {}): Promise<ExecResult> {
+    throwIfAborted(options.signal);
+    const text = exportPrefix(options.environment ?? {}) + command;
+    const channel = await this.#open<CommandChannel>((done) => this.#transport.exec(text, done), {
+      what: 'the command',
+      signal: options.signal,
+      discard: endCommand,
+    });
+    return followCommand(channel, options, () => this.#brokenOff('while a command ran'));
+  }
+
+  async upload(localPath: string, remotePath: string, options: UploadOptions = {}): Promise<void> {
+    throwIfAborted(options.signal);
+    this.#sftp ??= this.#openSftp();
+    await uploadFile(await this.#sftp, { local: localPath, remote: remotePath }, options);
+  }
+
+  async close(): Promise<void> {
+    if (this.#gone) return;
+    this.#reason ??= new Error('it was closed here');
+    this.#transport.end();
+    const timer = setTimeout(() => this.#socket.destroy(), GOODBYE_MS);
+    await this.closed;
+    clearTimeout(timer);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  /** One SFTP session serves all uploads; the next upload makes a new one when the guest has ended it. */
+  async #openSftp(): Promise<UploadTarget> {
+    try {
+      const sftp = await this.#open<SftpChannel>((done) => this.#transport.sftp(done), {
+        what: 'SFTP',
+        discard: (late) => late.end(),
+      });
+      const broken = new Promise<never>((_resolve, reject) => {
+        const onEnd = (): void => {
+          this.#sftp = null;
+          reject(this.#brokenOff('during an upload'));
+        };
+        sftp.on('error', onEnd).on('end', onEnd).on('close', onEnd);
+      });
+      // Between two uploads nobody waits for it.
+      broken.catch(() => {});
+      return { sftp, broken, user: this.#target.user };
+    } catch (error) {
+      this.#sftp = null;
+      throw error;
+    }
+  }
+
+  #open<T>(request: (done: Opened<T>) => unknown, options: OpenOptions<T>): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      let waiting = true;
+      const settle = (outcome: () => void): void => {
+        waiting = false;
+        clearTimeout(timer);
+        this.#waiting.delete(onGone);
+        options.signal?.removeEventListener('abort', onAbort);
+        outcome();
+      };
+      const fail = (error: VmctlError): void => settle(() => reject(error));
+      const onGone = (): void => fail(this.#brokenOff(`before ${options.what} could start`));
+      const onAbort = (): void => fail(new VmctlError('ABORTED', 'interrupted', { cause: options.signal?.reason }));
+      const timer = setTimeout(() => fail(this.#noAnswer(options.what)), CHANNEL_TIMEOUT_MS);
+      this.#waiting.add(onGone);
+      options.signal?.addEventListener('abort', onAbort);
+      try {
+        request((error, channel) => {
+          if (error !== undefined) fail(this.#refused(options.what, error));
+          else if (waiting) settle(() => resolve(channel));
+          else options.discard(channel);
+        });
+      } catch {
+        // ssh2 throws at once when there is no connection any more.
+        onGone();
+      }
+    });
+  }
+
+  #brokenOff(when: string): VmctlError {
+    const where = place(this.#target);
+    if (!this.#gone && this.#reason === null) {
+      return transportError(`the guest at ${where} ended the SSH channel ${when}`, this.#target);
+    }
+    const reason = this.#reason === null ? 'the guest closed it' : this.#reason.message;
+    const message = `the SSH connection to ${where} broke off ${when}: ${reason}`;
+    return transportError(message, this.#target, this.#reason ?? undefined);
+  }
+
+  #noAnswer(what: string): VmctlError {
+    const message = `the guest at ${place(this.#target)} did not start ${what} within ${CHANNEL_TIMEOUT_MS / 1000} s`;
+    return transportError(message, this.#target);
+  }
+
+  #refused(what: string, error: Error): VmctlError {
+    if (this.#gone || this.#socket.destroyed) return this.#brokenOff(`before ${what} could start`);
+    if (what !== 'SFTP' || error.message.includes('Channel open failure')) {
+      return transportError(
+        `the guest at ${place(this.#target)} did not start ${what}: ${error.message}`,
+        this.#target,
+        error,
+      );
+    }
+    return new VmctlError('UNSUPPORTED', `the guest at ${place(this.#target)} has no SFTP: ${error.message}`, {
+      hint: "Install OpenSSH's sftp-server in the image (openssh-sftp-server on Debian); uploads need it.",
+      cause: error,
+    });
+  }
+}
+
+interface OpenOptions<T> {
+  /** For messages. */
+  readonly what: 'the command' | 'SFTP';
+  /** What becomes of a channel that opens when nobody waits for it any more. */
+  readonly discard: (channel: T) => void;
+  readonly signal?: AbortSignal | undefined;
+}
+
+function endCommand(channel: CommandChannel): void {
+  channel.on('error', () => {}).resume();
+  channel.stderr.resume();
+  channel.signal('TERM');
+  channel.close();
+}

@@ -1,0 +1,88 @@
+/** Provision: the guest is waited for, and the steps of the VMFile are run in it, in order. */
+import { join } from 'node:path';
+import type { StageContext } from '../src/model/event.js';
+import { type VmSpec, stepTitle } from '../src/model/spec.js';
+import type { ProvisionedVm, RunningVm } from '../src/model/vm.js';
+import { VM_FILES } from '../src/paths.js';
+import { runSteps } from '../src/provision/provisioner.js';
+import { waitUntilReady } from '../src/provision/readiness.js';
+import type { SshConnection } from '../src/ssh/client.js';
+import { tailOfFile } from '../src/util/exec.js';
+import { throwIfAborted } from '../src/util/wait.js';
+import { sshAccess } from './access.js';
+import type { TaskEnvironment } from './context.js';
+
+const READY_SECONDS = 120;
+/** Emulated guests boot several times slower; a Debian with cloud-init takes one to two minutes, two at once more. */
+const READY_SECONDS_EMULATED = 480;
+
+const CONSOLE_TAIL_LINES = 20;
+
+export interface ProvisionOptions {
+  /** What the VMFile declares now; it may have other steps than when the VM was prepared. */
+  readonly spec: VmSpec;
+  /** False: only wait until the guest can be logged in to. */
+  readonly runSteps: boolean;
+  /** Called when the guest answers: its boot is over. */
+  readonly onReady: () => void;
+}
+
+export async function provisionVm(
+  env: TaskEnvironment,
+  vm: RunningVm,
+  options: ProvisionOptions,
+  context: StageContext,
+): Promise<ProvisionedVm> {
+  const { spec } = options;
+  const steps = options.runSteps ? spec.provision : [];
+  if (!env.hypervisor.capabilitiesOf(vm.handle).guestAccess.supported) {
+    options.onReady();
+    return { vm, stepsRun: pretend(steps.map(stepTitle), context) };
+  }
+  if (!spec.ssh.declared || spec.network.kind === 'none') {
+    options.onReady();
+    return { vm, stepsRun: 0 };
+  }
+  await using connection = await connectWhenReady(env, vm, spec, context);
+  options.onReady();
+  const logFile = join(vm.handle.directory, VM_FILES.provisionLog);
+  const stepsRun = await runSteps(connection, steps, { name: spec.name, logFile, ...context });
+  return { vm, stepsRun };
+}
+
+/** Waits for the SSH banner, the pinned host key and a login that works. */
+async function connectWhenReady(
+  env: TaskEnvironment,
+  vm: RunningVm,
+  spec: VmSpec,
+  context: StageContext,
+): Promise<SshConnection> {
+  const { handle } = vm;
+  const observe = async () => {
+    const now = await env.hypervisor.observe(handle);
+    return now.state === 'stopped' ? null : now;
+  };
+  return waitUntilReady({
+    name: spec.name,
+    target: await sshAccess({ ...handle, spec: { ...handle.spec, ssh: spec.ssh } }, { home: env.home }),
+    locate: async () => vm.ssh ?? (await observe())?.ssh ?? null,
+    stillRunning: async () => (await observe()) !== null,
+    consoleTail: () => tailOfFile(join(handle.directory, VM_FILES.consoleLog), CONSOLE_TAIL_LINES),
+    timeoutMs: readySeconds(env, vm, spec) * 1000,
+    ...context,
+  });
+}
+
+function readySeconds(env: TaskEnvironment, vm: RunningVm, spec: VmSpec): number {
+  const declared = spec.ssh.timeoutSeconds ?? env.sshTimeoutSeconds;
+  return declared ?? (vm.accelerator === 'tcg' ? READY_SECONDS_EMULATED : READY_SECONDS);
+}
+
+/** Where there is no guest, each step is told and nothing is done. */
+function pretend(titles: readonly string[], context: StageContext): number {
+  for (const title of titles) {
+    throwIfAborted(context.signal);
+    context.reporter.log(`${title} (not run: this backend has no guests)`);
+  }
+  return titles.length;
+}

@@ -1,0 +1,52 @@
+/** Resolve: everything that preparing a VM needs is fetched, read or made. Nothing of the VM exists yet. */
+import { readFile } from 'node:fs/promises';
+import { fetchImage } from '../src/image/cache.js';
+import { inspectImage } from '../src/image/qemu-img.js';
+import { VmctlError } from '../src/errors.js';
+import type { StageContext } from '../src/model/event.js';
+import type { CloudInitSpec, ImageSource, VmSpec } from '../src/model/spec.js';
+import type { KeyPair, ResolvedVm, SeedContent } from '../src/model/vm.js';
+import { generateKeyPair } from '../src/ssh/keys.js';
+import { type TaskEnvironment, takePlace } from './context.js';
+
+export async function resolveVm(env: TaskEnvironment, spec: VmSpec, context: StageContext): Promise<ResolvedVm> {
+  const path = await localImage(env, spec.image, context);
+  const image = await inspectImage(path, { signal: context.signal });
+  const { cloudInit } = spec;
+  if (cloudInit === null) return { spec, image, userKey: null, seed: null };
+  const userKey = cloudInit.userData.kind === 'generated-key' ? generateKeyPair(`vmctl ${spec.name}`) : null;
+  return { spec, image, userKey, seed: await seedContent(spec, cloudInit, userKey) };
+}
+
+/** The path of the image on this host; a URL is downloaded unless it is in the cache. */
+async function localImage(env: TaskEnvironment, source: ImageSource, context: StageContext): Promise<string> {
+  if (source.kind === 'file') return source.path;
+  const leave = await takePlace(env.limits.downloads, context.signal);
+  try {
+    return await fetchImage(source, { directory: env.paths.images, command: env.command, ...context });
+  } finally {
+    leave();
+  }
+}
+
+async function seedContent(spec: VmSpec, cloudInit: CloudInitSpec, userKey: KeyPair | null): Promise<SeedContent> {
+  const { userData } = cloudInit;
+  const authorizedKeys = userKey === null ? [] : [userKey.publicKey];
+  if (userData.kind === 'public-key') authorizedKeys.push((await readInput(userData.path)).trim());
+  return {
+    hostname: cloudInit.hostname,
+    user: spec.ssh.user,
+    authorizedKeys,
+    hostKey: generateKeyPair(`vmctl ${spec.name} host key`),
+    rawUserData: userData.kind === 'raw' ? await readInput(userData.path) : null,
+    rawNetworkConfig: cloudInit.networkConfig === null ? null : await readInput(cloudInit.networkConfig),
+  };
+}
+
+async function readInput(path: string): Promise<string> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (cause) {
+    throw new VmctlError('FILE_NOT_FOUND', `cannot read ${path}: ${String(cause)}`, { cause, fields: { path } });
+  }
+}

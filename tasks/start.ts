@@ -1,0 +1,15 @@
+/** Start: a process for the VM, and the record that it is to be provisioned. */
+import type { StageContext } from '../src/model/event.js';
+import type { RunningVm, StoppedVm } from '../src/model/vm.js';
+import type { RegistryEntry } from '../src/registry.js';
+import type { TaskEnvironment } from './context.js';
+
+export async function startVm(
+  env: TaskEnvironment,
+  vm: { readonly stopped: StoppedVm; readonly entry: RegistryEntry },
+  context: StageContext,
+): Promise<RunningVm> {
+  // Recorded first: whatever happens from here on, the next `up` knows that there is something left to do.
+  await env.registry.updateRecord(vm.entry, { provisioning: 'pending' });
+  return env.hypervisor.start(vm.stopped, context);
+}

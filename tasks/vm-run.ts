@@ -1,0 +1,119 @@
+/**
+ * One VM on its way through the steps of one command: it holds the VM's lock, turns each step into a listr2 task,
+ * tells the events, and says once how it ended.
+ */
+import type { ListrTask, ListrTaskWrapper } from 'listr2';
+import { VmctlError, type VmctlErrorJson, toVmctlError } from '../src/errors.js';
+import type { StageContext, Step, VmEvent } from '../src/model/event.js';
+import { acquireLock } from '../src/util/lock.js';
+import type { TaskEnvironment } from './context.js';
+import { progressText } from './progress-text.js';
+
+/** How a VM's run ended. */
+export type VmOutcome =
+  | { readonly result: 'done'; readonly summary: string }
+  | { readonly result: 'unchanged'; readonly summary: string }
+  | { readonly result: 'failed'; readonly step: Step; readonly error: VmctlError };
+
+// biome-ignore format: listr2's own three type parameters, none of which a step depends on
+type AnyWrapper = Pick<ListrTaskWrapper<unknown, never, never>, 'title' | 'output' | 'skip'>;
+
+/** What a step gives back: a few words for the one who watches, or that there was nothing to do. */
+export type StepResult = { readonly done: string } | { readonly skipped: string };
+
+export interface VmRunOptions {
+  readonly name: string;
+  readonly env: TaskEnvironment;
+  /** Called when a step failed or was interrupted, before the lock is released: undoes what is half done. */
+  readonly onFailure: (step: Step, error: VmctlError) => Promise<void>;
+}
+
+export class VmRun {
+  readonly name: string;
+  /** Settles when the run has ended, however it did; never rejects. */
+  readonly ended: Promise<VmOutcome>;
+  readonly #env: TaskEnvironment;
+  readonly #onFailure: VmRunOptions['onFailure'];
+  #settle: (outcome: VmOutcome) => void = () => {};
+  #releases: (() => Promise<void> | void)[] = [];
+
+  constructor(options: VmRunOptions) {
+    this.name = options.name;
+    this.#env = options.env;
+    this.#onFailure = options.onFailure;
+    this.ended = new Promise((resolve) => {
+      this.#settle = resolve;
+    });
+  }
+
+  /** A listr2 task for one step. A failure ends the run and is thrown on, so that listr2 stops this VM's list. */
+  step(step: Step, work: (context: StageContext) => Promise<StepResult>): ListrTask {
+    return { title: step, task: (_context, task) => this.#run(step, task as AnyWrapper, work) };
+  }
+
+  /** Takes the VM's lock until the run ends. */
+  async lock(context: StageContext): Promise<void> {
+    const { paths, command } = this.#env;
+    const release = await acquireLock(paths.vmLock(this.name), {
+      command,
+      signal: context.signal,
+      onWait: (owner) => context.reporter.status(`waiting for "${owner.command}" (pid ${owner.pid}) to finish with it`),
+    });
+    this.atEnd(release);
+  }
+
+  /** Runs when the run ends, last come first. */
+  atEnd(release: () => Promise<void> | void): void {
+    this.#releases.push(release);
+  }
+
+  /** Ends the run. */
+  async end(outcome: VmOutcome): Promise<void> {
+    const releases = this.#releases.toReversed();
+    this.#releases = [];
+    for (const release of releases) await release();
+    this.#settle(outcome);
+  }
+
+  async #run(step: Step, task: AnyWrapper, work: (context: StageContext) => Promise<StepResult>): Promise<void> {
+    const { events, signal } = this.#env;
+    const unsubscribe = events.subscribe((event) => this.#show(event, step, task));
+    const startedAt = performance.now();
+    events.emit(this.name, step, { type: 'started' });
+    try {
+      if (signal.aborted) throw new VmctlError('ABORTED', 'interrupted');
+      const result = await work({ signal, reporter: events.reporter(this.name, step) });
+      if ('skipped' in result) events.emit(this.name, step, { type: 'skipped', reason: result.skipped });
+      else {
+        const durationMs = Math.round(performance.now() - startedAt);
+        events.emit(this.name, step, { type: 'done', summary: result.done, durationMs });
+      }
+    } catch (thrown) {
+      throw await this.#fail(step, toVmctlError(thrown));
+    } finally {
+      unsubscribe();
+    }
+  }
+
+  async #fail(step: Step, error: VmctlError): Promise<VmctlError> {
+    try {
+      await this.#onFailure(step, error);
+    } catch (undoing) {
+      this.#env.events.reporter(this.name, step).log(`cleaning up failed as well: ${toVmctlError(undoing).message}`);
+    }
+    const told: VmctlErrorJson = error.toJSON();
+    this.#env.events.emit(this.name, step, { type: 'failed', error: told });
+    await this.end({ result: 'failed', step, error });
+    return error;
+  }
+
+  #show(event: VmEvent, step: Step, task: AnyWrapper): void {
+    if (event.vm !== this.name || event.step !== step) return;
+    if (event.type === 'done') task.title = event.summary === '' ? step : `${step}: ${event.summary}`;
+    else if (event.type === 'skipped') task.skip(`${step}: ${event.reason}`);
+    else {
+      const text = progressText(event);
+      if (text !== null) task.output = text;
+    }
+  }
+}
