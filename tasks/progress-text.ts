@@ -18,18 +18,32 @@ export function bytesText(bytes: number): string {
 /** `850 ms`, `12.3 s`, `2 min 5 s`. */
 export function durationText(milliseconds: number): string {
   if (milliseconds < 1000) return `${Math.round(milliseconds)} ms`;
-  const seconds = milliseconds / 1000;
-  if (seconds < 60) return `${seconds.toFixed(1)} s`;
-  const minutes = Math.floor(seconds / 60);
-  return `${minutes} min ${Math.round(seconds - minutes * 60)} s`;
+  if (milliseconds < 59_950) return `${(milliseconds / 1000).toFixed(1)} s`;
+  const seconds = Math.round(milliseconds / 1000);
+  return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
 }
 
-/** What an event that is still going on says; null for one that ends a step or begins it. */
-export function progressText(event: VmEvent): string | null {
-  if (event.type === 'status') return event.text;
-  if (event.type === 'log') return event.line;
-  if (event.type !== 'progress') return null;
-  if (event.totalBytes === null) return bytesText(event.bytes);
-  const percent = event.totalBytes === 0 ? 100 : Math.floor((event.bytes / event.totalBytes) * 100);
-  return `${bytesText(event.bytes)} of ${bytesText(event.totalBytes)} (${percent} %)`;
+/**
+ * A reader for the events of one step: gives the words for what is going on, with the rate since its first progress;
+ * null for an event that begins or ends the step.
+ */
+export function progressReader(): (event: VmEvent) => string | null {
+  let first: { readonly time: number; readonly bytes: number } | null = null;
+  return (event) => {
+    if (event.type === 'status') return event.text;
+    if (event.type === 'log') return event.line;
+    if (event.type !== 'progress') return null;
+    first ??= { time: event.time, bytes: event.bytes };
+    return `${amountText(event.bytes, event.totalBytes)}${rateText(event.bytes - first.bytes, event.time - first.time)}`;
+  };
+}
+
+function amountText(bytes: number, totalBytes: number | null): string {
+  if (totalBytes === null) return bytesText(bytes);
+  const percent = totalBytes === 0 ? 100 : Math.floor((bytes / totalBytes) * 100);
+  return `${bytesText(bytes)} of ${bytesText(totalBytes)} (${percent} %)`;
+}
+
+function rateText(bytes: number, milliseconds: number): string {
+  return milliseconds < 200 ? '' : `, ${bytesText((bytes / milliseconds) * 1000)}/s`;
 }

@@ -2,21 +2,23 @@
  * One VM on its way through the steps of one command: it holds the VM's lock, turns each step into a listr2 task,
  * tells the events, and says once how it ended.
  */
-import type { ListrTask, ListrTaskWrapper } from 'listr2';
+import type { ListrRenderer, ListrTask, ListrTaskWrapper } from 'listr2';
 import { VmctlError, type VmctlErrorJson, toVmctlError } from '../src/errors.js';
 import type { StageContext, Step, VmEvent } from '../src/model/event.js';
 import { acquireLock } from '../src/util/lock.js';
 import type { TaskEnvironment } from './context.js';
-import { progressText } from './progress-text.js';
+import { progressReader } from './progress-text.js';
 
 /** How a VM's run ended. */
 export type VmOutcome =
-  | { readonly result: 'done'; readonly summary: string }
-  | { readonly result: 'unchanged'; readonly summary: string }
+  | { readonly result: 'done' | 'unchanged' }
   | { readonly result: 'failed'; readonly step: Step; readonly error: VmctlError };
 
-// biome-ignore format: listr2's own three type parameters, none of which a step depends on
-type AnyWrapper = Pick<ListrTaskWrapper<unknown, never, never>, 'title' | 'output' | 'skip'>;
+/** The part of listr2's wrapper that a step uses; nothing of it depends on the renderer. */
+type StepTask = Pick<
+  ListrTaskWrapper<unknown, typeof ListrRenderer, typeof ListrRenderer>,
+  'title' | 'output' | 'skip'
+>;
 
 /** What a step gives back: a few words for the one who watches, or that there was nothing to do. */
 export type StepResult = { readonly done: string } | { readonly skipped: string };
@@ -24,6 +26,10 @@ export type StepResult = { readonly done: string } | { readonly skipped: string 
 export interface VmRunOptions {
   readonly name: string;
   readonly env: TaskEnvironment;
+  /** The step that ends the run. */
+  readonly last: Step;
+  /** How the run ended, asked after the last step. */
+  readonly outcome: () => 'done' | 'unchanged';
   /** Called when a step failed or was interrupted, before the lock is released: undoes what is half done. */
   readonly onFailure: (step: Step, error: VmctlError) => Promise<void>;
 }
@@ -33,14 +39,14 @@ export class VmRun {
   /** Settles when the run has ended, however it did; never rejects. */
   readonly ended: Promise<VmOutcome>;
   readonly #env: TaskEnvironment;
-  readonly #onFailure: VmRunOptions['onFailure'];
+  readonly #options: VmRunOptions;
   #settle: (outcome: VmOutcome) => void = () => {};
   #releases: (() => Promise<void> | void)[] = [];
 
   constructor(options: VmRunOptions) {
     this.name = options.name;
     this.#env = options.env;
-    this.#onFailure = options.onFailure;
+    this.#options = options;
     this.ended = new Promise((resolve) => {
       this.#settle = resolve;
     });
@@ -48,7 +54,7 @@ export class VmRun {
 
   /** A listr2 task for one step. A failure ends the run and is thrown on, so that listr2 stops this VM's list. */
   step(step: Step, work: (context: StageContext) => Promise<StepResult>): ListrTask {
-    return { title: step, task: (_context, task) => this.#run(step, task as AnyWrapper, work) };
+    return { title: step, task: (_context, task) => this.#run(step, task, work) };
   }
 
   /** Takes the VM's lock until the run ends. */
@@ -75,9 +81,9 @@ export class VmRun {
     this.#settle(outcome);
   }
 
-  async #run(step: Step, task: AnyWrapper, work: (context: StageContext) => Promise<StepResult>): Promise<void> {
+  async #run(step: Step, task: StepTask, work: (context: StageContext) => Promise<StepResult>): Promise<void> {
     const { events, signal } = this.#env;
-    const unsubscribe = events.subscribe((event) => this.#show(event, step, task));
+    const unsubscribe = events.subscribe(this.#viewer(step, task));
     const startedAt = performance.now();
     events.emit(this.name, step, { type: 'started' });
     try {
@@ -88,6 +94,7 @@ export class VmRun {
         const durationMs = Math.round(performance.now() - startedAt);
         events.emit(this.name, step, { type: 'done', summary: result.done, durationMs });
       }
+      if (step === this.#options.last) await this.end({ result: this.#options.outcome() });
     } catch (thrown) {
       throw await this.#fail(step, toVmctlError(thrown));
     } finally {
@@ -97,7 +104,7 @@ export class VmRun {
 
   async #fail(step: Step, error: VmctlError): Promise<VmctlError> {
     try {
-      await this.#onFailure(step, error);
+      await this.#options.onFailure(step, error);
     } catch (undoing) {
       this.#env.events.reporter(this.name, step).log(`cleaning up failed as well: ${toVmctlError(undoing).message}`);
     }
@@ -107,13 +114,14 @@ export class VmRun {
     return error;
   }
 
-  #show(event: VmEvent, step: Step, task: AnyWrapper): void {
-    if (event.vm !== this.name || event.step !== step) return;
-    if (event.type === 'done') task.title = event.summary === '' ? step : `${step}: ${event.summary}`;
-    else if (event.type === 'skipped') task.skip(`${step}: ${event.reason}`);
-    else {
-      const text = progressText(event);
-      if (text !== null) task.output = text;
-    }
+  /** Shows the events of a step on its listr2 task. */
+  #viewer(step: Step, task: StepTask): (event: VmEvent) => void {
+    const read = progressReader();
+    return (event) => {
+      if (event.vm !== this.name || event.step !== step) return;
+      if (event.type === 'done') task.title = event.summary === '' ? step : `${step}: ${event.summary}`;
+      else if (event.type === 'skipped') task.skip(`${step}: ${event.reason}`);
+      else task.output = read(event) ?? '';
+    };
   }
 }

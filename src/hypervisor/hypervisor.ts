@@ -35,6 +35,13 @@ export interface PrepareOptions {
   readonly staging: string;
 }
 
+/** What is known of a VM whose files are damaged. */
+export interface VmRemains {
+  readonly name: string;
+  readonly backend: BackendKind;
+  readonly directory: string;
+}
+
 /**
  * One interface for QEMU, Propolis and the Noop backend. Every method that changes something refuses an illegal
  * transition with `VM_STATE`; the caller holds the VM's lock.
@@ -52,6 +59,8 @@ export interface Hypervisor {
   resume(vm: SuspendedVm, context: StageContext): Promise<RunningVm>;
   /** Ends the VM if it runs and removes every file of it; done when nothing is left. */
   destroy(handle: VmHandle, context: StageContext): Promise<void>;
+  /** Does the same for a VM whose handle cannot be read any more. */
+  discard(remains: VmRemains): Promise<void>;
   /** What the VM is doing now: asked of the world, never remembered. */
   observe(handle: VmHandle): Promise<ObservedVm>;
   console(handle: VmHandle): ConsoleEndpoint;

@@ -18,7 +18,7 @@ import {
 import { VM_FILES } from '../paths.js';
 import { readTextIfPresent, writeFileAtomically } from '../util/fs.js';
 import { throwIfAborted } from '../util/wait.js';
-import type { Capabilities, ConsoleEndpoint, Hypervisor, PrepareOptions, StopMethod } from './hypervisor.js';
+import type { Capabilities, ConsoleEndpoint, Hypervisor, PrepareOptions, StopMethod, VmRemains } from './hypervisor.js';
 import { buildWorkDirectory, removeWorkDirectory, stableMac, writeGuestAccess } from './work-directory.js';
 
 export interface NoopOptions {
@@ -88,6 +88,10 @@ export class NoopBackend implements Hypervisor {
   async destroy(handle: VmHandle, context: StageContext): Promise<void> {
     await this.#enter('destroy', handle.name, context);
     await removeWorkDirectory(handle.directory);
+  }
+
+  async discard(remains: VmRemains): Promise<void> {
+    await removeWorkDirectory(remains.directory);
   }
 
   async observe(handle: VmHandle): Promise<ObservedVm> {

@@ -9,6 +9,7 @@ import type {
   PrepareOptions,
   StopMethod,
   StopOptions,
+  VmRemains,
 } from './hypervisor.js';
 import { NoopBackend } from './noop.js';
 import { QemuBackend, type QemuOptions } from './qemu/backend.js';
@@ -87,6 +88,10 @@ export class RouterHypervisor implements Hypervisor {
 
   destroy(handle: VmHandle, context: StageContext): Promise<void> {
     return this.#backend(handle.backend).destroy(handle, context);
+  }
+
+  discard(remains: VmRemains): Promise<void> {
+    return this.#backend(remains.backend).discard(remains);
   }
 
   observe(handle: VmHandle): Promise<ObservedVm> {

@@ -16,5 +16,8 @@ export interface Located<T> {
 export interface SourceFile {
   /** Absolute path. */
   readonly path: string;
+  /** Without a byte order mark. */
   readonly text: string;
+  /** Where bytes that are not UTF-8 were read as U+FFFD, for the parser to report; not there when all was well. */
+  readonly invalidBytes?: readonly Span[];
 }

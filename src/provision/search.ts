@@ -44,47 +44,117 @@ export interface FoundServer {
 /** Gives a connection on which an SSH server has said who it is. It ends only with that or with the signal. */
 export async function findServer(options: SearchOptions): Promise<FoundServer> {
   const attempts = new Attempts(options.signal);
+  let delays = backOff();
+  let latest: Attempt | null = null;
+  let spacing = HANGING_MS;
+  let nextAt = performance.now();
   try {
-    let refusals = backOff();
-    let wasRefused = false;
     for (;;) {
-      const endpoint = await options.locate();
-      if (endpoint === null) {
-        options.onState({ kind: 'address-unknown' });
-        await pause(Math.min(refusals.next().value, REFUSED_MS), options.signal);
-        continue;
-      }
-      attempts.begin(endpoint);
-      const outcome = await attempts.next(wasRefused ? BUSY_MS : HANGING_MS);
-      if (outcome?.kind === 'answered') return { endpoint, socket: attempts.release(outcome.socket) };
-      const reason = outcome?.kind === 'refused' ? outcome.reason : null;
-      options.onState({ kind: 'no-banner', endpoint, reason });
-      if (outcome?.kind === 'refused') {
-        wasRefused = true;
-        await pause(Math.min(refusals.next().value, REFUSED_MS), options.signal);
-      } else {
+      if (performance.now() >= nextAt) {
+        const endpoint = await options.locate();
         // What comes after silence is news: look closely again.
-        refusals = backOff();
+        if (latest !== null) delays = backOff();
+        latest = endpoint === null ? null : attempts.begin(endpoint);
+        nextAt = performance.now() + (latest === null ? shortDelay(delays) : spacing);
+        options.onState(
+          endpoint === null ? { kind: 'address-unknown' } : { kind: 'no-banner', endpoint, reason: null },
+        );
       }
+      const done = await attempts.next(nextAt - performance.now());
+      if (done?.outcome.kind === 'answered') {
+        return { endpoint: done.attempt.endpoint, socket: attempts.release(done.outcome.socket) };
+      }
+      if (done?.outcome.kind !== 'refused') continue;
+      options.onState({ kind: 'no-banner', endpoint: done.attempt.endpoint, reason: done.outcome.reason });
+      spacing = BUSY_MS;
+      if (done.attempt !== latest) continue;
+      latest = null;
+      nextAt = performance.now() + shortDelay(delays);
     }
   } finally {
     attempts.end();
   }
 }
 
+function shortDelay(delays: Generator<number, never>): number {
+  return Math.min(delays.next().value, REFUSED_MS);
+}
+
 interface Attempt {
-  readonly id: number;
-  readonly outcome: Promise<{ readonly attempt: Attempt; readonly outcome: DialOutcome }>;
+  readonly endpoint: Endpoint;
   readonly stop: AbortController;
+  /** Never rejects. */
+  readonly done: Promise<FinishedAttempt>;
+}
+
+interface FinishedAttempt {
+  readonly attempt: Attempt;
+  readonly outcome: DialOutcome;
 }
 
 /** The connection attempts that are open at the same time. */
 class Attempts {
   readonly #signal: AbortSignal;
-  #open: readonly Attempt[] = [];
-  #place = '';
+  readonly #open = new Set<Attempt>();
+  #released: Socket | null = null;
 
   constructor(signal: AbortSignal) {
     this.#signal = signal;
+  }
+
+  begin(endpoint: Endpoint): Attempt {
+    for (const attempt of this.#open) {
+      if (attempt.endpoint.host !== endpoint.host || attempt.endpoint.port !== endpoint.port) this.#drop(attempt);
+    }
+    // The oldest keeps its place, so that a server may be slow; the others make room for newer ones.
+    const [, second] = this.#open;
+    if (this.#open.size >= MOST_ATTEMPTS && second !== undefined) this.#drop(second);
+    const stop = new AbortController();
+    const signal = AbortSignal.any([this.#signal, stop.signal]);
+    const attempt: Attempt = {
+      endpoint,
+      stop,
+      done: dial(endpoint, { timeoutMs: PATIENCE_MS, signal }).then(
+        (outcome) => ({ attempt, outcome }),
+        () => ({ attempt, outcome: { kind: 'silent' } }),
+      ),
+    };
+    this.#open.add(attempt);
+    return attempt;
+  }
+
+  /** The next attempt that comes to an end; null when none does within this time. Throws `ABORTED`. */
+  async next(timeoutMs: number): Promise<FinishedAttempt | null> {
+    const timer = new AbortController();
+    const nothing = pause(Math.max(0, timeoutMs), AbortSignal.any([this.#signal, timer.signal])).then(() => null);
+    try {
+      const finished = await Promise.race([nothing, ...[...this.#open].map(({ done }) => done)]);
+      if (finished !== null) this.#open.delete(finished.attempt);
+      return finished;
+    } finally {
+      timer.abort();
+    }
+  }
+
+  /** Takes a socket out of the care of this object. */
+  release(socket: Socket): Socket {
+    this.#released = socket;
+    return socket;
+  }
+
+  end(): void {
+    for (const attempt of this.#open) this.#drop(attempt);
+  }
+
+  #drop(attempt: Attempt): void {
+    this.#open.delete(attempt);
+    attempt.stop.abort();
+    void this.#discard(attempt);
+  }
+
+  /** An attempt that is given up may have been answered in that very moment. */
+  async #discard({ done }: Attempt): Promise<void> {
+    const { outcome } = await done;
+    if (outcome.kind === 'answered' && outcome.socket !== this.#released) outcome.socket.destroy();
   }
 }

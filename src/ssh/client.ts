@@ -4,8 +4,8 @@ import { type Socket, connect } from 'node:net';
 import ssh2, { type Client, type ConnectConfig, type ParsedKey, type ServerHostKeyAlgorithm } from 'ssh2';
 import { VmctlError } from '../errors.js';
 import { throwIfAborted } from '../util/wait.js';
-import { GuestConnection, type SshConnection } from './connection.js';
-import { type HostKey, formatHostKey, parseHostKey } from './host-key.js';
+import { GuestConnection, type SshConnection, type SshTransport } from './connection.js';
+import { type PublicKey, parsePublicKey } from './keys.js';
 import { loginError } from './login-error.js';
 import type { SshTarget } from './target.js';
 
@@ -37,7 +37,7 @@ export interface ConnectOptions {
  */
 export async function connectSsh(target: SshTarget, options: ConnectOptions): Promise<SshConnection> {
   const seen: { hostKey: Buffer | null; banner: string } = { hostKey: null, banner: '' };
-  const pinned = target.hostKey.kind === 'pinned' ? parseHostKey(target.hostKey.publicKey) : null;
+  const pinned = target.hostKey.kind === 'pinned' ? parsePublicKey(target.hostKey.publicKey) : null;
   let keys: PrivateKeys = { usable: [], unusable: [] };
   let socket = options.socket;
   try {
@@ -48,7 +48,7 @@ export async function connectSsh(target: SshTarget, options: ConnectOptions): Pr
     client.on('banner', (text) => {
       seen.banner += text;
     });
-    const connection = new GuestConnection(client, socket, target);
+    const connection = new GuestConnection(transportOf(client), socket, target);
     await login(client, options, {
       sock: socket,
       username: target.user,
@@ -60,7 +60,7 @@ export async function connectSsh(target: SshTarget, options: ConnectOptions): Pr
       ...(pinned === null ? {} : { algorithms: { serverHostKey: negotiable(pinned) } }),
     });
     if (target.hostKey.kind === 'learn' && seen.hostKey !== null) {
-      await target.hostKey.onLearned(formatHostKey(seen.hostKey));
+      await target.hostKey.onLearned(publicKeyLine(seen.hostKey));
     }
     return connection;
   } catch (error) {
@@ -150,10 +150,47 @@ const HOST_KEY_ALGORITHMS: Readonly<Record<string, ServerHostKeyAlgorithm[]>> = 
 };
 
 /** Only the pinned key's type is negotiated: a server with several keys would else show its favourite. */
-function negotiable(pinned: HostKey): ServerHostKeyAlgorithm[] {
+function negotiable(pinned: PublicKey): ServerHostKeyAlgorithm[] {
   const algorithms = HOST_KEY_ALGORITHMS[pinned.type];
   if (algorithms !== undefined) return algorithms;
   throw new VmctlError('UNSUPPORTED', `vmctl cannot check a host key of type ${pinned.type}`, {
     hint: 'Use an Ed25519, ECDSA or RSA host key.',
   });
+}
+
+/** `ssh-ed25519 AAAA…`: the type stands at the beginning of the key itself (RFC 4253 6.6). */
+function publicKeyLine(blob: Buffer): string {
+  const type = blob.subarray(4, 4 + blob.readUInt32BE(0)).toString('latin1');
+  return `${type} ${blob.toString('base64')}`;
+}
+
+function transportOf(client: Client): SshTransport {
+  return {
+    exec: (command, done) => void client.exec(command, done),
+    sftp: (done) => void client.sftp(done),
+    signal: (channel, name) => sendSignal(client, channel, name),
+    onError: (listener) => void client.on('error', listener),
+    onClose: (listener) => void client.on('close', listener),
+    end: () => void client.end(),
+  };
+}
+
+/**
+ * ssh2's `channel.signal()` sends nothing once the command's input has been ended, although a signal is legal for as long
+ * as the channel is open (RFC 4254 5.3, 6.9). So the message is made here, with the parts of ssh2 that make it there.
+ */
+function sendSignal(client: Client, channel: object, name: string): void {
+  const protocol: unknown = Reflect.get(client, '_protocol');
+  const outgoing: unknown = Reflect.get(channel, 'outgoing');
+  if (!hasSignal(protocol) || !isOpen(outgoing)) return;
+  protocol.signal(outgoing.id, name);
+}
+
+function hasSignal(value: unknown): value is { signal(channelId: number, name: string): void } {
+  return typeof value === 'object' && value !== null && 'signal' in value && typeof value.signal === 'function';
+}
+
+function isOpen(value: unknown): value is { readonly id: number } {
+  if (typeof value !== 'object' || value === null || !('id' in value) || !('state' in value)) return false;
+  return typeof value.id === 'number' && (value.state === 'open' || value.state === 'eof');
 }

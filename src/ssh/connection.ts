@@ -39,11 +39,12 @@ interface SftpChannel extends SftpSession {
 
 /** The part of an SSH client that a connection needs. */
 export interface SshTransport {
-  exec(command: string, done: Opened<CommandChannel>): unknown;
-  sftp(done: Opened<SftpChannel>): unknown;
-  on(event: 'error', listener: (error: Error) => void): this;
-  on(event: 'close', listener: () => void): this;
-  end(): unknown;
+  exec(command: string, done: Opened<CommandChannel>): void;
+  sftp(done: Opened<SftpChannel>): void;
+  signal(channel: CommandChannel, name: 'TERM' | 'KILL'): void;
+  onError(listener: (error: Error) => void): void;
+  onClose(listener: () => void): void;
+  end(): void;
 }
 
 export class GuestConnection implements SshConnection {
@@ -63,13 +64,13 @@ export class GuestConnection implements SshConnection {
     this.#socket = socket;
     this.#target = target;
     // Without a listener an error would end the process. There may be several, even after the end.
-    transport.on('error', (error) => {
+    transport.onError((error) => {
       this.#reason ??= error;
       // A dead peer would never answer a half-close.
       socket.destroy();
     });
     this.closed = new Promise((resolve) => {
-      transport.on('close', () => {
+      transport.onClose(() => {
         this.#gone = true;
         for (const tell of this.#waiting) tell();
         resolve();
@@ -80,12 +81,21 @@ export class GuestConnection implements SshConnection {
   async exec(command: string, options: ExecOptions = {}): Promise<ExecResult> {
     throwIfAborted(options.signal);
     const text = exportPrefix(options.environment ?? {}) + command;
-    const channel = await this.#open<CommandChannel>((done) => this.#transport.exec(text, done), {
+    return this.#open<CommandChannel, ExecResult>((done) => this.#transport.exec(text, done), {
       what: 'the command',
       signal: options.signal,
-      discard: endCommand,
+      accept: (channel) =>
+        followCommand(channel, options, {
+          signal: (name) => this.#transport.signal(channel, name),
+          brokenOff: () => this.#brokenOff('while a command ran'),
+        }),
+      discard: (late) => {
+        late.on('error', () => {}).resume();
+        late.stderr.resume();
+        this.#transport.signal(late, 'TERM');
+        late.close();
+      },
     });
-    return followCommand(channel, options, () => this.#brokenOff('while a command ran'));
   }
 
   async upload(localPath: string, remotePath: string, options: UploadOptions = {}): Promise<void> {
@@ -110,28 +120,30 @@ export class GuestConnection implements SshConnection {
   /** One SFTP session serves all uploads; the next upload makes a new one when the guest has ended it. */
   async #openSftp(): Promise<UploadTarget> {
     try {
-      const sftp = await this.#open<SftpChannel>((done) => this.#transport.sftp(done), {
+      const sftp = await this.#open<SftpChannel, SftpChannel>((done) => this.#transport.sftp(done), {
         what: 'SFTP',
+        accept: (channel) => channel,
         discard: (late) => late.end(),
       });
+      const brokenOff = (): VmctlError => this.#brokenOff('during an upload');
       const broken = new Promise<never>((_resolve, reject) => {
         const onEnd = (): void => {
           this.#sftp = null;
-          reject(this.#brokenOff('during an upload'));
+          reject(brokenOff());
         };
         sftp.on('error', onEnd).on('end', onEnd).on('close', onEnd);
       });
       // Between two uploads nobody waits for it.
       broken.catch(() => {});
-      return { sftp, broken, user: this.#target.user };
+      return { sftp, broken, brokenOff, user: this.#target.user };
     } catch (error) {
       this.#sftp = null;
       throw error;
     }
   }
 
-  #open<T>(request: (done: Opened<T>) => unknown, options: OpenOptions<T>): Promise<T> {
-    return new Promise<T>((resolve, reject) => {
+  #open<T, R>(request: (done: Opened<T>) => void, options: OpenOptions<T, R>): Promise<R> {
+    return new Promise<R>((resolve, reject) => {
       let waiting = true;
       const settle = (outcome: () => void): void => {
         waiting = false;
@@ -149,7 +161,7 @@ export class GuestConnection implements SshConnection {
       try {
         request((error, channel) => {
           if (error !== undefined) fail(this.#refused(options.what, error));
-          else if (waiting) settle(() => resolve(channel));
+          else if (waiting) settle(() => resolve(options.accept(channel)));
           else options.discard(channel);
         });
       } catch {
@@ -160,7 +172,7 @@ export class GuestConnection implements SshConnection {
   }
 
   #brokenOff(when: string): VmctlError {
-    const where = place(this.#target);
+    const where = place(this.#target.endpoint);
     if (!this.#gone && this.#reason === null) {
       return transportError(`the guest at ${where} ended the SSH channel ${when}`, this.#target);
     }
@@ -170,7 +182,7 @@ export class GuestConnection implements SshConnection {
   }
 
   #noAnswer(what: string): VmctlError {
-    const message = `the guest at ${place(this.#target)} did not start ${what} within ${CHANNEL_TIMEOUT_MS / 1000} s`;
+    const message = `the guest at ${place(this.#target.endpoint)} did not start ${what} within ${CHANNEL_TIMEOUT_MS / 1000} s`;
     return transportError(message, this.#target);
   }
 
@@ -178,29 +190,24 @@ export class GuestConnection implements SshConnection {
     if (this.#gone || this.#socket.destroyed) return this.#brokenOff(`before ${what} could start`);
     if (what !== 'SFTP' || error.message.includes('Channel open failure')) {
       return transportError(
-        `the guest at ${place(this.#target)} did not start ${what}: ${error.message}`,
+        `the guest at ${place(this.#target.endpoint)} did not start ${what}: ${error.message}`,
         this.#target,
         error,
       );
     }
-    return new VmctlError('UNSUPPORTED', `the guest at ${place(this.#target)} has no SFTP: ${error.message}`, {
+    return new VmctlError('UNSUPPORTED', `the guest at ${place(this.#target.endpoint)} has no SFTP: ${error.message}`, {
       hint: "Install OpenSSH's sftp-server in the image (openssh-sftp-server on Debian); uploads need it.",
       cause: error,
     });
   }
 }
 
-interface OpenOptions<T> {
+interface OpenOptions<T, R> {
   /** For messages. */
   readonly what: 'the command' | 'SFTP';
+  /** Called in the very moment of opening: the end of a short command may have come in the same packet. */
+  readonly accept: (channel: T) => R | Promise<R>;
   /** What becomes of a channel that opens when nobody waits for it any more. */
   readonly discard: (channel: T) => void;
   readonly signal?: AbortSignal | undefined;
-}
-
-function endCommand(channel: CommandChannel): void {
-  channel.on('error', () => {}).resume();
-  channel.stderr.resume();
-  channel.signal('TERM');
-  channel.close();
 }

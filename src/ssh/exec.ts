@@ -28,23 +28,26 @@ export interface ExecResult {
 /** The side of an SSH channel that runs a command. */
 export interface CommandChannel extends Duplex {
   readonly stderr: Readable;
-  /** Sends a signal, named without `SIG`, to the command's process group (RFC 4254 6.9). */
-  signal(name: string): void;
   close(): void;
+}
+
+/** The connection that a command runs on. */
+export interface CommandHost {
+  /** Sends the command a signal, named without `SIG` (RFC 4254 6.9). */
+  readonly signal: (name: 'TERM' | 'KILL') => void;
+  /** The error for a channel that ended when nobody had said how the command did. */
+  readonly brokenOff: () => VmctlError;
 }
 
 /**
  * Feeds the command, tells its output, and gives how it ended.
  *
  * Throws `ABORTED` and `TIMEOUT` after ending the command: SIGTERM, half a second later SIGKILL, then the channel is
- * closed. A process of another user, such as one under sudo, is not reached by these signals and may go on. Throws what
- * `brokenOff` makes when the channel ends and nobody said how the command did.
+ * closed. These signals do not reach everything: OpenSSH sends them to the process group, but not for root, and not to
+ * processes of another user, such as one under sudo; dropbear sends them to the shell alone. What is not reached goes on
+ * without its input and output. Throws what `brokenOff` makes when the channel ends and nobody said how the command did.
  */
-export function followCommand(
-  channel: CommandChannel,
-  options: ExecOptions,
-  brokenOff: () => VmctlError,
-): Promise<ExecResult> {
+export function followCommand(channel: CommandChannel, options: ExecOptions, host: CommandHost): Promise<ExecResult> {
   return new Promise((resolve, reject) => {
     let result: ExecResult | null = null;
     let failure: VmctlError | null = null;
@@ -57,14 +60,14 @@ export function followCommand(
       if (isReadable(options.stdin)) options.stdin.unpipe(channel);
       if (failure !== null) reject(failure);
       else if (result !== null) resolve(result);
-      else reject(brokenOff());
+      else reject(host.brokenOff());
     };
     const stop = (error: VmctlError): void => {
       if (failure !== null) return;
       failure = error;
-      channel.signal('TERM');
+      host.signal('TERM');
       grace = setTimeout(() => {
-        channel.signal('KILL');
+        host.signal('KILL');
         channel.close();
         settle();
       }, GRACE_MS);

@@ -1,13 +1,14 @@
 /** Why a login failed, in words for the user. */
 import type { Buffer } from 'node:buffer';
 import { VmctlError } from '../errors.js';
-import { type HostKey, fingerprint } from './host-key.js';
+import type { Endpoint } from '../model/vm.js';
+import { type PublicKey, fingerprint } from './keys.js';
 import type { SshTarget } from './target.js';
 
 export interface LoginFacts {
   readonly target: SshTarget;
   /** The key that must be shown; null when any may. */
-  readonly pinned: HostKey | null;
+  readonly pinned: PublicKey | null;
   /** The key that was shown; null when it did not come to that. */
   readonly shown: Buffer | null;
   readonly offered: readonly string[];
@@ -29,7 +30,7 @@ export function loginError(error: unknown, facts: LoginFacts): VmctlError {
     return hostKeyError(facts, pinned, `it has no ${pinned.type} key`);
   }
   if (isRefusal(error, words)) return authenticationError(error, facts);
-  return transportError(`cannot log in over SSH at ${place(facts.target)}: ${words}`, facts.target, error);
+  return transportError(`cannot log in over SSH at ${place(facts.target.endpoint)}: ${words}`, facts.target, error);
 }
 
 export function transportError(message: string, target: SshTarget, cause?: unknown): VmctlError {
@@ -37,14 +38,14 @@ export function transportError(message: string, target: SshTarget, cause?: unkno
 }
 
 /** `127.0.0.1:40022`, `[::1]:22`. */
-export function place({ endpoint }: SshTarget): string {
+export function place(endpoint: Endpoint): string {
   return `${endpoint.host.includes(':') ? `[${endpoint.host}]` : endpoint.host}:${endpoint.port}`;
 }
 
-function hostKeyError(facts: LoginFacts, pinned: HostKey, found: string): VmctlError {
+function hostKeyError(facts: LoginFacts, pinned: PublicKey, found: string): VmctlError {
   const { target, shown } = facts;
   const expected = fingerprint(pinned.blob);
-  const message = `the SSH server at ${place(target)} is not the VM that was expected: ${found}, and the pinned host key is ${expected}`;
+  const message = `the SSH server at ${place(target.endpoint)} is not the VM that was expected: ${found}, and the pinned host key is ${expected}`;
   return new VmctlError('SSH_HOST_KEY', message, {
     hint: 'Another machine answers on this port, or the image ignored the host key in its seed. Nothing was sent to it.',
     fields: { ...endpointFields(target), expected, shown: shown === null ? null : fingerprint(shown) },
@@ -61,7 +62,7 @@ function authenticationError(error: unknown, facts: LoginFacts): VmctlError {
   const { target, offered, unusable, banner } = facts;
   const keys = offered.length === 1 ? `the key ${offered[0]}` : `all ${offered.length} keys (${offered.join(', ')})`;
   const skipped = unusable.length === 0 ? '' : `; not offered: ${unusable.join(', ')}`;
-  const message = `the guest at ${place(target)} refuses ${keys} for user "${target.user}"${skipped}`;
+  const message = `the guest at ${place(target.endpoint)} refuses ${keys} for user "${target.user}"${skipped}`;
   return new VmctlError('SSH_AUTHENTICATION', message, {
     hint: 'Check the user in the ssh block, and that the image reads its seed (cloud-init).',
     cause: error,

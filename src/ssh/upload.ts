@@ -28,6 +28,7 @@ export interface SftpSession {
   // oxlint-disable-next-line max-params -- ssh2's signature
   write(handle: Buffer, bytes: Buffer, offset: number, length: number, position: number, done: Done): void;
   fchmod(handle: Buffer, mode: number, done: Done): void;
+  chmod(path: string, mode: number, done: Done): void;
   close(handle: Buffer, done: Done): void;
   stat(path: string, done: (error: Error | undefined, stats: { isDirectory(): boolean }) => void): void;
 }
@@ -36,6 +37,8 @@ export interface UploadTarget {
   readonly sftp: SftpSession;
   /** Rejects when the session ends before it should: no request is answered after that. */
   readonly broken: Promise<never>;
+  /** The error for a request that was not answered. */
+  readonly brokenOff: () => VmctlError;
   /** For messages. */
   readonly user: string;
 }
@@ -51,37 +54,60 @@ export async function uploadFile(
 ): Promise<void> {
   throwIfAborted(options.signal);
   const file = await openLocal(paths.local);
+  const over = new AbortController();
   try {
     const stats = await file.stat();
     if (!stats.isFile()) throw notAFile(paths.local);
     const mode = options.mode ?? stats.mode & 0o777;
-    const { sftp } = target;
-    const cancelled = cancellation(options.signal);
-    const request = <T>(send: (done: (error?: Error | null, value?: T) => void) => void): Promise<T | undefined> =>
-      Promise.race([answer(send), target.broken, cancelled.promise]);
+    const cancelled = cancellation(options.signal, over.signal);
+    const request: Request = (send) => Promise.race([answer(send), target.broken, cancelled]);
+    const handle = await openRemote(target.sftp, request, { path: paths.remote, mode });
     try {
-      const handle = await request<Buffer>((done) => sftp.open(paths.remote, 'w', mode, done));
-      if (handle === undefined) throw new Error('the server gave no handle');
-      try {
-        await request((done) => sftp.fchmod(handle, mode, done));
-        await copy(file, stats.size, {
-          path: paths.local,
-          write: (bytes, at) => request((done) => sftp.write(handle, bytes, 0, bytes.length, at, done)),
-          ...(options.onProgress === undefined ? {} : { onProgress: options.onProgress }),
-        });
-      } catch (error) {
-        sftp.close(handle, () => {});
-        throw error;
-      }
-      await request((done) => sftp.close(handle, done));
+      // Opening sets the mode of a new file only, and only as far as the umask lets it.
+      await request((done) => target.sftp.fchmod(handle, mode, done));
+      await copy(file, stats.size, {
+        path: paths.local,
+        write: (bytes, at) => request((done) => target.sftp.write(handle, bytes, 0, bytes.length, at, done)),
+        ...(options.onProgress === undefined ? {} : { onProgress: options.onProgress }),
+      });
     } catch (error) {
-      throw await uploadError(error, target, paths);
-    } finally {
-      cancelled.dispose();
+      target.sftp.close(handle, () => {});
+      throw error;
     }
+    await request((done) => target.sftp.close(handle, done));
+  } catch (error) {
+    throw await uploadError(error, target, paths);
   } finally {
+    over.abort();
     await file.close();
   }
+}
+
+/** Sends an SFTP request and gives its answer; throws when it fails, is cancelled, or cannot be answered any more. */
+type Request = <T>(send: (done: (error?: Error | null, value?: T) => void) => void) => Promise<T | undefined>;
+
+async function openRemote(
+  sftp: SftpSession,
+  request: Request,
+  file: { readonly path: string; readonly mode: number },
+): Promise<Buffer> {
+  const attempt = (): Promise<Buffer | undefined> =>
+    request<Buffer>((done) => sftp.open(file.path, 'w', file.mode, done));
+  let handle: Buffer | undefined;
+  try {
+    handle = await attempt();
+  } catch (error) {
+    if (statusOf(error) !== PERMISSION_DENIED) throw error;
+    // An earlier upload of a read-only file left one that only its mode protects.
+    try {
+      await request((done) => sftp.chmod(file.path, file.mode | 0o200, done));
+    } catch {
+      throw error;
+    }
+    handle = await attempt();
+  }
+  if (handle === undefined) throw new Error('the server gave no handle');
+  return handle;
 }
 
 interface Copy {
@@ -132,15 +158,14 @@ function answer<T>(send: (done: (error?: Error | null, value?: T) => void) => vo
   });
 }
 
-function cancellation(signal: AbortSignal | undefined): { promise: Promise<never>; dispose: () => void } {
-  const over = new AbortController();
+function cancellation(signal: AbortSignal | undefined, over: AbortSignal): Promise<never> {
   const promise = new Promise<never>((_resolve, reject) => {
     const onAbort = (): void => reject(new VmctlError('ABORTED', 'interrupted', { cause: signal?.reason }));
-    signal?.addEventListener('abort', onAbort, { signal: over.signal });
+    signal?.addEventListener('abort', onAbort, { signal: over });
   });
   // Nobody may be waiting for it at the moment when it happens.
   promise.catch(() => {});
-  return { promise, dispose: () => over.abort() };
+  return promise;
 }
 
 async function openLocal(path: string): Promise<FileHandle> {
@@ -172,7 +197,8 @@ async function uploadError(
 ): Promise<VmctlError> {
   if (error instanceof VmctlError) return error;
   const words = error instanceof Error ? error.message : String(error);
-  const status = error instanceof Error && 'code' in error ? error.code : null;
+  const status = statusOf(error);
+  if (status === null) return target.brokenOff();
   const failed = (what: string, hint?: string): VmctlError =>
     new VmctlError('PROVISION_FAILED', `cannot upload ${paths.local} to ${paths.remote}: ${what}`, {
       cause: error,
@@ -191,6 +217,11 @@ async function uploadError(
     return failed('the destination is a folder', `Name the file: ${file}`);
   }
   return failed(words, status === FAILURE ? 'The guest may have no space left, or be running that file.' : undefined);
+}
+
+/** The server's status code; null when the error is not an answer of the server. */
+function statusOf(error: unknown): number | null {
+  return error instanceof Error && 'code' in error && typeof error.code === 'number' ? error.code : null;
 }
 
 async function isRemoteFolder(target: UploadTarget, path: string): Promise<boolean> {

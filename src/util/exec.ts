@@ -3,7 +3,9 @@ import type { Buffer } from 'node:buffer';
 import { once } from 'node:events';
 import { createWriteStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { type Options, execa } from 'execa';
+import type { Readable, Writable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { ExecaError, type Options, execa } from 'execa';
 import { VmctlError } from '../errors.js';
 
 export interface CommandResult {
@@ -59,6 +61,43 @@ export const runCommand: CommandRunner = async (program, arguments_, options = {
     fields: { program, exitCode: result.exitCode ?? null },
   });
 };
+
+export interface PipeOptions {
+  readonly input: Readable;
+  /** Ended when the program has succeeded, destroyed otherwise. */
+  readonly output: Writable;
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Streams `input` through a program into `output`, with no more in memory than the streams' buffers; settles when the
+ * program is gone. Throws the streams' own errors, and for the program what `runCommand` throws.
+ */
+export async function pipeThrough(program: string, arguments_: readonly string[], options: PipeOptions): Promise<void> {
+  const { input, output, signal } = options;
+  const child = execa(program, [...arguments_], { env: { LC_ALL: 'C' }, buffer: { stdout: false } });
+  try {
+    await pipeline(input, child.duplex(), output, signal === undefined ? {} : { signal });
+  } catch (error) {
+    child.kill();
+    await child.catch(() => null);
+    if (signal?.aborted === true) throw new VmctlError('ABORTED', 'interrupted', { cause: error });
+    if (!(error instanceof ExecaError)) throw error;
+    if (error.code === 'ENOENT') {
+      throw new VmctlError('HOST_UNSUPPORTED', `${program} is not installed or not in PATH`, {
+        hint: `Install ${program} and try again.`,
+        cause: error,
+        fields: { program },
+      });
+    }
+    const stderr: unknown = error.stderr;
+    const words = typeof stderr === 'string' ? stderr.trim() : '';
+    throw new VmctlError('COMMAND_FAILED', `${program} failed${words === '' ? '' : `: ${lastLine(words)}`}`, {
+      cause: error,
+      fields: { program, exitCode: error.exitCode ?? null },
+    });
+  }
+}
 
 /** A program that goes on when vmctl ends. */
 export interface DetachedProcess {

@@ -42,6 +42,28 @@ export async function pause(milliseconds: number, signal?: AbortSignal): Promise
   }
 }
 
+/** True as soon as the promise settles, false when the time is up first. Throws `ABORTED` when cancelled. */
+export async function settlesWithin(
+  promise: Promise<unknown>,
+  milliseconds: number,
+  signal?: AbortSignal,
+): Promise<boolean> {
+  const timer = new AbortController();
+  const stops = signal === undefined ? timer.signal : AbortSignal.any([timer.signal, signal]);
+  const settled = promise.then(
+    () => true,
+    () => true,
+  );
+  const late = sleep(milliseconds, false, { signal: stops }).catch(() => false);
+  try {
+    const inTime = await Promise.race([settled, late]);
+    throwIfAborted(signal);
+    return inTime;
+  } finally {
+    timer.abort();
+  }
+}
+
 export function throwIfAborted(signal: AbortSignal | undefined): void {
   if (signal?.aborted === true) throw new VmctlError('ABORTED', 'interrupted', { cause: signal.reason });
 }

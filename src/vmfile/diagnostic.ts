@@ -1,5 +1,8 @@
 /** What is wrong with a VMFile, as facts: gathered while it is read, shown by `renderDiagnostics`, kept as JSON. */
+import { relative } from 'node:path';
+import { styleText } from 'node:util';
 import type { SourceFile, Span } from '../model/source.js';
+import { codeFrame, type FrameOptions, type FrameStyle, printable } from './code-frame.js';
 import { LineIndex } from './line-index.js';
 
 export type Severity = 'error' | 'warning';
@@ -88,6 +91,66 @@ export function summarize(diagnostics: readonly Diagnostic[]): string {
   const errors = diagnostics.filter((diagnostic) => diagnostic.severity === 'error').length;
   const counts = [count(errors, 'error'), count(diagnostics.length - errors, 'warning')];
   return counts.filter((words) => words !== '').join(', ');
+}
+
+export interface RenderOptions {
+  readonly color: boolean;
+  /** Columns of the terminal, 100 by default; source lines are cut to it, messages are not. */
+  readonly width?: number;
+  /** Paths are shown relative to this folder where that is shorter. */
+  readonly cwd?: string;
+}
+
+/**
+ * The findings as people read them: each with file, line, column, the line of source with the exact place underlined,
+ * and a hint; in source order, with a count at the end. No line end after the last line.
+ */
+export function renderDiagnostics(
+  source: SourceFile,
+  diagnostics: readonly Diagnostic[],
+  options: RenderOptions,
+): string {
+  const paint = options.color ? colorful : plain;
+  const lines = new LineIndex(source.text);
+  const path = shorterPath(source.path, options.cwd);
+  const frame = { text: source.text, lines, width: options.width ?? 100, style: frameStyle(paint) };
+  const blocks = sortDiagnostics(diagnostics).map((diagnostic) => renderOne(diagnostic, { path, paint, frame }));
+  return [...blocks, summarize(diagnostics)].filter((block) => block !== '').join('\n\n');
+}
+
+/** Wraps text in a colour, or leaves it alone. */
+type Paint = (format: Parameters<typeof styleText>[0], text: string) => string;
+
+const plain: Paint = (_format, text) => text;
+const colorful: Paint = (format, text) => styleText(format, text, { validateStream: false });
+
+function frameStyle(paint: Paint): FrameStyle {
+  return {
+    gutter: (text) => paint('dim', text),
+    primary: (text) => paint('red', text),
+    secondary: (text) => paint('blue', text),
+  };
+}
+
+interface Sheet {
+  readonly path: string;
+  readonly paint: Paint;
+  readonly frame: FrameOptions;
+}
+
+function renderOne(diagnostic: Diagnostic, { path, paint, frame }: Sheet): string {
+  const { severity, message, span, label, labels, hint } = diagnostic;
+  const { line, column } = frame.lines.position(span.start);
+  const word = paint(severity === 'error' ? ['red', 'bold'] : ['yellow', 'bold'], severity);
+  const marks = [{ span, text: label, primary: true }, ...labels.map((other) => ({ ...other, primary: false }))];
+  const rows = [`${path}:${line}:${column}: ${word}: ${paint('bold', printable(message))}`, ...codeFrame(marks, frame)];
+  if (hint !== null) rows.push(`  ${paint('cyan', 'hint:')} ${printable(hint)}`);
+  return rows.join('\n');
+}
+
+function shorterPath(path: string, cwd: string | undefined): string {
+  const fromHere = cwd === undefined ? path : relative(cwd, path);
+  return printable(fromHere !== '' && fromHere.length < path.length ? fromHere : path);
 }
 
 /** A finding for programs: lines and columns count from 1, columns in characters, the end is exclusive. */

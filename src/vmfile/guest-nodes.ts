@@ -2,7 +2,7 @@
 import type { CloudInitDeclaration, ReadyCondition, ReadyDeclaration, SshDeclaration } from '../model/definition.js';
 import type { Findings } from './diagnostic.js';
 import type { KdlNode } from './kdl.js';
-import { hostname, oneLine, unixUser } from './names.js';
+import { hostname, oneLine, type Rule, unixUser } from './names.js';
 import { Children, type NodeReader, readShape, Setting } from './shape.js';
 import { integer, seconds, text } from './values.js';
 
@@ -98,11 +98,11 @@ function one<T>(
   };
 }
 
+const urlPath: Rule = (value) => oneLine(value) ?? (value.startsWith('/') ? null : 'it does not start with `/`');
+
 /** `http "/path" port=8080 status=204`; port 80 and status 200 where they are not given. */
 function readHttp(node: KdlNode, findings: Findings): ReadyCondition | undefined {
-  const startsWithSlash = (value: string): string | null =>
-    oneLine(value) ?? (value.startsWith('/') ? null : 'it does not start with `/`');
-  const target = new Setting('http', text('a path such as "/health"', startsWithSlash));
+  const target = new Setting('http', text('a path such as "/health"', urlPath));
   const httpPort = new Setting('port', port);
   const status = new Setting('status', integer({ minimum: 100, maximum: 599 }));
   const properties = { port: httpPort, status };

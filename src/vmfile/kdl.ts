@@ -50,10 +50,10 @@ export type KdlResult =
 /** Reads a KDL 2 document. Spans count from `offset`, for text that was cut out of a larger document. */
 export function parseKdl(text: string, offset = 0): KdlResult {
   const { tokens, errors } = lexer.tokenize(text);
-  const [error] = errors;
-  if (error !== undefined) {
-    const start = error.offset + offset;
-    return { ok: false, span: { start, end: start + error.length }, message: error.message };
+  const [unknown] = errors;
+  if (unknown !== undefined) {
+    const start = unknown.offset + offset;
+    return { ok: false, span: { start, end: start + unknown.length }, message: unknown.message };
   }
   const misread = tokens.find(isMisreadRawString);
   if (misread !== undefined) {

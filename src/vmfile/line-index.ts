@@ -21,7 +21,7 @@ export class LineIndex {
   position(offset: number): Position {
     const line = this.lineAt(offset);
     const before = this.#text.slice(this.span(line).start, Math.min(offset, this.span(line).end));
-    return { line, column: [...before].length + 1 };
+    return { line, column: Array.from(before).length + 1 };
   }
 
   /** The number of the line that holds an offset; an offset outside the text belongs to its nearest line. */

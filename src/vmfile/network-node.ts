@@ -1,4 +1,5 @@
 /** `network "user"`, `"tap"`, `"vnic"` and `"none"`. */
+import { unreachable } from '../errors.js';
 import type { ForwardDeclaration, LanDeclaration, NetworkDeclaration } from '../model/definition.js';
 import type { Findings } from './diagnostic.js';
 import type { KdlNode } from './kdl.js';
@@ -45,6 +46,8 @@ export function readNetwork(node: KdlNode, findings: Findings): NetworkDeclarati
     case 'none':
       readShape(node, { ...common, children: {} }, findings);
       return { kind };
+    default:
+      return unreachable(kind);
   }
 }
 

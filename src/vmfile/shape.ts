@@ -63,8 +63,8 @@ class Slot<T> {
   }
 
   /** `as` of the value, to be spread into an object that must not have the key otherwise. */
-  when<R extends object>(as: (value: Located<T>) => R): R | Record<never, never> {
-    return this.#value === null ? {} : as(this.#value);
+  when<R extends object>(as: (value: Located<T>) => R): R | undefined {
+    return this.#value === null ? undefined : as(this.#value);
   }
 
   /** Notes a place; the second one is an error that shows both. */
@@ -160,10 +160,9 @@ export function readValue<T>(
 ): T | undefined {
   const reading = reader.read(value);
   if (reading.ok) return reading.value;
-  const takes = `${owner} takes ${reader.expected}`;
   findings.error({
     code: reading.code,
-    message: reading.problem === null ? `${takes}, not ${describeValue(value)}` : `${owner}: ${reading.problem}`,
+    message: reading.problem ?? `${owner} takes ${reader.expected}, not ${describeValue(value)}`,
     span: value.span,
     hint: reading.hint,
   });
@@ -251,7 +250,7 @@ function propertyHint(property: KdlProperty, shape: Shape): string | undefined {
 
 function readChildren(node: KdlNode, shape: Shape, findings: Findings): void {
   if (shape.children === undefined) {
-    if (node.block === null) return;
+    if (node.block === null || node.damage.body) return;
     const hint = shape.example === undefined ? undefined : `for example: ${shape.example}`;
     const [first] = node.children;
     const span = first === undefined ? node.block : first.head;

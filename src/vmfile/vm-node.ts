@@ -46,6 +46,11 @@ export function readVm(node: KdlNode, findings: Findings): VmDefinition | undefi
   };
 }
 
+/** The nodes that a `vm` can have. */
+export function vmNodeNames(): readonly string[] {
+  return Object.keys(vmFields().children);
+}
+
 interface ImageFields {
   readonly image: Setting<string>;
   readonly url: Setting<string>;

@@ -21,7 +21,7 @@ import { PRIVATE_FILE_MODE, VM_FILES } from '../../paths.js';
 import { startDetached, tailOfFile } from '../../util/exec.js';
 import { exists } from '../../util/fs.js';
 import { type ProcessIdentity, isSameProcess, signalProcess } from '../../util/process.js';
-import { pause, waitFor } from '../../util/wait.js';
+import { settlesWithin, waitFor } from '../../util/wait.js';
 import type {
   Capabilities,
   ConsoleEndpoint,
@@ -29,11 +29,12 @@ import type {
   PrepareOptions,
   StopMethod,
   StopOptions,
+  VmRemains,
 } from '../hypervisor.js';
 import { buildWorkDirectory, removeWorkDirectory, stableMac, writeGuestAccess } from '../work-directory.js';
 import { type AcceleratorChoice, type AcceleratorWish, chooseAccelerator } from './accelerator.js';
 import { SSH_PORT, parseUserNetwork, qemuArguments } from './command-line.js';
-import { type Runtime, findQemu, readRuntime, writeRuntime } from './process.js';
+import { type Runtime, findQemu, findQemuOfRemains, readRuntime, writeRuntime } from './process.js';
 import { type QmpConnection, connectQmp } from './qmp.js';
 
 export interface QemuOptions {
@@ -71,6 +72,8 @@ export class QemuBackend implements Hypervisor {
   };
   readonly #options: QemuOptions;
   #accelerator: Promise<AcceleratorChoice> | null = null;
+  /** The slowness is told once, not for each VM. */
+  #told = false;
 
   constructor(options: QemuOptions) {
     this.#options = options;
@@ -78,7 +81,10 @@ export class QemuBackend implements Hypervisor {
 
   async checkHost(context: StageContext): Promise<void> {
     await this.#findBinary();
-    await this.chooseAccelerator(context.signal);
+    const { reason } = await this.chooseAccelerator(context.signal);
+    if (reason === null || this.#told) return;
+    this.#told = true;
+    context.reporter.log(`guests run by software emulation, several times slower: ${reason}`);
   }
 
   /** What guests will run on, and why it is not the fast one; found out once. */
@@ -169,6 +175,12 @@ export class QemuBackend implements Hypervisor {
     const qemu = runtime === null ? null : await findQemu(handle, runtime);
     if (qemu !== null) await endProcess(qemu);
     await removeWorkDirectory(handle.directory);
+  }
+
+  async discard(remains: VmRemains): Promise<void> {
+    const qemu = await findQemuOfRemains(remains.name, remains.directory);
+    if (qemu !== null) await endProcess(qemu);
+    await removeWorkDirectory(remains.directory);
   }
 
   async observe(handle: VmHandle): Promise<ObservedVm> {
@@ -294,8 +306,7 @@ async function powerDown(
     while (performance.now() < deadline) {
       await qmp.execute('system_powerdown');
       const left = Math.min(POWER_BUTTON_INTERVAL_MS, deadline - performance.now());
-      const closed = await Promise.race([qmp.closed.then(() => true), pause(left, options.signal).then(() => false)]);
-      if (closed) return isGone(qemu, TERMINATE_TIMEOUT_MS);
+      if (await settlesWithin(qmp.closed, left, options.signal)) return await isGone(qemu, TERMINATE_TIMEOUT_MS);
     }
     return false;
   } catch (error) {

@@ -2,6 +2,7 @@
  * The QEMU process of a VM: found again by what was recorded when it started, never by a pid alone. A process counts
  * as the VM's only if its command line has the VM's UUID.
  */
+import { readlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as v from 'valibot';
 import { VM_FILES } from '../../paths.js';
@@ -44,7 +45,20 @@ export async function findQemu(handle: VmHandle, runtime: Runtime): Promise<Proc
   return found === null ? null : identifyProcess(found);
 }
 
-async function readPidfile(handle: VmHandle): Promise<number | null> {
+/**
+ * The living QEMU of a VM whose UUID is lost: a process of that guest's name that works in the VM's directory.
+ * Where this host does not tell a process's directory (`/proc`), none is found, and none is ended by mistake.
+ */
+export async function findQemuOfRemains(name: string, directory: string): Promise<ProcessIdentity | null> {
+  const pid = await readPidfile({ directory });
+  if (pid === null) return null;
+  const words = await commandLineOf(pid);
+  const workingDirectory = await readlink(`/proc/${pid}/cwd`).catch(() => null);
+  const isIt = words?.includes(`guest=${name}`) === true && workingDirectory === directory;
+  return isIt ? identifyProcess(pid) : null;
+}
+
+async function readPidfile(handle: Pick<VmHandle, 'directory'>): Promise<number | null> {
   const text = await readTextIfPresent(join(handle.directory, VM_FILES.pidfile));
   const pid = text === null ? Number.NaN : Number.parseInt(text, 10);
   return Number.isSafeInteger(pid) ? pid : null;

@@ -1,0 +1,35 @@
+#!/usr/bin/env node
+/** The program `vmctl`: hands the real streams and signals to the command line. The only place that exits. */
+import { homedir } from 'node:os';
+import type { Cli } from './cli.js';
+import { listenForInterrupts } from './interrupt.js';
+import { runCli } from './main.js';
+
+const interrupts = listenForInterrupts(() => {
+  const what = cli.onInterrupt === null ? '' : `: ${cli.onInterrupt()} (again to leave at once)`;
+  process.stderr.write(`\nInterrupted${what}\n`);
+});
+
+const cli: Cli = {
+  stdin: process.stdin,
+  stdout: process.stdout,
+  stderr: process.stderr,
+  variables: process.env,
+  home: homedir(),
+  cwd: process.cwd(),
+  signal: interrupts.signal,
+  onInterrupt: null,
+  ignoreInterrupts: () => interrupts.ignore(),
+  wordsBeforeDashes: 0,
+  exitCode: 0,
+};
+
+// A reader that goes away, as in `vmctl list | head -1`, is no failure of ours.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit(0);
+  throw error;
+});
+
+const exitCode = await runCli(process.argv.slice(2), cli);
+process.exitCode = interrupts.exitCode() ?? exitCode;
+interrupts.dispose();

@@ -1,0 +1,38 @@
+/** What a command is given of the outside: streams, environment, interruption. A test hands in its own. */
+import type { Readable } from 'node:stream';
+import type { Command } from 'commander';
+import type { RouterHypervisor } from '../hypervisor/router.js';
+
+export interface OutputStream {
+  write(text: string | Uint8Array): unknown;
+  readonly isTTY?: boolean | undefined;
+  readonly columns?: number | undefined;
+}
+
+export interface Cli {
+  readonly stdin: Readable & { readonly isTTY?: boolean | undefined };
+  /** For data alone. */
+  readonly stdout: OutputStream;
+  /** For everything else. */
+  readonly stderr: OutputStream;
+  readonly variables: Readonly<Record<string, string | undefined>>;
+  readonly home: string;
+  readonly cwd: string;
+  /** Aborted by Ctrl-C or SIGTERM. */
+  readonly signal: AbortSignal;
+  /** Called to say what an interruption will do, while something runs that one would stop. */
+  onInterrupt: (() => string) | null;
+  /** Leaves Ctrl-C to a child that has the terminal. */
+  ignoreInterrupts(): void;
+  /** How many words stand before `--`, without the command's name and options. */
+  wordsBeforeDashes: number;
+  /** The exit code of a command that ran to its end. */
+  exitCode: number;
+  /** Takes the place of this package's backends in tests. */
+  readonly hypervisor?: RouterHypervisor;
+}
+
+/** One command: its options, its help, and what it does. */
+export interface CommandModule {
+  configure(command: Command, cli: Cli): void;
+}

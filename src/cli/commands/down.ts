@@ -1,0 +1,48 @@
+import { resolve } from 'node:path';
+import { downTasks } from '../../../tasks/down.js';
+import { VMFILE_NAME } from '../../vmfile/discover.js';
+import type { Cli, CommandModule } from '../cli.js';
+import { showGraph } from '../graph.js';
+import { collect, durationOption } from '../options.js';
+import { printNote } from '../report.js';
+import { openSession, unknownVm } from '../session.js';
+
+interface DownFlags {
+  readonly file?: string;
+  readonly name: readonly string[];
+  readonly destroy: boolean;
+  readonly timeout?: number;
+}
+
+export const STOP_GRACE_SECONDS = 30;
+
+export const command: CommandModule = {
+  configure(program, cli) {
+    program
+      .argument('[name...]', 'VMs to stop (default: all of the VMFile)')
+      .option('-f, --file <path>', 'the VMFile (default: VMFile.kdl in this folder)')
+      .option('--name <name>', 'the same as the argument; may be repeated', collect, [])
+      .option('--destroy', 'remove the VMs with every file of theirs', false)
+      .option('--timeout <duration>', 'how long a guest may take to power off (default: 30s)', durationOption)
+      .action((names: readonly string[], flags: DownFlags) => down(cli, [...names, ...flags.name], flags));
+  },
+};
+
+/**
+ * The VMs are those that the registry knows to belong to the VMFile: the file itself is not read, so that a VM can be
+ * brought down whose file has a mistake, no longer declares it, or is gone.
+ */
+async function down(cli: Cli, names: readonly string[], flags: DownFlags): Promise<void> {
+  const flagged = flags.file === undefined ? {} : { file: flags.file };
+  const { env, settings } = await openSession(cli, 'down', flagged);
+  const project = resolve(cli.cwd, settings.file ?? VMFILE_NAME);
+  const own = (await env.registry.list()).filter((entry) => entry.project === project);
+  const known = own.map((entry) => entry.name);
+  const unknown = [...new Set(names)].filter((name) => !known.includes(name));
+  const errors = unknown.map((name) => unknownVm(name, known, `no VM of ${project} is called`));
+  const entries = names.length === 0 ? own : own.filter((entry) => names.includes(entry.name));
+  if (own.length === 0 && names.length === 0) printNote(cli, `${project} has no VMs`);
+  const graceMs = (flags.timeout ?? settings['timeouts.stop'] ?? STOP_GRACE_SECONDS) * 1000;
+  const graph = await downTasks(env, { entries, destroy: flags.destroy, graceMs });
+  await showGraph(cli, env, graph, { json: false, errors });
+}

@@ -1,0 +1,52 @@
+import { sshAccess } from '../../../tasks/access.js';
+import { reachableVm } from '../../../tasks/select-vm.js';
+import { VmctlError, toVmctlError } from '../../errors.js';
+import { connectSsh } from '../../ssh/client.js';
+import { shellQuote } from '../../ssh/shell-quote.js';
+import type { Cli, CommandModule } from '../cli.js';
+import { EXIT } from '../exit-code.js';
+import { durationOption } from '../options.js';
+import { findEntry, openReader } from '../session.js';
+
+interface ExecFlags {
+  readonly user?: string;
+  readonly timeout?: number;
+}
+
+export const command: CommandModule = {
+  configure(program, cli) {
+    program
+      .argument('<name>', 'the VM')
+      .argument(
+        '<command...>',
+        'after --: one word is a line for the guest’s shell; several are a program and its arguments',
+      )
+      .option('--user <user>', 'run as this user')
+      .option('--timeout <duration>', 'end it after this time, such as 30s', durationOption)
+      .action((name: string, words: readonly string[], flags: ExecFlags) => exec(cli, { name, words, flags }));
+  },
+};
+
+async function exec(cli: Cli, request: { name: string; words: readonly string[]; flags: ExecFlags }): Promise<void> {
+  const { name, words, flags } = request;
+  const env = openReader(cli, 'exec');
+  const { vm, endpoint } = await reachableVm(env, await findEntry(env, name));
+  const access = await sshAccess(vm.handle, { home: cli.home, user: flags.user });
+  const line = words.length === 1 ? (words[0] ?? '') : words.map(shellQuote).join(' ');
+  try {
+    await using connection = await connectSsh({ ...access, endpoint }, { signal: cli.signal });
+    const result = await connection.exec(line, {
+      ...(cli.stdin.isTTY === true ? {} : { stdin: cli.stdin }),
+      onStdout: (chunk) => void cli.stdout.write(chunk),
+      onStderr: (chunk) => void cli.stderr.write(chunk),
+      ...(flags.timeout === undefined ? {} : { timeoutMs: flags.timeout * 1000 }),
+      signal: cli.signal,
+    });
+    cli.exitCode = result.exitCode ?? EXIT.transport;
+    if (result.exitCode === null) throw new VmctlError('SSH_TRANSPORT', `the command was ended by ${result.signal}`);
+  } catch (error) {
+    const told = toVmctlError(error);
+    if (told.code.startsWith('SSH_')) cli.exitCode = EXIT.transport;
+    throw told;
+  }
+}

@@ -1,0 +1,98 @@
+import { join } from 'node:path';
+import { identityFiles } from '../../../tasks/access.js';
+import { type Inspection, inspectVm } from '../../../tasks/inspect.js';
+import { bytesText } from '../../../tasks/progress-text.js';
+import { VM_FILES } from '../../paths.js';
+import type { Cli, CommandModule } from '../cli.js';
+import { printJson } from '../report.js';
+import { findEntry, openReader } from '../session.js';
+
+export const command: CommandModule = {
+  configure(program, cli) {
+    program
+      .argument('<name>', 'the VM')
+      .option('--json', 'print JSON', false)
+      .action((name: string, flags: { readonly json: boolean }) => status(cli, name, flags.json));
+  },
+};
+
+async function status(cli: Cli, name: string, json: boolean): Promise<void> {
+  const env = openReader(cli, 'status');
+  const inspection = await inspectVm(env, await findEntry(env, name));
+  const facts = await gather(inspection, cli.home);
+  if (json) printJson(cli, facts);
+  else cli.stdout.write(asText(facts));
+}
+
+async function gather(inspection: Inspection, home: string) {
+  const { entry } = inspection;
+  const common = { name: entry.name, backend: entry.backend, project: entry.project, directory: entry.directory };
+  if ('problem' in inspection) return { ...common, state: 'damaged', problem: inspection.problem };
+  const { handle, observed, record } = inspection;
+  const { spec, image } = handle;
+  const live = observed.state === 'stopped' ? null : observed;
+  return {
+    ...common,
+    state: observed.state,
+    createdAt: handle.createdAt,
+    vcpus: spec.vcpus,
+    memoryMib: spec.memoryMib,
+    diskBytes: spec.diskBytes ?? image.virtualBytes,
+    image: image.path,
+    network: spec.network.kind,
+    mac: handle.mac,
+    pid: live?.pid ?? null,
+    accelerator: live?.accelerator ?? null,
+    forwards: live?.forwards ?? [],
+    ssh: {
+      host: live?.ssh?.host ?? null,
+      port: live?.ssh?.port ?? null,
+      user: spec.ssh.user,
+      identityFiles: await identityFiles(handle, { home }),
+      knownHosts: join(handle.directory, VM_FILES.knownHosts),
+    },
+    provisioning: record.provisioning,
+    lastFailure: record.lastFailure,
+  };
+}
+
+type Facts = Awaited<ReturnType<typeof gather>>;
+
+function asText(facts: Facts): string {
+  if ('problem' in facts) {
+    return rows([
+      ['name', facts.name],
+      ['state', facts.state],
+      ['problem', facts.problem],
+      ['directory', facts.directory],
+    ]);
+  }
+  const { ssh, lastFailure } = facts;
+  const address = ssh.port === null ? '-' : `${ssh.user}@${ssh.host}:${ssh.port}`;
+  const forwards = facts.forwards.map(({ host, guest }) => `127.0.0.1:${host} to ${guest}`).join(', ');
+  return rows([
+    ['name', facts.name],
+    ['state', facts.accelerator === null ? facts.state : `${facts.state} (${facts.accelerator})`],
+    ['provisioning', facts.provisioning],
+    ['backend', facts.backend],
+    ['VMFile', facts.project ?? '-'],
+    ['vCPUs', String(facts.vcpus)],
+    ['memory', `${facts.memoryMib} MiB`],
+    ['disk', bytesText(facts.diskBytes)],
+    ['image', facts.image],
+    ['network', facts.mac === null ? facts.network : `${facts.network}, ${facts.mac}`],
+    ['PID', facts.pid === null ? '-' : String(facts.pid)],
+    ['SSH', address],
+    ['forwards', forwards === '' ? '-' : forwards],
+    ['directory', facts.directory],
+    ['created', facts.createdAt],
+    ...(lastFailure === null
+      ? []
+      : ([['last failure', `${lastFailure.time}, ${lastFailure.step}: ${lastFailure.error.message}`]] as const)),
+  ]);
+}
+
+function rows(pairs: readonly (readonly [string, string])[]): string {
+  const width = Math.max(...pairs.map(([label]) => label.length));
+  return pairs.map(([label, value]) => `${label.padEnd(width)}  ${value}\n`).join('');
+}

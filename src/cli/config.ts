@@ -1,0 +1,99 @@
+/**
+ * Settings: flags, then `VMCTL_*` variables, then the project's configuration file, then the user's, then defaults.
+ * The only importer of cosmiconfig.
+ */
+import { isAbsolute, join } from 'node:path';
+import { type Loader, cosmiconfig } from 'cosmiconfig';
+import { VmctlError } from '../errors.js';
+import { didYouMean } from '../vmfile/suggest.js';
+import { SETTING_KEYS, SETTING_READERS, type SettingKey, type Settings, variableOf } from './config-keys.js';
+import type { Cli } from './cli.js';
+
+const SCRIPT_EXTENSIONS = ['.js', '.mjs', '.cjs', '.ts', '.mts', '.cts'] as const;
+
+/** Reads all sources. Throws `CONFIG_INVALID`, naming the file or variable, the key and what was expected. */
+export async function loadSettings(cli: Pick<Cli, 'variables' | 'home' | 'cwd'>): Promise<Settings> {
+  const project = await readConfig(cli.cwd, PROJECT_PLACES, 'project');
+  const user = await readConfig(join(configHome(cli), 'vmctl'), USER_PLACES, 'none');
+  return { ...user, ...project, ...fromVariables(cli.variables) };
+}
+
+const PROJECT_PLACES = [
+  'package.json',
+  '.vmctlrc',
+  ...['.json', '.yaml', '.yml'].map((extension) => `.vmctlrc${extension}`),
+  ...SCRIPT_EXTENSIONS.map((extension) => `vmctl.config${extension}`),
+];
+
+const USER_PLACES = ['.json', '.yaml', '.yml', ...SCRIPT_EXTENSIONS].map((extension) => `config${extension}`);
+
+async function readConfig(
+  from: string,
+  searchPlaces: readonly string[],
+  searchStrategy: 'project' | 'none',
+): Promise<Settings> {
+  const loaders = Object.fromEntries(SCRIPT_EXTENSIONS.map((extension) => [extension, loadScript]));
+  const explorer = cosmiconfig('vmctl', { searchPlaces: [...searchPlaces], searchStrategy, loaders });
+  const found = await explorer.search(from).catch((cause: unknown) => {
+    const words = cause instanceof Error ? cause.message : String(cause);
+    throw new VmctlError('CONFIG_INVALID', `a configuration file cannot be read: ${words}`, { cause });
+  });
+  if (found === null || found.isEmpty === true) return {};
+  return checkSettings(found.config, found.filepath);
+}
+
+/** cosmiconfig's own loader for TypeScript needs a compiler that not every project has. */
+const loadScript: Loader = async (path) => {
+  const { createJiti } = await import('jiti');
+  return createJiti(import.meta.url).import(path, { default: true });
+};
+
+/** Holds a configuration file's content against the settings that there are. */
+export function checkSettings(content: unknown, path: string): Settings {
+  const settings: Partial<Record<SettingKey, unknown>> = {};
+  for (const [key, value] of flatten(content, path)) {
+    const known = SETTING_KEYS.find((candidate) => candidate === key);
+    if (known === undefined) {
+      throw new VmctlError('CONFIG_INVALID', `${path} has an unknown key "${key}"`, {
+        hint: didYouMean(key, SETTING_KEYS, '"') ?? `The keys are: ${SETTING_KEYS.join(', ')}.`,
+        fields: { path, key },
+      });
+    }
+    settings[known] = readSetting(known, value, `"${known}" in ${path}`);
+  }
+  return settings as Settings;
+}
+
+/** `{ qemu: { binary: 'x' } }` as `qemu.binary` = `x`. */
+function flatten(content: unknown, path: string, prefix = ''): readonly (readonly [string, unknown])[] {
+  if (typeof content !== 'object' || content === null || Array.isArray(content)) {
+    if (prefix !== '') return [[prefix, content]];
+    throw new VmctlError('CONFIG_INVALID', `${path} must hold an object of settings`, { fields: { path } });
+  }
+  return Object.entries(content).flatMap(([key, value]) =>
+    flatten(value, path, prefix === '' ? key : `${prefix}.${key}`),
+  );
+}
+
+function fromVariables(variables: Readonly<Record<string, string | undefined>>): Settings {
+  const settings: Partial<Record<SettingKey, unknown>> = {};
+  for (const key of SETTING_KEYS) {
+    const name = variableOf(key);
+    const value = variables[name];
+    if (value !== undefined && value !== '') settings[key] = readSetting(key, value, `the variable ${name}`);
+  }
+  return settings as Settings;
+}
+
+function readSetting(key: SettingKey, value: unknown, place: string): unknown {
+  const read = SETTING_READERS[key](value);
+  if ('value' in read) return read.value;
+  throw new VmctlError('CONFIG_INVALID', `${place} must be ${read.expected}, and is ${JSON.stringify(value)}`, {
+    fields: { key },
+  });
+}
+
+function configHome(cli: Pick<Cli, 'variables' | 'home'>): string {
+  const declared = cli.variables['XDG_CONFIG_HOME'];
+  return declared !== undefined && isAbsolute(declared) ? declared : join(cli.home, '.config');
+}

@@ -1,0 +1,39 @@
+/** Exit codes: few, documented, and the same everywhere. */
+import type { ErrorCode, VmctlError } from '../errors.js';
+
+export const EXIT = {
+  done: 0,
+  failed: 1,
+  usage: 2,
+  invalid: 3,
+  hostUnsupported: 4,
+  timedOut: 124,
+  interrupted: 130,
+  /** As `ssh` has it: the connection failed, not the command. */
+  transport: 255,
+} as const;
+
+const BY_CODE: Partial<Record<ErrorCode, number>> = {
+  USAGE: EXIT.usage,
+  CONFIG_INVALID: EXIT.invalid,
+  VMFILE_INVALID: EXIT.invalid,
+  VMFILE_NOT_FOUND: EXIT.invalid,
+  HOST_UNSUPPORTED: EXIT.hostUnsupported,
+  READY_TIMEOUT: EXIT.timedOut,
+  LOCK_TIMEOUT: EXIT.timedOut,
+  TIMEOUT: EXIT.timedOut,
+  ABORTED: EXIT.interrupted,
+};
+
+export function exitCodeOf(error: VmctlError): number {
+  return BY_CODE[error.code] ?? EXIT.failed;
+}
+
+/** The common code of several failures; 1 where they differ. A VM that was only held up by another one has no say. */
+export function exitCodeOfAll(errors: readonly VmctlError[]): number {
+  const causes = errors.filter(({ code }) => code !== 'DEPENDENCY_FAILED');
+  const codes = new Set((causes.length === 0 ? errors : causes).map(exitCodeOf));
+  const [only] = codes;
+  if (only === undefined) return EXIT.done;
+  return codes.size === 1 ? only : EXIT.failed;
+}

@@ -1,0 +1,41 @@
+/** Ctrl-C and SIGTERM: the first asks the command to stop, and says so at once; the second ends it. */
+import { EXIT } from './exit-code.js';
+
+export interface Interrupts {
+  readonly signal: AbortSignal;
+  /** 130 for Ctrl-C, 143 for SIGTERM; null while nothing came. */
+  exitCode(): number | null;
+  /** From now on they are for a child that has the terminal. */
+  ignore(): void;
+  dispose(): void;
+}
+
+const SIGNALS = { SIGINT: EXIT.interrupted, SIGTERM: 143, SIGHUP: 129 } as const;
+
+/** `say` is called for the first signal. */
+export function listenForInterrupts(say: () => void): Interrupts {
+  const controller = new AbortController();
+  let exitCode: number | null = null;
+  let ignored = false;
+  const listeners = Object.entries(SIGNALS).map(([name, code]) => {
+    const listener = () => {
+      if (ignored) return;
+      if (exitCode !== null) process.exit(code);
+      exitCode = code;
+      say();
+      controller.abort();
+    };
+    process.on(name, listener);
+    return () => process.off(name, listener);
+  });
+  return {
+    signal: controller.signal,
+    exitCode: () => exitCode,
+    ignore: () => {
+      ignored = true;
+    },
+    dispose: () => {
+      for (const remove of listeners) remove();
+    },
+  };
+}

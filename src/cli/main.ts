@@ -1,0 +1,85 @@
+/** The command line: finds the command, runs it, and turns its failure into words and an exit code. */
+import { Command, CommanderError } from 'commander';
+import { VmctlError, toVmctlError } from '../errors.js';
+import type { Cli } from './cli.js';
+import { COMMANDS, type CommandEntry } from './commands.js';
+import { EXIT, exitCodeOf } from './exit-code.js';
+
+declare const VMCTL_VERSION: string | undefined;
+
+/** Set by the build; a run from the sources has none. */
+const VERSION = typeof VMCTL_VERSION === 'string' ? VMCTL_VERSION : '0.0.0-source';
+
+/** Runs one command line (without `node` and the script) and gives its exit code. Never throws, never exits. */
+export async function runCli(words: readonly string[], cli: Cli): Promise<number> {
+  try {
+    const program = await buildProgram(words, cli);
+    cli.wordsBeforeDashes = countWordsBeforeDashes(words);
+    await program.parseAsync([...words], { from: 'user' });
+  } catch (error) {
+    return await exitCodeAfter(error, cli);
+  }
+  return cli.exitCode;
+}
+
+async function buildProgram(words: readonly string[], cli: Cli): Promise<Command> {
+  const program = new Command('vmctl')
+    .description('Real virtual machines from one file: VMFile.kdl.')
+    .version(VERSION, '-V, --version', 'print the version')
+    .usage('<command> [options]')
+    .showSuggestionAfterError()
+    .enablePositionalOptions()
+    .helpCommand('help [command]', 'show the help of a command')
+    .addHelpText(
+      'after',
+      `\nExamples:\n  $ vmctl up\n  $ vmctl ssh web\n\nDocumentation of a command: vmctl <command> --help`,
+    );
+  // The one that is asked for is found where a command line names it: in the first word, or after "help".
+  const asked = words[0] === 'help' ? words[1] : words[0];
+  for (const [name, entry] of Object.entries(COMMANDS)) await addCommand(program, { name, entry, asked, cli });
+  for (const command of [program, ...program.commands, ...program.commands.flatMap((c) => c.commands)]) {
+    command.exitOverride().configureOutput({
+      writeOut: (text) => void cli.stdout.write(text),
+      writeErr: (text) => void cli.stderr.write(text),
+      outputError: (text, write) => write(text),
+    });
+  }
+  return program;
+}
+
+async function addCommand(
+  program: Command,
+  { name, entry, asked, cli }: { name: string; entry: CommandEntry; asked: string | undefined; cli: Cli },
+): Promise<void> {
+  const command = program.command(name).summary(entry.summary);
+  if (name !== asked) return;
+  const { command: module } = await entry.load();
+  const examples = entry.examples.map((example) => `  $ ${example}`).join('\n');
+  command.description(capitalised(entry.summary)).addHelpText('after', `\nExamples:\n${examples}`);
+  command.showHelpAfterError(`(see: vmctl ${name} --help)`);
+  module.configure(command, cli);
+}
+
+function capitalised(text: string): string {
+  return `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
+}
+
+/** How many words that are no options stand between the command's name and `--`. */
+function countWordsBeforeDashes(words: readonly string[]): number {
+  const dashes = words.indexOf('--');
+  const before = words.slice(1, dashes === -1 ? undefined : dashes);
+  return before.filter((word, i) => !word.startsWith('-') && !OPTIONS_WITH_VALUE.has(before[i - 1] ?? '')).length;
+}
+
+/** The options of `ssh` whose value is a word of its own. */
+const OPTIONS_WITH_VALUE = new Set(['--user', '--key', '--file', '-f']);
+
+async function exitCodeAfter(error: unknown, cli: Cli): Promise<number> {
+  // Commander has printed its own message already; help and version come as an error with code 0.
+  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.usage;
+  const told = toVmctlError(error);
+  const { printError } = await import('./report.js');
+  if (told.code !== 'ABORTED') printError(cli, told);
+  else printError(cli, new VmctlError('ABORTED', 'interrupted'));
+  return cli.exitCode === EXIT.done ? exitCodeOf(told) : cli.exitCode;
+}

@@ -1,0 +1,21 @@
+/** How option values of the command line are read. A wrong one is a usage error that says what was expected. */
+import { InvalidArgumentError } from 'commander';
+import { SETTING_READERS } from './config-keys.js';
+
+/** Gathers a repeated option. */
+export function collect(value: string, previous: readonly string[]): readonly string[] {
+  return [...previous, value];
+}
+
+export function positiveOption(value: string): number {
+  const read = SETTING_READERS['concurrency.boots'](value);
+  if ('value' in read) return read.value;
+  throw new InvalidArgumentError(`It must be ${read.expected}.`);
+}
+
+/** Seconds. */
+export function durationOption(value: string): number {
+  const read = SETTING_READERS['timeouts.ssh'](value);
+  if ('value' in read) return read.value;
+  throw new InvalidArgumentError(`It must be ${read.expected}.`);
+}

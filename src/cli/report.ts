@@ -1,0 +1,105 @@
+/** What a person or a program reads: errors, one line an event, or JSON. */
+import type { VmEvent } from '../model/event.js';
+import { VmFileError } from '../vmfile/error.js';
+import { renderDiagnostics } from '../vmfile/diagnostic.js';
+import { bytesText, durationText } from '../../tasks/progress-text.js';
+import type { VmctlError } from '../errors.js';
+import type { Cli } from './cli.js';
+import { painter, wantsColor } from './style.js';
+
+/** The version of every JSON document that vmctl prints. */
+export const SCHEMA_VERSION = 1;
+
+/** `error: …`, what belongs to it indented below, and the next step. */
+export function printError(cli: Cli, error: VmctlError): void {
+  const color = wantsColor(cli.stderr, cli.variables);
+  if (error instanceof VmFileError) {
+    const options = { color, cwd: cli.cwd, ...(cli.stderr.columns === undefined ? {} : { width: cli.stderr.columns }) };
+    cli.stderr.write(`${renderDiagnostics(error.source, error.diagnostics, options).trimEnd()}\n`);
+    return;
+  }
+  const paint = painter(color);
+  cli.stderr.write(`${paint(['red', 'bold'], 'error:')} ${error.message}\n`);
+  if (error.details !== null) cli.stderr.write(`${paint('dim', indent(error.details))}\n`);
+  if (error.hint !== null) cli.stderr.write(`${paint('cyan', 'hint:')} ${error.hint}\n`);
+  const debug = cli.variables['VMCTL_DEBUG'];
+  if ((debug !== undefined && debug !== '') || error.code === 'INTERNAL') printStacks(cli, error);
+}
+
+function printStacks(cli: Cli, error: unknown): void {
+  for (let at: unknown = error; at instanceof Error; at = at.cause) cli.stderr.write(`${at.stack ?? at.message}\n`);
+}
+
+/** vmctl's own remark. */
+export function printNote(cli: Cli, text: string): void {
+  const paint = painter(wantsColor(cli.stderr, cli.variables));
+  cli.stderr.write(`${paint('yellow', 'note:')} ${text}\n`);
+}
+
+export function printJson(cli: Cli, document: Readonly<Record<string, unknown>>): void {
+  cli.stdout.write(`${JSON.stringify({ schemaVersion: SCHEMA_VERSION, ...document }, null, 2)}\n`);
+}
+
+/** One object a line, for streams. */
+export function printJsonLine(cli: Cli, document: object): void {
+  cli.stdout.write(`${JSON.stringify({ schemaVersion: SCHEMA_VERSION, ...document })}\n`);
+}
+
+const PROGRESS_EVERY_MS = 5_000;
+
+/** One plain line an event, prefixed with the VM's name, all prefixes equally wide. */
+export function lineListener(cli: Cli, names: readonly string[]): (event: VmEvent) => void {
+  const paint = painter(wantsColor(cli.stderr, cli.variables));
+  const width = Math.max(...names.map((name) => name.length), 0);
+  const lastProgress = new Map<string, number>();
+  return (event) => {
+    if (event.type === 'progress') {
+      const key = `${event.vm} ${event.step}`;
+      if (event.time - (lastProgress.get(key) ?? 0) < PROGRESS_EVERY_MS) return;
+      lastProgress.set(key, event.time);
+    }
+    const text = lineOf(event);
+    if (text === null) return;
+    const prefix = event.vm === null ? '' : `${event.vm.padEnd(width)} │ `;
+    for (const line of text.split('\n')) cli.stderr.write(`${paint('cyan', prefix)}${line}\n`);
+  };
+}
+
+function lineOf(event: VmEvent): string | null {
+  switch (event.type) {
+    case 'started':
+      return event.step === 'provision' || event.step === 'start' ? `${event.step} …` : null;
+    case 'status':
+      return `${event.step}: ${event.text}`;
+    case 'progress': {
+      const total = event.totalBytes === null ? '' : ` of ${bytesText(event.totalBytes)}`;
+      return `${event.step}: ${bytesText(event.bytes)}${total}`;
+    }
+    case 'log':
+      return event.stream === 'note' ? `${event.step}: ${event.line}` : `  ${event.line}`;
+    case 'skipped':
+      return `${event.step}: skipped, ${event.reason}`;
+    case 'failed':
+      return `${event.step}: FAILED: ${event.error.message}`;
+    case 'done':
+      return `${event.step}: ${event.summary === '' ? 'done' : event.summary} (${durationText(event.durationMs)})`;
+  }
+}
+
+function indent(text: string): string {
+  return text
+    .split('\n')
+    .map((line) => `    ${line}`)
+    .join('\n');
+}
+
+/** Columns as wide as their widest cell, two spaces between them; numbers are the caller's text. */
+export function table(header: readonly string[], rows: readonly (readonly string[])[]): string {
+  const widths = header.map((title, i) => Math.max(title.length, ...rows.map((row) => row[i]?.length ?? 0)));
+  const line = (cells: readonly string[]) =>
+    cells
+      .map((cell, i) => cell.padEnd(widths[i] ?? 0))
+      .join('  ')
+      .trimEnd();
+  return `${[header, ...rows].map(line).join('\n')}\n`;
+}

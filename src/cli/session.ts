@@ -1,0 +1,72 @@
+/** What most commands begin with: the settings, the world built from them, and the VMs that are meant. */
+import { VmctlError } from '../errors.js';
+import type { RegistryEntry } from '../registry.js';
+import { didYouMean } from '../vmfile/suggest.js';
+import type { TaskEnvironment } from '../../tasks/context.js';
+import { createEnvironment } from '../../tasks/environment.js';
+import { sweepLeftovers } from '../../tasks/sweep.js';
+import type { Cli } from './cli.js';
+import { loadSettings } from './config.js';
+import type { Settings } from './config-keys.js';
+import { printNote } from './report.js';
+
+export interface Session {
+  readonly env: TaskEnvironment;
+  readonly settings: Settings;
+}
+
+/** For commands that change something: reads the configuration and clears away what a killed vmctl left. */
+export async function openSession(cli: Cli, command: string, flags: Partial<Settings> = {}): Promise<Session> {
+  const settings: Settings = { ...(await loadSettings(cli)), ...flags };
+  const env = createEnvironment({
+    ...outside(cli, command),
+    backend: settings.backend,
+    accelerator: settings.accelerator,
+    qemuBinary: settings['qemu.binary'],
+    qemuArguments: settings['qemu.extraArgs'],
+    concurrency: { downloads: settings['concurrency.downloads'], boots: settings['concurrency.boots'] },
+    sshTimeoutSeconds: settings['timeouts.ssh'],
+  });
+  await sweepLeftovers(env);
+  return { env, settings };
+}
+
+/** For commands that only look: nothing is configured, because nothing is started. */
+export function openReader(cli: Cli, command: string): TaskEnvironment {
+  return createEnvironment({ ...outside(cli, command), backend: 'qemu' });
+}
+
+function outside(cli: Cli, command: string) {
+  const { variables, home, cwd, signal, hypervisor } = cli;
+  const onNote = (text: string) => printNote(cli, text);
+  return { variables, home, cwd, signal, hypervisor, onNote, command: `vmctl ${command}` };
+}
+
+/** The VM of that name. Throws `VM_NOT_FOUND` with names that are near. */
+export async function findEntry(env: TaskEnvironment, name: string): Promise<RegistryEntry> {
+  const entries = await env.registry.list();
+  const entry = entries.find((candidate) => candidate.name === name);
+  if (entry !== undefined) return entry;
+  const names = entries.map((candidate) => candidate.name);
+  throw unknownVm(name, names, 'there is no VM');
+}
+
+export function unknownVm(name: string, names: readonly string[], what: string): VmctlError {
+  const hint =
+    didYouMean(name, names, '"') ?? (names.length === 0 ? 'There are none.' : `There are: ${names.join(', ')}.`);
+  return new VmctlError('VM_NOT_FOUND', `${what} "${name}"`, { hint, fields: { vm: name } });
+}
+
+/** Splits names into entries that exist and errors for those that do not; the existing ones are still served. */
+export async function findEntries(
+  env: TaskEnvironment,
+  names: readonly string[],
+): Promise<{ readonly entries: readonly RegistryEntry[]; readonly errors: readonly VmctlError[] }> {
+  const all = await env.registry.list();
+  const unique = [...new Set(names)];
+  const known = all.map((entry) => entry.name);
+  return {
+    entries: all.filter((entry) => unique.includes(entry.name)),
+    errors: unique.filter((name) => !known.includes(name)).map((name) => unknownVm(name, known, 'there is no VM')),
+  };
+}

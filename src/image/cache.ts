@@ -1,0 +1,238 @@
+/**
+ * The images that were downloaded: `images/NAME` with `images/NAME.json` beside it, which says where it came from and
+ * what its digests are. A file without such a record is no image of ours, and a record without its file is nothing.
+ *
+ * An image is found by its URL and, where one is given, by the checksum of the bytes as they were downloaded. A file
+ * here never changes: other content gets another name.
+ */
+import { chmod, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Dispatcher } from 'undici';
+import * as v from 'valibot';
+import { VmctlError } from '../errors.js';
+import type { StageContext } from '../model/event.js';
+import type { Checksum } from '../model/spec.js';
+import { isMissing, makeDirectory, readTextIfPresent, writeFileAtomically } from '../util/fs.js';
+import { withLock } from '../util/lock.js';
+import { type Downloaded, download } from './download.js';
+import { type Environment, environmentDispatcher } from './http.js';
+import { inspectImage } from './qemu-img.js';
+import { SharedWork } from './shared-work.js';
+import { cachedFileName, imageName, parseImageUrl, shownUrl, urlKey } from './source.js';
+
+const ImageRecord = v.object({
+  schemaVersion: v.literal(1),
+  /** Of the whole URL, SHA-256. */
+  key: v.string(),
+  /** Without user, password and query. */
+  url: v.string(),
+  /** Digests and length of the bytes as they were downloaded. */
+  sha256: v.string(),
+  sha512: v.nullable(v.string()),
+  bytes: v.number(),
+  etag: v.nullable(v.string()),
+  lastModified: v.nullable(v.string()),
+  /** ISO 8601. */
+  fetchedAt: v.string(),
+  compression: v.nullable(v.picklist(['gzip', 'zstd', 'xz', 'bzip2'])),
+  /** The image itself, decompressed. */
+  file: v.object({ name: v.string(), sha256: v.string(), bytes: v.number() }),
+});
+
+export type ImageRecord = v.InferOutput<typeof ImageRecord>;
+
+/** An image in the cache that is complete. */
+export interface CachedImage {
+  /** Absolute. */
+  readonly path: string;
+  readonly record: ImageRecord;
+}
+
+export interface RemoteImage {
+  readonly url: string;
+  readonly checksum: Checksum | null;
+}
+
+export interface FetchOptions extends StageContext {
+  /** Absolute path of the cache. */
+  readonly directory: string;
+  /** What this process is doing, for another one that waits: `vmctl up`. */
+  readonly command: string;
+  /** Where proxies are named; default the process's own. */
+  readonly environment?: Environment;
+  /** Default: one that goes through the environment's proxies. */
+  readonly dispatcher?: Dispatcher;
+  /** Milliseconds without a byte that count as a failure; default 30 s. */
+  readonly stallMs?: number;
+  /** Milliseconds before the second attempt, the third, and so on; default 1 s and 4 s. */
+  readonly retryDelaysMs?: readonly number[];
+  /** Who else in this process wants the same; default everybody. */
+  readonly shared?: SharedWork<string>;
+}
+
+const DEFAULT_STALL_MS = 30_000;
+const DEFAULT_RETRY_DELAYS_MS = [1000, 4000];
+const RECORD_SUFFIX = '.json';
+const IMAGE_MODE = 0o444;
+
+const everybody = new SharedWork<string>();
+
+/**
+ * The absolute path of the image, which is downloaded first if it is not in the cache: once, however many ask in this
+ * process and in others. Throws `IMAGE_NOT_FOUND`, `IMAGE_DOWNLOAD`, `IMAGE_CHECKSUM`, `IMAGE_INVALID` for what is no
+ * disk image, `HOST_UNSUPPORTED`, `STATE_DIRECTORY`, `UNSUPPORTED` for another scheme, and `ABORTED`.
+ */
+export async function fetchImage(source: RemoteImage, options: FetchOptions): Promise<string> {
+  const url = parseImageUrl(source.url);
+  const { checksum } = source;
+  const { directory, shared = everybody } = options;
+  const key = [directory, urlKey(url), checksum?.algorithm, checksum?.digest].join('\n');
+  return shared.join(key, options, (context) => fetchOnce({ url, checksum }, { ...options, ...context }));
+}
+
+/** Every complete image in the cache, by name; records that cannot be read are left out. */
+export async function listCachedImages(directory: string): Promise<readonly CachedImage[]> {
+  const images: CachedImage[] = [];
+  for (const name of (await namesIn(directory)).toSorted()) {
+    if (name.startsWith('.') || !name.endsWith(RECORD_SUFFIX)) continue;
+    const record = await readRecord(join(directory, name));
+    if (record === null || `${record.file.name}${RECORD_SUFFIX}` !== name) continue;
+    const path = join(directory, record.file.name);
+    if ((await sizeOf(path)) === record.file.bytes) images.push({ path, record });
+  }
+  return images;
+}
+
+interface ParsedSource {
+  readonly url: URL;
+  readonly checksum: Checksum | null;
+}
+
+async function fetchOnce(source: ParsedSource, options: FetchOptions): Promise<string> {
+  const { directory, command, signal, reporter } = options;
+  const found = await find(directory, source);
+  if (found !== null) return found;
+  await makeDirectory(directory);
+  const lock = join(directory, `.${urlKey(source.url)}.lock`);
+  const settings = {
+    command,
+    signal,
+    // A download that goes on is waited for; one that stalls gives up by itself.
+    timeoutMs: Number.POSITIVE_INFINITY,
+    onWait: (owner: { readonly command: string; readonly pid: number }) => {
+      const what = `"${owner.command}" (pid ${owner.pid})`;
+      reporter.status(`waiting for ${what}, which downloads ${imageName(source.url)}`);
+    },
+  };
+  return withLock(lock, settings, async () => (await find(directory, source)) ?? (await fetchLocked(source, options)));
+}
+
+/** The newest image from this URL; with a checksum only one whose downloaded bytes had it. */
+async function find(directory: string, { url, checksum }: ParsedSource): Promise<string | null> {
+  const key = urlKey(url);
+  const images = (await listCachedImages(directory))
+    .filter(({ record }) => record.key === key && (checksum === null || record[checksum.algorithm] === checksum.digest))
+    .toSorted((a, b) => (a.record.fetchedAt < b.record.fetchedAt ? 1 : -1));
+  return images[0]?.path ?? null;
+}
+
+/** Downloads, looks at what came, and only then gives it its name. The lock is held. */
+async function fetchLocked({ url, checksum }: ParsedSource, options: FetchOptions): Promise<string> {
+  const { directory, stallMs = DEFAULT_STALL_MS, retryDelaysMs = DEFAULT_RETRY_DELAYS_MS } = options;
+  const { signal, reporter } = options;
+  const path = join(directory, `.${urlKey(url)}.part`);
+  const dispatcher = options.dispatcher ?? environmentDispatcher(options.environment ?? process.env, stallMs);
+  try {
+    // What a killed process has left there.
+    await rm(path, { force: true });
+    const result = await download(url, { dispatcher, signal, reporter, checksum, path, stallMs, retryDelaysMs });
+    await checkImage(url, path, signal);
+    return await keep(url, { part: path, result }, directory);
+  } finally {
+    await rm(path, { force: true });
+    if (options.dispatcher === undefined) await dispatcher.destroy();
+  }
+}
+
+/** What came must be a disk image. Without qemu-img only its first bytes tell; a later stage asks for qemu-img. */
+async function checkImage(url: URL, path: string, signal: AbortSignal): Promise<void> {
+  try {
+    await inspectImage(path, { signal });
+  } catch (error) {
+    if (!(error instanceof VmctlError)) throw error;
+    if (error.code === 'HOST_UNSUPPORTED') return;
+    if (error.code !== 'IMAGE_INVALID') throw error;
+    throw new VmctlError('IMAGE_INVALID', `${shownUrl(url)} is not an image: ${String(error.fields['reason'])}`, {
+      hint: 'Check that the URL leads to a disk image in qcow2 or raw format, compressed or not.',
+      cause: error,
+      fields: { ...error.fields, path: null, url: shownUrl(url) },
+    });
+  }
+}
+
+interface Arrival {
+  readonly part: string;
+  readonly result: Downloaded;
+}
+
+/** Record first, then the file: a record whose file is missing counts for nothing, and a file that is there is complete. */
+async function keep(url: URL, { part, result }: Arrival, directory: string): Promise<string> {
+  const name = cachedFileName(url, result.file.sha256);
+  const path = join(directory, name);
+  const { file, ...wire } = result;
+  const record: ImageRecord = {
+    schemaVersion: 1,
+    key: urlKey(url),
+    url: shownUrl(url),
+    ...wire,
+    fetchedAt: new Date().toISOString(),
+    file: { name, ...file },
+  };
+  await writeFileAtomically(`${path}${RECORD_SUFFIX}`, `${JSON.stringify(record, null, 2)}\n`);
+  // The same bytes fetched again: the file may be in use, and stays.
+  if ((await sizeOf(path)) === file.bytes) return path;
+  await chmod(part, IMAGE_MODE);
+  await rename(part, path);
+  await syncDirectory(directory);
+  return path;
+}
+
+async function readRecord(path: string): Promise<ImageRecord | null> {
+  const text = await readTextIfPresent(path);
+  if (text === null) return null;
+  try {
+    const parsed = v.safeParse(ImageRecord, JSON.parse(text));
+    return parsed.success ? parsed.output : null;
+  } catch {
+    return null;
+  }
+}
+
+async function namesIn(directory: string): Promise<readonly string[]> {
+  try {
+    return await readdir(directory);
+  } catch (error) {
+    if (isMissing(error)) return [];
+    throw error;
+  }
+}
+
+async function sizeOf(path: string): Promise<number | null> {
+  try {
+    const facts = await stat(path);
+    return facts.isFile() ? facts.size : null;
+  } catch (error) {
+    if (isMissing(error)) return null;
+    throw error;
+  }
+}
+
+/** Makes a rename last through a power cut. */
+async function syncDirectory(path: string): Promise<void> {
+  const directory = await open(path, 'r');
+  try {
+    await directory.sync();
+  } finally {
+    await directory.close();
+  }
+}

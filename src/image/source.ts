@@ -1,0 +1,60 @@
+/** What an image URL is called: in the cache, and in messages. Pure. */
+import { createHash } from 'node:crypto';
+import { VmctlError } from '../errors.js';
+
+const COMPRESSION_SUFFIX = /\.(?:zstd?|gz|xz|bz2)$/i;
+/** Longer suffixes are no file types. */
+const TYPE_SUFFIX = /\.[a-z0-9]{1,8}$/i;
+const LONGEST_STEM = 80;
+const HASH_DIGITS = 12;
+
+/** An `http` or `https` URL. Throws `IMAGE_NOT_FOUND` for what is no URL, `UNSUPPORTED` for another scheme. */
+export function parseImageUrl(url: string): URL {
+  if (!URL.canParse(url)) {
+    throw new VmctlError('IMAGE_NOT_FOUND', `${JSON.stringify(url)} is not a URL`, { hint: 'Check the image URL.' });
+  }
+  const parsed = new URL(url);
+  if (parsed.protocol !== 'https:' && parsed.protocol !== 'http:') {
+    throw new VmctlError('UNSUPPORTED', `vmctl cannot download from ${parsed.protocol}//`, {
+      hint: 'Use an https URL, or name a local file with "image".',
+    });
+  }
+  return parsed;
+}
+
+/** Which download it is: the URL without what has no part in choosing the image. 64 hexadecimal digits. */
+export function urlKey(url: URL): string {
+  const plain = new URL(url);
+  plain.hash = '';
+  plain.username = '';
+  plain.password = '';
+  return sha256(plain.href);
+}
+
+/** The URL for messages and records, without passwords: no user, and of the query only that there is one. */
+export function shownUrl(url: URL): string {
+  return `${url.origin}${url.pathname}${url.search === '' ? '' : '?…'}`;
+}
+
+/**
+ * The file name in the cache: `debian-12-genericcloud-amd64-3f1c0a9b2d4e.qcow2`. It stands for this content from this
+ * URL, so no download ever replaces a file that a VM's overlay stands on.
+ */
+export function cachedFileName(url: URL, contentSha256: string): string {
+  const plain = imageName(url).replace(COMPRESSION_SUFFIX, '');
+  const type = TYPE_SUFFIX.exec(plain)?.[0] ?? '';
+  const stem = plain.slice(0, plain.length - type.length).slice(0, LONGEST_STEM);
+  return `${stem}-${sha256(`${urlKey(url)} ${contentSha256}`).slice(0, HASH_DIGITS)}${type}`;
+}
+
+/** The last part of the URL's path, in characters that are safe in every file name. */
+export function imageName(url: URL): string {
+  const last = url.pathname.split('/').findLast((part) => part !== '') ?? '';
+  const safe = last.replace(/%[0-9a-f]{2}/gi, '_').replace(/[^A-Za-z0-9._-]/g, '_');
+  const visible = safe.replace(/^[.-]+/, '');
+  return visible === '' ? 'image' : visible;
+}
+
+function sha256(text: string): string {
+  return createHash('sha256').update(text).digest('hex');
+}

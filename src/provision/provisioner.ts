@@ -1,0 +1,218 @@
+/**
+ * Runs the provision steps of a VM, in order, over one SSH connection.
+ *
+ * - `inline` text is the SSH command as it stands: the user's login shell executes it, however many lines it has, and
+ *   the exit code is that of its last command. Nothing is added to it, no `set -e` either: the text means what it would
+ *   mean after `ssh vm`. A text too long for a command line is uploaded and executed by the same shell.
+ * - `script` is uploaded to `/tmp/vmctl-provision-<step>.sh` (the step's number in the VMFile, from 1), for its user alone,
+ *   and executed: by the interpreter in its `#!` line, else by the shell. It stays there, to be looked at.
+ * - `file` is copied over SFTP with the local mode. `~/` at the beginning of the destination is the user's home directory.
+ */
+import { Buffer } from 'node:buffer';
+import { VmctlError, toVmctlError } from '../errors.js';
+import type { StageReporter } from '../model/event.js';
+import { type ProvisionStep, type ShellStep, stepTitle } from '../model/spec.js';
+import type { SshConnection } from '../ssh/client.js';
+import { LineSplitter } from '../ssh/line-splitter.js';
+import { exportPrefix } from '../ssh/shell-quote.js';
+import { throwIfAborted } from '../util/wait.js';
+import { ProvisionLog } from './log.js';
+
+/** dropbear takes 9000 bytes of command (MAX_CMD_LEN), Linux 128 KiB for one argument of the shell. */
+const LONGEST_COMMAND_BYTES = 8_000;
+const SCRIPT_MODE = 0o700;
+const DETAIL_LINES = 20;
+
+export interface ProvisionOptions {
+  /** The VM's name, for messages. */
+  readonly name: string;
+  /** Absolute path of `provision.log`; appended to. */
+  readonly logFile: string;
+  readonly reporter: StageReporter;
+  readonly signal: AbortSignal;
+  /** Milliseconds since the epoch; the system's clock by default. */
+  readonly clock?: () => number;
+}
+
+/**
+ * Runs the steps until the first one that fails; gives how many were run. Output goes line by line to the reporter and
+ * to the log; values of environment variables go nowhere.
+ *
+ * Throws `PROVISION_FAILED` naming the step, with its last lines, when it exits with anything but 0, is too slow or is
+ * refused by the guest; `SSH_TRANSPORT` when the connection breaks off during a step; `STATE_DIRECTORY` when the log cannot
+ * be written; `FILE_NOT_FOUND` and `UNSUPPORTED` for the step's own file; `ABORTED`.
+ */
+export async function runSteps(
+  connection: SshConnection,
+  steps: readonly ProvisionStep[],
+  options: ProvisionOptions,
+): Promise<number> {
+  const clock = options.clock ?? Date.now;
+  const log = new ProvisionLog(options.logFile, clock);
+  await log.open();
+  try {
+    for (const [index, step] of steps.entries()) {
+      throwIfAborted(options.signal);
+      await new StepRun(connection, step, { ...options, clock, log, number: index + 1, total: steps.length }).run();
+      await log.settle();
+    }
+  } finally {
+    await log.close();
+  }
+  return steps.length;
+}
+
+interface StepContext extends ProvisionOptions {
+  readonly clock: () => number;
+  readonly log: ProvisionLog;
+  /** From 1. */
+  readonly number: number;
+  readonly total: number;
+}
+
+/** How a step ended. */
+interface Ending {
+  readonly ok: boolean;
+  readonly words: string;
+  readonly hint?: string;
+}
+
+class StepRun {
+  readonly #connection: SshConnection;
+  readonly #step: ProvisionStep;
+  readonly #context: StepContext;
+  readonly #label: string;
+  readonly #tail: string[] = [];
+
+  constructor(connection: SshConnection, step: ProvisionStep, context: StepContext) {
+    this.#connection = connection;
+    this.#step = step;
+    this.#context = context;
+    this.#label = `${context.number}/${context.total}`;
+  }
+
+  async run(): Promise<void> {
+    const { log, reporter, clock, signal } = this.#context;
+    const title = stepTitle(this.#step);
+    reporter.status(`step ${this.#label}: ${title}`);
+    log.write(this.#label, 'start', title);
+    const begun = clock();
+    const took = (): string => `${((clock() - begun) / 1000).toFixed(1)} s`;
+    const deadline = new AbortController();
+    const timeout = this.#step.timeoutSeconds;
+    const timer = timeout === null ? undefined : setTimeout(() => deadline.abort(), timeout * 1000);
+    let ending: Ending;
+    try {
+      ending = await this.#execute(AbortSignal.any([signal, deadline.signal]));
+    } catch (error) {
+      if (signal.aborted) {
+        log.write(this.#label, 'end', `interrupted, ${took()}`);
+        throwIfAborted(signal);
+      }
+      if (!deadline.signal.aborted) {
+        log.write(this.#label, 'end', `${toVmctlError(error).message}, ${took()}`);
+        throw this.#broken(error);
+      }
+      ending = { ok: false, words: `did not finish within ${timeout} s` };
+    } finally {
+      clearTimeout(timer);
+    }
+    log.write(this.#label, 'end', `${ending.words}, ${took()}`);
+    if (!ending.ok) throw await this.#failed(ending);
+  }
+
+  async #execute(signal: AbortSignal): Promise<Ending> {
+    const step = this.#step;
+    if (step.kind === 'shell') return this.#shell(step, signal);
+    const { reporter } = this.#context;
+    await this.#connection.upload(step.source, step.destination.replace(/^~\//, ''), {
+      signal,
+      onProgress: (bytes, total) => reporter.progress(bytes, total),
+    });
+    return { ok: true, words: 'uploaded' };
+  }
+
+  async #shell(step: ShellStep, signal: AbortSignal): Promise<Ending> {
+    const out = new LineSplitter((line) => this.#line(line, 'stdout'));
+    const err = new LineSplitter((line) => this.#line(line, 'stderr'));
+    try {
+      const { exitCode, signal: killedBy } = await this.#connection.exec(await this.#command(step, signal), {
+        onStdout: (chunk) => out.push(chunk),
+        onStderr: (chunk) => err.push(chunk),
+        signal,
+      });
+      if (killedBy !== null) return { ok: false, words: `ended by ${killedBy}` };
+      // What POSIX shells answer when they cannot execute a file, or find its interpreter.
+      const unusable = step.command.kind === 'script' && (exitCode === 126 || exitCode === 127);
+      const hint =
+        "The script's #! line may name an interpreter that the guest does not have, or end in a carriage return.";
+      return { ok: exitCode === 0, words: `exit code ${exitCode}`, ...(unusable ? { hint } : {}) };
+    } finally {
+      out.end();
+      err.end();
+    }
+  }
+
+  /** What sshd is told to run. What must be a file in the guest for that is put there first. */
+  async #command(step: ShellStep, signal: AbortSignal): Promise<string> {
+    const file = `/tmp/vmctl-provision-${this.#context.number}.sh`;
+    const script = step.command.kind === 'script' ? step.command.path : null;
+    if (script !== null) await this.#connection.upload(script, file, { mode: SCRIPT_MODE, signal });
+    const command = exportPrefix(step.environment) + (step.command.kind === 'script' ? file : step.command.text);
+    if (Buffer.byteLength(command) <= LONGEST_COMMAND_BYTES) return command;
+    const longFile = `${file}.long`;
+    const { exitCode } = await this.#connection.exec(`umask 077; cat > ${longFile}`, { stdin: command, signal });
+    if (exitCode !== 0) {
+      throw new VmctlError('PROVISION_FAILED', `the guest could not write ${longFile} (exit code ${exitCode})`);
+    }
+    return `"\${SHELL:-/bin/sh}" ${longFile}`;
+  }
+
+  #line(line: string, stream: 'stdout' | 'stderr'): void {
+    this.#tail.push(line);
+    if (this.#tail.length > DETAIL_LINES) this.#tail.shift();
+    this.#context.log.write(this.#label, stream === 'stdout' ? 'out' : 'err', line);
+    this.#context.reporter.log(line, stream);
+  }
+
+  async #failed(ending: Ending): Promise<VmctlError> {
+    const { name, log } = this.#context;
+    const how = ending.words.startsWith('exit code') ? `failed with ${ending.words}` : ending.words;
+    let unlogged = '';
+    try {
+      await log.settle();
+    } catch (error) {
+      unlogged = ` (and ${toVmctlError(error).message})`;
+    }
+    const look = `All of its output: vmctl log ${name} --provision; to look around in the guest: vmctl ssh ${name}`;
+    return new VmctlError('PROVISION_FAILED', `${this.#subject()} ${how}${unlogged}`, {
+      hint: ending.hint === undefined ? look : `${ending.hint} ${look}`,
+      ...this.#details(),
+      fields: { vm: name, step: this.#context.number, title: stepTitle(this.#step) },
+    });
+  }
+
+  /** The step did not come to an end of its own. */
+  #broken(error: unknown): VmctlError {
+    const { name, number } = this.#context;
+    const known = toVmctlError(error);
+    if (known.code === 'INTERNAL') return known;
+    const lost = known.code === 'SSH_TRANSPORT';
+    const hint = lost ? `The guest may have rebooted or stopped: vmctl log ${name} --console` : known.hint;
+    return new VmctlError(known.code, `${this.#subject()}: ${known.message}`, {
+      cause: known,
+      ...(hint === null ? {} : { hint }),
+      ...this.#details(),
+      fields: { ...known.fields, vm: name, step: number, title: stepTitle(this.#step) },
+    });
+  }
+
+  #subject(): string {
+    const { name, number, total } = this.#context;
+    return `VM "${name}": provision step ${number} of ${total} (${stepTitle(this.#step)})`;
+  }
+
+  #details(): { details?: string } {
+    return this.#tail.length === 0 ? {} : { details: this.#tail.join('\n') };
+  }
+}

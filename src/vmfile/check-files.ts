@@ -1,0 +1,140 @@
+/** Whether the files that a project needs are there, and are what they should be. */
+import { constants } from 'node:fs';
+import { access, open, readdir, stat } from 'node:fs/promises';
+import { basename, dirname } from 'node:path';
+import { errorCode } from '../util/fs.js';
+import { type Diagnostic, Findings } from './diagnostic.js';
+import type { FileRole, NeededFile } from './resolve.js';
+import { didYouMean } from './suggest.js';
+import { FOLDER_SOURCE } from './unsupported.js';
+
+/** What is asked of the file system. The default asks the real one; errors carry Node's codes. */
+export interface FileLooker {
+  /** What a path leads to, links followed. */
+  kind(path: string): Promise<'file' | 'folder' | 'other'>;
+  list(folder: string): Promise<readonly string[]>;
+  /** The first bytes of a file as text; rejects when it cannot be read. */
+  start(path: string): Promise<string>;
+}
+
+const ROLES: Readonly<Record<FileRole, string>> = {
+  image: 'image',
+  'ssh-key': 'public key',
+  'private-key': 'private key',
+  'user-data': 'user-data document',
+  'network-config': 'network-config document',
+  script: 'script',
+  source: 'source file',
+};
+
+/** Looks at every needed file, each path once, and reports what is missing, unreadable or of the wrong kind. */
+export async function checkFiles(
+  files: readonly NeededFile[],
+  looker: FileLooker = FILE_SYSTEM,
+): Promise<readonly Diagnostic[]> {
+  const findings = new Findings();
+  const problems = new Map<string, Promise<Problem | null>>();
+  for (const file of files) {
+    const key = `${file.role}\0${file.path}`;
+    const problem = problems.get(key) ?? look(file, looker);
+    problems.set(key, problem);
+  }
+  for (const file of files) {
+    const problem = await problems.get(`${file.role}\0${file.path}`);
+    if (problem === null || problem === undefined) continue;
+    const { message, hint } = problem;
+    findings.error({ code: problem.code ?? 'file', message, span: file.span, hint });
+  }
+  return findings.diagnostics;
+}
+
+interface Problem {
+  readonly code?: 'unsupported';
+  readonly message: string;
+  readonly hint?: string | undefined;
+}
+
+async function look(file: NeededFile, looker: FileLooker): Promise<Problem | null> {
+  const name = ROLES[file.role];
+  try {
+    const kind = await looker.kind(file.path);
+    if (kind === 'folder') return folderProblem(file);
+    if (kind === 'other') return { message: `the ${name} ${file.path} is neither a file nor a folder` };
+    return keyProblem(file, await looker.start(file.path));
+  } catch (error) {
+    return await errorProblem(file, { error, looker });
+  }
+}
+
+function folderProblem({ role, path }: NeededFile): Problem {
+  if (role === 'source') {
+    return { code: 'unsupported', message: `${FOLDER_SOURCE.what} is not supported yet`, hint: FOLDER_SOURCE.instead };
+  }
+  return { message: `the ${ROLES[role]} ${path} is a folder`, hint: 'name a file in it' };
+}
+
+/** Taking one half of a key pair for the other is common, and late to find out. */
+function keyProblem({ role, path }: NeededFile, start: string): Problem | null {
+  const isPrivate = /^-----BEGIN [A-Z ]*PRIVATE KEY-----/m.test(start);
+  if (role === 'ssh-key' && isPrivate) {
+    return {
+      message: `${path} is a private key, and \`ssh-key\` wants the public one`,
+      hint: `did you mean "${basename(path)}.pub"?`,
+    };
+  }
+  if (role === 'private-key' && !isPrivate && /^(?:ssh|ecdsa|sk)-\S+ [A-Za-z0-9+/]/.test(start)) {
+    const hint = path.endsWith('.pub') ? `did you mean "${basename(path, '.pub')}"?` : undefined;
+    return { message: `${path} is a public key, and \`private-key\` wants the private one`, hint };
+  }
+  return null;
+}
+
+async function errorProblem(
+  { role, path }: NeededFile,
+  { error, looker }: { readonly error: unknown; readonly looker: FileLooker },
+): Promise<Problem> {
+  const name = ROLES[role];
+  switch (errorCode(error)) {
+    case 'ENOENT':
+    case 'ENOTDIR':
+      return { message: `the ${name} ${path} does not exist`, hint: await nearName(path, looker) };
+    case 'EACCES':
+    case 'EPERM':
+      return {
+        message: `the ${name} ${path} cannot be read: permission denied`,
+        hint: 'check who owns it and its permissions',
+      };
+    case 'ELOOP':
+      return { message: `the ${name} ${path} is a symbolic link that leads to itself` };
+    case null:
+    default:
+      return {
+        message: `the ${name} ${path} cannot be read: ${error instanceof Error ? error.message : String(error)}`,
+      };
+  }
+}
+
+async function nearName(path: string, looker: FileLooker): Promise<string | undefined> {
+  const folder = dirname(path);
+  try {
+    return didYouMean(basename(path), await looker.list(folder), '"');
+  } catch (error) {
+    if (errorCode(error) === null) throw error;
+    return `the folder ${folder} does not exist either`;
+  }
+}
+
+const FILE_SYSTEM: FileLooker = {
+  async kind(path) {
+    const found = await stat(path);
+    if (found.isDirectory()) return 'folder';
+    return found.isFile() ? 'file' : 'other';
+  },
+  list: (folder) => readdir(folder),
+  async start(path) {
+    await access(path, constants.R_OK);
+    await using file = await open(path);
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(256), 0, 256, 0);
+    return buffer.toString('latin1', 0, bytesRead);
+  },
+};

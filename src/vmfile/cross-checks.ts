@@ -1,0 +1,179 @@
+/** The rules that look at several places of a VMFile at once. */
+import { unreachable } from '../errors.js';
+import type { ForwardDeclaration, VmDefinition } from '../model/definition.js';
+import type { Located } from '../model/source.js';
+import { findCycles } from './cycles.js';
+import type { Findings } from './diagnostic.js';
+import { didYouMean } from './suggest.js';
+
+export interface DeclaredVms {
+  readonly vms: readonly VmDefinition[];
+  /** False when VMs may be missing because they could not be read: then no name is called unknown. */
+  readonly complete: boolean;
+}
+
+/** Reports contradictions inside a VM and between VMs. */
+export function checkProject({ vms, complete }: DeclaredVms, findings: Findings): void {
+  checkNames(vms, findings);
+  for (const vm of vms) {
+    checkChecksum(vm, findings);
+    checkProvision(vm, findings);
+    checkGuestPorts(vm, findings);
+  }
+  checkHostPorts(vms, findings);
+  checkDependencies({ vms, complete }, findings);
+}
+
+function checkNames(vms: readonly VmDefinition[], findings: Findings): void {
+  const seen = new Map<string, VmDefinition>();
+  for (const vm of vms) {
+    // Two names that differ in letter case only are one directory on macOS and one host everywhere.
+    const key = vm.name.value.toLowerCase();
+    const first = seen.get(key);
+    if (first === undefined) {
+      seen.set(key, vm);
+      continue;
+    }
+    const same = first.name.value === vm.name.value;
+    findings.error({
+      code: 'duplicate',
+      message: same
+        ? `two VMs are called "${vm.name.value}"`
+        : `the names "${first.name.value}" and "${vm.name.value}" differ in letter case only`,
+      span: vm.name.span,
+      labels: [{ span: first.name.span, text: 'the first one' }],
+      hint: 'give every VM a name of its own',
+    });
+  }
+}
+
+function checkChecksum(vm: VmDefinition, findings: Findings): void {
+  const { image, checksum } = vm;
+  if (image === undefined) return;
+  if (image.value.kind === 'url' && /^http:/i.test(image.value.url) && checksum === undefined) {
+    findings.warning({
+      code: 'insecure',
+      message: 'an image over http:// can be changed on its way',
+      span: image.span,
+      hint: 'use https://, or add `checksum "sha256:…"`',
+    });
+  }
+  if (checksum === undefined) return;
+  const reason = noChecksum(image.value);
+  if (reason === null) return;
+  findings.error({
+    code: 'conflict',
+    message: `\`checksum\` is for an image that is downloaded, and ${reason}`,
+    span: checksum.span,
+    labels: [{ span: image.span, text: 'the image is given here' }],
+    hint: 'leave `checksum` out',
+  });
+}
+
+function noChecksum(image: NonNullable<VmDefinition['image']>['value']): string | null {
+  switch (image.kind) {
+    case 'path':
+      return '`image` is a file of yours';
+    case 'preset':
+      return '`image-preset` brings its own';
+    case 'url':
+      if (/^oci:/i.test(image.url)) return 'an `oci://` image is named by its digest';
+      return /^file:/i.test(image.url) ? 'a `file://` image is a file of yours' : null;
+    default:
+      return unreachable(image);
+  }
+}
+
+function checkProvision(vm: VmDefinition, findings: Findings): void {
+  const [first] = vm.provision;
+  if (first === undefined) return;
+  if (vm.ssh === undefined) {
+    findings.error({
+      code: 'missing',
+      message: `"${vm.name.value}" has provisioners but no \`ssh\` block`,
+      span: first.span,
+      hint: 'add one, for example: ssh { user "debian" }',
+    });
+  }
+  if (vm.network?.value.kind === 'none') {
+    findings.error({
+      code: 'conflict',
+      message: `"${vm.name.value}" has provisioners but no network`,
+      span: first.span,
+      labels: [{ span: vm.network.span, text: 'without a network there is no SSH' }],
+      hint: 'leave `network "none"` out, or the provisioners',
+    });
+  }
+}
+
+function forwardsOf(vm: VmDefinition): readonly Located<ForwardDeclaration>[] {
+  return vm.network?.value.kind === 'user' ? vm.network.value.forwards : [];
+}
+
+function checkGuestPorts(vm: VmDefinition, findings: Findings): void {
+  const seen = new Map<number, Located<ForwardDeclaration>>();
+  for (const forward of forwardsOf(vm)) {
+    const first = seen.get(forward.value.guest);
+    if (first === undefined) {
+      seen.set(forward.value.guest, forward);
+      continue;
+    }
+    findings.error({
+      code: 'duplicate',
+      message: `guest port ${forward.value.guest} is forwarded twice`,
+      span: forward.span,
+      labels: [{ span: first.span, text: 'first forwarded here' }],
+      hint: 'keep one of them',
+    });
+  }
+}
+
+function checkHostPorts(vms: readonly VmDefinition[], findings: Findings): void {
+  const seen = new Map<number, { readonly vm: VmDefinition; readonly forward: Located<ForwardDeclaration> }>();
+  for (const vm of vms) {
+    for (const forward of forwardsOf(vm)) {
+      const port = forward.value.host;
+      const first = seen.get(port);
+      if (port === 0) continue;
+      if (first === undefined) {
+        seen.set(port, { vm, forward });
+        continue;
+      }
+      findings.error({
+        code: 'duplicate',
+        message: `port ${port} of this host is forwarded twice`,
+        span: forward.span,
+        labels: [{ span: first.forward.span, text: `first forwarded here, to "${first.vm.name.value}"` }],
+        hint: 'take another port, or 0 for a free one',
+      });
+    }
+  }
+}
+
+function checkDependencies({ vms, complete }: DeclaredVms, findings: Findings): void {
+  const names = vms.map((vm) => vm.name.value);
+  for (const vm of vms) {
+    for (const dependency of vm.dependsOn) {
+      if (!complete || names.includes(dependency.value)) continue;
+      const others = names.filter((name) => name !== vm.name.value);
+      findings.error({
+        code: 'unknown-vm',
+        message: `no VM is called "${dependency.value}"`,
+        span: dependency.span,
+        hint: didYouMean(dependency.value, others, '"'),
+      });
+    }
+  }
+  for (const cycle of findCycles(vms)) {
+    const [first, ...rest] = cycle;
+    if (first === undefined) continue;
+    const path = [...cycle.map((step) => step.from), first.from].join(' → ');
+    findings.error({
+      code: 'cycle',
+      message: rest.length === 0 ? `"${first.from}" depends on itself` : `these VMs wait for each other: ${path}`,
+      span: first.place,
+      labels: rest.map((step) => ({ span: step.place, text: `"${step.from}" waits for "${step.to}"` })),
+      hint: rest.length === 0 ? 'leave the name out' : 'leave one of these dependencies out',
+    });
+  }
+}

@@ -1,0 +1,209 @@
+/**
+ * The nodes of a broken document, as far as braces, strings and comments show them, so that one mistake does not hide
+ * the others. What is inside a node's line is not judged here, only what encloses it.
+ */
+import type { Span } from '../model/source.js';
+import type { Finding } from './diagnostic.js';
+import { type Piece, type PieceKind, pieceAt } from './tokens.js';
+
+/** A node's text. */
+export interface Statement {
+  readonly span: Span;
+  /** Everything outside of its block, spaces and comments left out; the block is one `open-brace` piece. */
+  readonly pieces: readonly Piece[];
+  readonly block: Block | null;
+}
+
+export interface Block {
+  /** With the braces, as far as they are there. */
+  readonly span: Span;
+  readonly closed: boolean;
+  readonly statements: readonly Statement[];
+}
+
+export interface Outline {
+  readonly statements: readonly Statement[];
+  /** Braces, strings and comments that do not end, or end nothing. */
+  readonly findings: readonly Finding[];
+}
+
+/** Outlines a document. Where braces do not match, indentation tells which one was forgotten. */
+export function outline(text: string): Outline {
+  const plain = new Outliner(text, { byIndentation: false }).run();
+  const open = plain.findings.some((finding) => finding.message.includes('`{`'));
+  return open ? new Outliner(text, { byIndentation: true }).run() : plain;
+}
+
+interface OpenBlock {
+  readonly start: number;
+  /** The indentation of the line that opens it, and where that line starts. */
+  readonly indent: number;
+  readonly line: number;
+  /** The first word of the node. */
+  readonly word: string;
+}
+
+const SEPARATORS: ReadonlySet<PieceKind> = new Set(['space', 'newline', 'comment', 'semicolon']);
+
+class Outliner {
+  readonly #text: string;
+  readonly #byIndentation: boolean;
+  readonly #findings: Finding[] = [];
+  readonly #open: OpenBlock[] = [];
+  #at = 0;
+
+  constructor(text: string, { byIndentation }: { readonly byIndentation: boolean }) {
+    this.#text = text;
+    this.#byIndentation = byIndentation;
+  }
+
+  run(): Outline {
+    return { statements: this.#statements(), findings: this.#findings };
+  }
+
+  /** Statements up to the `}` that ends their block, which is left to be taken, or to the end of the text. */
+  #statements(): readonly Statement[] {
+    const statements: Statement[] = [];
+    for (let piece = this.#peek(); piece !== undefined; piece = this.#peek()) {
+      if (SEPARATORS.has(piece.kind)) {
+        this.#take(piece);
+      } else if (this.#open.length > 0 && this.#endsBlock(piece)) {
+        return statements;
+      } else if (piece.kind === 'close-brace') {
+        this.#take(piece);
+        this.#findings.push({
+          code: 'syntax',
+          message: 'this `}` closes nothing',
+          span: piece,
+          hint: 'remove it, or look for a `}` too many above it',
+        });
+      } else {
+        statements.push(this.#statement());
+      }
+    }
+    return statements;
+  }
+
+  #statement(): Statement {
+    const start = this.#at;
+    const pieces: Piece[] = [];
+    let block: Block | null = null;
+    let end = start;
+    for (let piece = this.#peek(); piece !== undefined; piece = this.#peek()) {
+      if (piece.kind === 'newline' && !isContinued(pieces)) break;
+      if (piece.kind === 'semicolon' || piece.kind === 'close-brace') break;
+      if (piece.kind === 'open-brace') {
+        const found = this.#block(pieces);
+        // A block after `/-` is commented out, and a second one is a mistake that kdljs will find.
+        if (pieces.at(-1)?.kind !== 'slashdash' && block === null) block = found;
+        pieces.push({ kind: 'open-brace', ...found.span, unclosed: !found.closed });
+        end = found.span.end;
+        if (!found.closed) break;
+        continue;
+      }
+      this.#take(piece);
+      if (piece.kind === 'newline') pieces.pop();
+      if (SEPARATORS.has(piece.kind)) continue;
+      pieces.push(piece);
+      end = piece.end;
+    }
+    return { span: { start, end }, pieces, block };
+  }
+
+  #block(pieces: readonly Piece[]): Block {
+    const start = this.#at;
+    const line = this.#lineStart(start);
+    const first = pieces[0];
+    const word = first === undefined ? '' : this.#text.slice(first.start, first.end);
+    const depth = this.#open.push({ start, line, indent: this.#indent(line), word });
+    this.#at += 1;
+    const statements = this.#statements();
+    const piece = this.#peek();
+    const closed = piece?.kind === 'close-brace' && !this.#closesOuter(piece);
+    if (closed) this.#take(piece);
+    else {
+      this.#findings.push({
+        code: 'syntax',
+        message: 'this `{` is never closed',
+        span: { start, end: start + 1 },
+        hint: 'add the missing `}`',
+      });
+    }
+    this.#open.length = depth - 1;
+    return {
+      span: { start, end: closed ? this.#at : Math.max(start + 1, statements.at(-1)?.span.end ?? 0) },
+      closed,
+      statements,
+    };
+  }
+
+  #endsBlock(piece: Piece): boolean {
+    return piece.kind === 'close-brace' || (this.#byIndentation && this.#startsNext(piece));
+  }
+
+  /** A `}` at the start of a line, further left than the line that opened the block, belongs to an outer block. */
+  #closesOuter(piece: Piece): boolean {
+    const top = this.#open.at(-1);
+    if (!this.#byIndentation || top === undefined || this.#open.length < 2) return false;
+    const line = this.#lineStart(piece.start);
+    if (line === top.line || !this.#isFirstOnLine(piece, line)) return false;
+    return piece.start - line < top.indent && this.#open.some((outer) => outer.indent <= piece.start - line);
+  }
+
+  /** The same word as the outermost open node, as far left: the next node of its kind, so that one must have ended. */
+  #startsNext(piece: Piece): boolean {
+    const outermost = this.#open[0];
+    if (outermost === undefined || this.#text.slice(piece.start, piece.end) !== outermost.word) return false;
+    const line = this.#lineStart(piece.start);
+    return line !== outermost.line && this.#isFirstOnLine(piece, line) && piece.start - line <= outermost.indent;
+  }
+
+  #peek(): Piece | undefined {
+    return pieceAt(this.#text, this.#at);
+  }
+
+  #take(piece: Piece): void {
+    this.#at = piece.end;
+    if (!piece.unclosed) return;
+    const span = {
+      start: piece.start,
+      end: piece.start + (piece.kind === 'comment' ? 2 : openingLength(this.#text, piece)),
+    };
+    if (piece.kind === 'comment') {
+      const message = 'this comment is never closed';
+      this.#findings.push({ code: 'syntax', message, span, hint: 'add the missing `*/`' });
+    } else this.#findings.push(unclosedString(this.#text, piece));
+  }
+
+  #lineStart(offset: number): number {
+    return Math.max(this.#text.lastIndexOf('\n', offset - 1), this.#text.lastIndexOf('\r', offset - 1)) + 1;
+  }
+
+  #indent(line: number): number {
+    return (/^[ \t]*/.exec(this.#text.slice(line, line + 200))?.[0] ?? '').length;
+  }
+
+  #isFirstOnLine(piece: Piece, line: number): boolean {
+    return this.#text.slice(line, piece.start).trim() === '';
+  }
+}
+
+function isContinued(pieces: readonly Piece[]): boolean {
+  return pieces.at(-1)?.kind === 'backslash';
+}
+
+function openingLength(text: string, piece: Piece): number {
+  return /^#*(?:"""|")/.exec(text.slice(piece.start, piece.end))?.[0].length ?? 1;
+}
+
+function unclosedString(text: string, piece: Piece): Finding {
+  const opening = text.slice(piece.start, piece.start + openingLength(text, piece));
+  const closing = opening.split('').toReversed().join('');
+  const isMultiLine = opening.includes('"""');
+  return {
+    code: 'syntax',
+    message: 'this string is never closed',
+    span: { start: piece.start, end: isMultiLine ? piece.start + opening.length : piece.end },
+    hint: isMultiLine ? `add the missing \`${closing}\` on a line of its own` : `add the missing \`${closing}\``,
+  };
+}

@@ -1,0 +1,73 @@
+/**
+ * Text to `ProjectDefinition`: the first stage. Everything that the file itself can be wrong about is reported here,
+ * all of it in one run; what a default is, where a path leads and what this version can do is `resolve`'s.
+ */
+import type { ProjectDefinition, VmDefinition } from '../model/definition.js';
+import type { SourceFile } from '../model/source.js';
+import { checkProject } from './cross-checks.js';
+import { type Diagnostic, Findings } from './diagnostic.js';
+import { type KdlDocument, readDocument } from './document.js';
+import type { KdlNode } from './kdl.js';
+import { didYouMean } from './suggest.js';
+import { readVm, vmNodeNames } from './vm-node.js';
+
+export interface ParsedVmFile {
+  /** Complete only when no diagnostic is an error. */
+  readonly project: ProjectDefinition;
+  /** In source order. */
+  readonly diagnostics: readonly Diagnostic[];
+}
+
+/** The smallest VMFile, for hints. */
+export const MINIMAL_VMFILE = 'vm "web" { image "disk.qcow2" }';
+
+/** Reads a VMFile; never throws for what its text holds. */
+export function parseVmFile(source: SourceFile): ParsedVmFile {
+  const findings = new Findings();
+  reportInvalidBytes(source, findings);
+  const document = readDocument(source.text, findings);
+  const vms: VmDefinition[] = [];
+  for (const node of document.nodes) {
+    if (node.name.value !== 'vm') {
+      reportUnknownNode(node, findings);
+      continue;
+    }
+    const vm = readVm(node, findings);
+    if (vm !== undefined) vms.push(vm);
+  }
+  reportNoVms(source, document, findings);
+  checkProject({ vms, complete: !document.damaged && vms.length === document.nodes.length }, findings);
+  return { project: { source, vms }, diagnostics: findings.diagnostics };
+}
+
+function reportInvalidBytes(source: SourceFile, findings: Findings): void {
+  for (const span of source.invalidBytes ?? []) {
+    findings.error({
+      code: 'syntax',
+      message: 'these bytes are not UTF-8',
+      span,
+      hint: 'save the file as UTF-8',
+    });
+  }
+}
+
+function reportUnknownNode(node: KdlNode, findings: Findings): void {
+  const name = node.name.value;
+  const belongs = vmNodeNames().includes(name) ? `\`${name}\` belongs inside the braces of a \`vm\`` : undefined;
+  findings.error({
+    code: 'unknown-node',
+    message: `a VMFile has no node \`${name}\` outside of \`vm\``,
+    span: node.name.span,
+    hint: belongs ?? didYouMean(name, ['vm']) ?? 'everything stands inside `vm "NAME" { … }`',
+  });
+}
+
+function reportNoVms(source: SourceFile, document: KdlDocument, findings: Findings): void {
+  if (document.damaged || document.nodes.length > 0) return;
+  findings.error({
+    code: 'missing',
+    message: 'no VM is declared',
+    span: { start: source.text.length, end: source.text.length },
+    hint: `for example: ${MINIMAL_VMFILE}`,
+  });
+}

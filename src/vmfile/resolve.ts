@@ -1,0 +1,266 @@
+/**
+ * `ProjectDefinition` to `VmSpec`: every default filled in, every path absolute, once and for all. Pure; whether the
+ * files exist is `check-files`' question.
+ */
+import { dirname, join, resolve as resolvePath } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { unreachable } from '../errors.js';
+import type { ProjectDefinition, ProvisionDeclaration, VmDefinition } from '../model/definition.js';
+import type { Located, Span } from '../model/source.js';
+import type { Checksum, CloudInitSpec, ImageSource, NetworkSpec, ProvisionStep, VmSpec } from '../model/spec.js';
+import { type Diagnostic, Findings } from './diagnostic.js';
+import { parseChecksum } from './names.js';
+import { didYouMean } from './suggest.js';
+import { UNSUPPORTED } from './unsupported.js';
+import { listOf } from './values.js';
+
+/** A named public cloud image, for the host's architecture. */
+export interface ImagePreset {
+  readonly url: string;
+  readonly checksum?: Checksum;
+  /** The user that the image's cloud-init makes. */
+  readonly user: string;
+}
+
+export interface ImagePresets {
+  /** All names, for suggestions. */
+  readonly names: readonly string[];
+  /** Undefined for an unknown name, and for a known one without an image for the host's architecture. */
+  find(name: string): ImagePreset | undefined;
+}
+
+export interface ResolveOptions {
+  /** Absolute; what a leading `~/` stands for. */
+  readonly home: string;
+  readonly presets: ImagePresets;
+}
+
+export type FileRole = 'image' | 'ssh-key' | 'private-key' | 'user-data' | 'network-config' | 'script' | 'source';
+
+/** A file that a VM needs, and where the VMFile names it. */
+export interface NeededFile {
+  /** Absolute. */
+  readonly path: string;
+  readonly span: Span;
+  readonly role: FileRole;
+  readonly vm: string;
+}
+
+export interface ResolvedProject {
+  /** In source order; a VM with an error is left out. */
+  readonly specs: readonly VmSpec[];
+  readonly files: readonly NeededFile[];
+  readonly diagnostics: readonly Diagnostic[];
+}
+
+export const DEFAULTS = { vcpus: 1, memoryMib: 1024, user: 'vm', bridge: 'br0' } as const;
+
+/** Makes every decision that a VMFile leaves open. */
+export function resolveProject(project: ProjectDefinition, options: ResolveOptions): ResolvedProject {
+  const findings = new Findings();
+  const files: NeededFile[] = [];
+  const specs = project.vms.flatMap((vm) => {
+    const spec = resolveVm(vm, { project, options, findings, files });
+    return spec === null ? [] : [spec];
+  });
+  return { specs, files, diagnostics: findings.diagnostics };
+}
+
+interface Context {
+  readonly project: ProjectDefinition;
+  readonly options: ResolveOptions;
+  readonly findings: Findings;
+  readonly files: NeededFile[];
+}
+
+/** Makes a path of the VMFile absolute and notes that the file is needed. */
+type Locate = (path: Located<string>, role: FileRole) => string;
+
+function resolveVm(vm: VmDefinition, context: Context): VmSpec | null {
+  const { findings, project, options } = context;
+  const unsupported = reportUnsupported(vm, findings);
+  const folder = dirname(project.source.path);
+  const locate: Locate = ({ value, span }, role) => {
+    const path = absolute(value, { folder, home: options.home });
+    context.files.push({ path, span, role, vm: vm.name.value });
+    return path;
+  };
+  const image = resolveImage(vm, { ...context, locate });
+  const cloudInit = resolveCloudInit(vm, locate);
+  const ssh = vm.ssh?.value;
+  const privateKey = ssh?.privateKey === undefined ? null : locate(ssh.privateKey, 'private-key');
+  const provision = vm.provision.map((step) => resolveStep(step.value, locate));
+  if (image === null || unsupported) return null;
+  return {
+    name: vm.name.value,
+    project: project.source.path,
+    image: image.source,
+    vcpus: vm.vcpus?.value ?? DEFAULTS.vcpus,
+    memoryMib: vm.memory?.value ?? DEFAULTS.memoryMib,
+    diskBytes: vm.disk?.value ?? null,
+    network: resolveNetwork(vm),
+    cloudInit,
+    ssh: {
+      declared: ssh !== undefined,
+      user: ssh?.user?.value ?? image.user ?? DEFAULTS.user,
+      privateKey,
+      timeoutSeconds: ssh?.timeout?.value ?? null,
+    },
+    dependsOn: vm.dependsOn.map((name) => name.value),
+    provision,
+  };
+}
+
+function reportUnsupported(vm: VmDefinition, findings: Findings): boolean {
+  let found = false;
+  for (const feature of UNSUPPORTED) {
+    for (const span of feature.places(vm)) {
+      if (span === undefined) continue;
+      found = true;
+      findings.error({
+        code: 'unsupported',
+        message: `${feature.what} is not supported yet`,
+        span,
+        hint: feature.instead,
+      });
+    }
+  }
+  return found;
+}
+
+function absolute(path: string, { folder, home }: { readonly folder: string; readonly home: string }): string {
+  if (path === '~') return home;
+  return path.startsWith('~/') ? join(home, path.slice(2)) : resolvePath(folder, path);
+}
+
+interface ResolvedImage {
+  readonly source: ImageSource;
+  /** The user that a preset knows of. */
+  readonly user: string | null;
+}
+
+function resolveImage(vm: VmDefinition, context: Context & { readonly locate: Locate }): ResolvedImage | null {
+  // Parsing has reported it.
+  if (vm.image === undefined) return null;
+  const { value: image, span } = vm.image;
+  switch (image.kind) {
+    case 'path':
+      return { source: { kind: 'file', path: context.locate({ value: image.path, span }, 'image') }, user: null };
+    case 'url':
+      if (/^file:/i.test(image.url)) return resolveFileUrl({ value: image.url, span }, context);
+      return { source: { kind: 'url', url: image.url, checksum: digestOf(vm.checksum) }, user: null };
+    case 'preset':
+      return resolvePreset({ value: image.preset, span }, context);
+    default:
+      return unreachable(image);
+  }
+}
+
+function digestOf(checksum: Located<string> | undefined): Checksum | null {
+  if (checksum === undefined) return null;
+  const parsed = parseChecksum(checksum.value);
+  return parsed.ok && parsed.value.algorithm !== 'list' ? parsed.value : null;
+}
+
+function resolveFileUrl(
+  { value, span }: Located<string>,
+  { findings, locate }: Context & { readonly locate: Locate },
+): ResolvedImage | null {
+  const url = new URL(value);
+  if (url.host !== '' && url.host !== 'localhost') {
+    findings.error({
+      code: 'invalid-value',
+      message: `a \`file://\` URL names a file of this host, not of "${url.host}"`,
+      span,
+      hint: `for an absolute path write three slashes: file:///${url.host}${url.pathname}`,
+    });
+    return null;
+  }
+  const path = pathOf(url);
+  if (path === null) {
+    const message = 'this `file://` URL names no file: its path has an escaped slash or a broken escape';
+    findings.error({ code: 'invalid-value', message, span });
+    return null;
+  }
+  return { source: { kind: 'file', path: locate({ value: path, span }, 'image') }, user: null };
+}
+
+function pathOf(url: URL): string | null {
+  try {
+    return fileURLToPath(`file://${url.pathname}`);
+  } catch {
+    return null;
+  }
+}
+
+function resolvePreset({ value, span }: Located<string>, context: Context): ResolvedImage | null {
+  const { presets } = context.options;
+  const preset = presets.find(value);
+  if (preset !== undefined) {
+    const source: ImageSource = { kind: 'url', url: preset.url, checksum: preset.checksum ?? null };
+    return { source, user: preset.user };
+  }
+  if (presets.names.includes(value)) {
+    const message = `the image preset "${value}" has no image for the architecture of this host`;
+    context.findings.error({ code: 'unknown-value', message, span, hint: 'name an image with `image-url`' });
+    return null;
+  }
+  const known = `there are ${listOf(
+    presets.names.map((name) => `"${name}"`),
+    'and',
+  )}`;
+  const hint = didYouMean(value, presets.names, '"') ?? (presets.names.length === 0 ? undefined : known);
+  context.findings.error({ code: 'unknown-value', message: `no image preset is called "${value}"`, span, hint });
+  return null;
+}
+
+function resolveNetwork(vm: VmDefinition): NetworkSpec {
+  const network = vm.network?.value;
+  if (network === undefined) return { kind: 'user', forwards: [] };
+  switch (network.kind) {
+    case 'user':
+      return { kind: 'user', forwards: network.forwards.map((forward) => forward.value) };
+    case 'tap':
+      return { kind: 'tap', bridge: network.bridge?.value ?? DEFAULTS.bridge };
+    case 'vnic':
+      return { kind: 'vnic', vnic: network.vnic.value };
+    case 'none':
+      return { kind: 'none' };
+    default:
+      return unreachable(network);
+  }
+}
+
+function resolveCloudInit(vm: VmDefinition, locate: Locate): CloudInitSpec | null {
+  if (vm.cloudInit === undefined) return null;
+  const { hostname, sshKey, userData, networkConfig } = vm.cloudInit.value;
+  return {
+    hostname: hostname?.value ?? vm.name.value,
+    userData: chooseUserData(),
+    networkConfig: networkConfig === undefined ? null : locate(networkConfig, 'network-config'),
+  };
+
+  function chooseUserData(): CloudInitSpec['userData'] {
+    if (userData !== undefined) return { kind: 'raw', path: locate(userData, 'user-data') };
+    if (sshKey !== undefined) return { kind: 'public-key', path: locate(sshKey, 'ssh-key') };
+    return { kind: 'generated-key' };
+  }
+}
+
+function resolveStep(step: ProvisionDeclaration, locate: Locate): ProvisionStep {
+  const timeoutSeconds = step.timeout?.value ?? null;
+  if (step.kind === 'file') {
+    const source = locate(step.source, 'source');
+    return { kind: 'file', source, destination: step.destination.value, timeoutSeconds };
+  }
+  const { command } = step;
+  return {
+    kind: 'shell',
+    command:
+      command.kind === 'inline'
+        ? { kind: 'inline', text: command.text.value }
+        : { kind: 'script', path: locate(command.path, 'script') },
+    environment: Object.fromEntries(step.environment.map(({ value }) => [value.name, value.value])),
+    timeoutSeconds,
+  };
+}

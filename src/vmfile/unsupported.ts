@@ -1,0 +1,81 @@
+/**
+ * What the language has and this version cannot do yet. A feature that lands deletes its row here, and nothing else
+ * of the reader changes.
+ */
+import type { VmDefinition } from '../model/definition.js';
+import type { Span } from '../model/source.js';
+import { parseChecksum } from './names.js';
+
+interface UnsupportedFeature {
+  /** What it is, to come before "is not supported yet". */
+  readonly what: string;
+  /** What to do without it. */
+  readonly instead: string;
+  /** Where a VM uses it. */
+  places(vm: VmDefinition): readonly (Span | undefined)[];
+}
+
+/** Copying a folder with `provision "file"`; whether a source is one is only seen when the files are looked at. */
+export const FOLDER_SOURCE = {
+  what: 'a folder as `source`',
+  instead: 'name a single file; pack a folder into an archive first',
+} as const;
+
+export const UNSUPPORTED: readonly UnsupportedFeature[] = [
+  {
+    what: 'an image from an `oci://` registry',
+    instead: 'download it first and use `image "PATH"`',
+    places: ({ image }) => [image?.value.kind === 'url' && /^oci:/i.test(image.value.url) ? image.span : undefined],
+  },
+  {
+    what: 'a checksum by the URL of a list',
+    instead: 'copy the digest from that list: checksum "sha256:…"',
+    places: ({ checksum }) => [checksum !== undefined && isList(checksum.value) ? checksum.span : undefined],
+  },
+  {
+    what: 'firmware "uefi"',
+    instead: 'leave `firmware` out and use an image that boots with a BIOS',
+    places: ({ firmware }) => [firmware?.value === 'uefi' ? firmware.span : undefined],
+  },
+  {
+    what: 'network "tap"',
+    instead: 'use `network "user"` and `forward`',
+    places: ({ network }) => [network?.value.kind === 'tap' ? network.span : undefined],
+  },
+  {
+    what: 'network "vnic" (it needs Propolis on illumos)',
+    instead: 'use `network "user"`',
+    places: ({ network }) => [network?.value.kind === 'vnic' ? network.span : undefined],
+  },
+  {
+    what: '`lan`',
+    instead: 'use `forward` and the address 10.0.2.2, which is the host',
+    places: ({ network }) => [network?.value.kind === 'user' ? network.value.lan?.span : undefined],
+  },
+  {
+    what: '`ready`',
+    instead: 'wait for it in a `provision "shell"`',
+    places: ({ ready }) => [ready?.span],
+  },
+  {
+    what: '`warm`',
+    instead: 'leave it out',
+    places: ({ warm }) => [warm === undefined || warm.value === 'off' ? undefined : warm.span],
+  },
+  {
+    what: '`count` above 1',
+    instead: 'write one `vm` for each',
+    places: ({ count }) => [count !== undefined && count.value > 1 ? count.span : undefined],
+  },
+  {
+    what: '`run` other than "always"',
+    instead: 'leave it out and make the step harmless to repeat',
+    places: ({ provision }) =>
+      provision.map(({ value: { run } }) => (run === undefined || run.value === 'always' ? undefined : run.span)),
+  },
+];
+
+function isList(checksum: string): boolean {
+  const parsed = parseChecksum(checksum);
+  return parsed.ok && parsed.value.algorithm === 'list';
+}

@@ -1,0 +1,55 @@
+/** Builds the world that tasks act on, from plain settings. */
+import { type RouterOptions, createRouter } from '../src/hypervisor/router.js';
+import type { RouterHypervisor } from '../src/hypervisor/router.js';
+import type { BackendKind } from '../src/model/vm.js';
+import { defaultStateRoot, statePaths } from '../src/paths.js';
+import { Registry } from '../src/registry.js';
+import { type Concurrency, EventHub, type TaskEnvironment, createLimits } from './context.js';
+
+export interface EnvironmentSettings {
+  readonly variables: Readonly<Record<string, string | undefined>>;
+  readonly home: string;
+  readonly cwd: string;
+  readonly command: string;
+  readonly signal: AbortSignal;
+  /** The backend for new VMs; default the platform's. */
+  readonly backend?: BackendKind | undefined;
+  readonly accelerator?: 'auto' | 'kvm' | 'tcg' | 'hvf' | undefined;
+  readonly qemuBinary?: string | undefined;
+  readonly qemuArguments?: readonly string[] | undefined;
+  readonly concurrency?: Concurrency | undefined;
+  readonly sshTimeoutSeconds?: number | undefined;
+  /** Told about repairs of the registry. */
+  readonly onNote?: ((text: string) => void) | undefined;
+  /** Takes the place of the backends of this package. */
+  readonly hypervisor?: RouterHypervisor | undefined;
+}
+
+export function createEnvironment(settings: EnvironmentSettings): TaskEnvironment {
+  const { variables, home, cwd, command, signal } = settings;
+  const paths = statePaths(defaultStateRoot(variables, home));
+  const router: RouterOptions = {
+    qemu: {
+      binary: settings.qemuBinary ?? null,
+      extraArguments: settings.qemuArguments ?? [],
+      accelerator: settings.accelerator ?? 'auto',
+      hostFile: paths.host,
+      searchPath: variables['PATH'] ?? '',
+    },
+    backend: settings.backend ?? null,
+  };
+  const onNote = settings.onNote === undefined ? {} : { onNote: settings.onNote };
+  return {
+    paths,
+    hypervisor: settings.hypervisor ?? createRouter(router),
+    registry: new Registry({ paths, command, ...onNote }),
+    events: new EventHub(),
+    limits: createLimits(settings.concurrency),
+    signal,
+    home,
+    cwd,
+    command,
+    variables,
+    sshTimeoutSeconds: settings.sshTimeoutSeconds ?? null,
+  };
+}

@@ -1,0 +1,32 @@
+/** Looking at VMs: what is recorded and what is true, put side by side. One sick VM never spoils the list. */
+import { toVmctlError } from '../src/errors.js';
+import type { ObservedVm, VmHandle } from '../src/model/vm.js';
+import type { RegistryEntry, VmRecord } from '../src/registry.js';
+import type { TaskEnvironment } from './context.js';
+
+export type Inspection =
+  | {
+      readonly entry: RegistryEntry;
+      readonly handle: VmHandle;
+      readonly observed: ObservedVm;
+      readonly record: VmRecord;
+    }
+  | { readonly entry: RegistryEntry; readonly problem: string };
+
+export async function inspectVm(env: TaskEnvironment, entry: RegistryEntry): Promise<Inspection> {
+  try {
+    const handle = await env.registry.handle(entry);
+    return {
+      entry,
+      handle,
+      observed: await env.hypervisor.observe(handle),
+      record: await env.registry.record(entry),
+    };
+  } catch (error) {
+    return { entry, problem: toVmctlError(error).message };
+  }
+}
+
+export async function inspectAll(env: TaskEnvironment): Promise<readonly Inspection[]> {
+  return Promise.all((await env.registry.list()).map((entry) => inspectVm(env, entry)));
+}

@@ -1,0 +1,31 @@
+/** The only root Listr: it runs the tasks and shows them as a live tree, or as nothing at all. */
+import { DefaultRenderer, Listr, ListrLogger, type ListrTask, ProcessOutput } from 'listr2';
+
+export interface RunOptions {
+  /** `tree` draws on stderr; `silent` leaves the telling to whoever listens to the events. */
+  readonly view: 'tree' | 'silent';
+}
+
+/** listr2 asks for a renderer's terminal on stdout; ours is stderr, because stdout is for data. */
+class StderrTreeRenderer extends DefaultRenderer {
+  static override nonTTY = true;
+}
+
+/**
+ * Runs all tasks to their end. A task that fails does not stop the others, and does not make this reject: how each VM
+ * ended is told by its run.
+ */
+export async function runTasks(tasks: readonly ListrTask[], options: RunOptions): Promise<void> {
+  // listr2's own handling of SIGINT ends the process at once; stopping what was begun is the caller's business.
+  const common = { concurrent: true, exitOnError: false, registerSignalListeners: false } as const;
+  if (options.view === 'silent') {
+    await new Listr([...tasks], { ...common, renderer: 'silent' }).run();
+    return;
+  }
+  const logger = new ListrLogger({ processOutput: new ProcessOutput(process.stderr, process.stderr) });
+  await new Listr([...tasks], {
+    ...common,
+    renderer: StderrTreeRenderer,
+    rendererOptions: { logger, collapseSubtasks: false, collapseErrors: false, formatOutput: 'truncate' },
+  }).run();
+}

@@ -1,0 +1,35 @@
+/** Which running VM a command talks to. */
+import { VmctlError } from '../src/errors.js';
+import type { Endpoint, RunningVm } from '../src/model/vm.js';
+import type { RegistryEntry } from '../src/registry.js';
+import type { TaskEnvironment } from './context.js';
+
+/** The VM and where its SSH is. Throws `VM_STATE` unless it runs, `UNSUPPORTED` where it cannot be logged in to. */
+export async function reachableVm(
+  env: TaskEnvironment,
+  entry: RegistryEntry,
+): Promise<{ readonly vm: RunningVm; readonly endpoint: Endpoint }> {
+  const handle = await env.registry.handle(entry);
+  const observed = await env.hypervisor.observe(handle);
+  const { name } = entry;
+  if (observed.state !== 'running') {
+    const next = observed.state === 'stopped' ? `vmctl start ${name}` : `vmctl resume ${name}`;
+    throw new VmctlError('VM_STATE', `VM "${name}" is ${observed.state}`, {
+      hint: `Run: ${next}`,
+      fields: { vm: name },
+    });
+  }
+  const access = env.hypervisor.capabilitiesOf(handle).guestAccess;
+  if (!access.supported) {
+    throw new VmctlError('UNSUPPORTED', `VM "${name}" cannot be logged in to: ${access.reason}`);
+  }
+  if (observed.ssh !== null) return { vm: observed, endpoint: observed.ssh };
+  throw new VmctlError(
+    'UNSUPPORTED',
+    `VM "${name}" has no network that reaches its SSH (network "${handle.spec.network.kind}")`,
+    {
+      hint: 'Give it network "user" in the VMFile.',
+      fields: { vm: name },
+    },
+  );
+}
