@@ -82,6 +82,7 @@ export const imageUrl: Rule = (text) => {
   const line = oneLine(text);
   if (line !== null) return line;
   if (/\s/.test(text)) return 'it has a space';
+  if (/^[a-z]+:$/i.test(text)) return 'outside of quotes, `//` starts a comment';
   if (!URL.canParse(text)) return /^[a-z][a-z0-9+.-]*:/i.test(text) ? 'it is not a URL' : 'it has no scheme';
   const url = new URL(text);
   if (!IMAGE_SCHEMES.has(url.protocol)) return `it has the scheme \`${url.protocol.slice(0, -1)}\``;

@@ -30,9 +30,17 @@ export interface Outline {
 /** Outlines a document. Where braces do not match, indentation tells which one was forgotten. */
 export function outline(text: string): Outline {
   const plain = new Outliner(text, { byIndentation: false }).run();
-  const open = plain.findings.some((finding) => finding.message.includes('`{`'));
-  return open ? new Outliner(text, { byIndentation: true }).run() : plain;
+  const endless = plain.findings.filter(({ message }) => ENDLESS.has(message));
+  // What has no end has swallowed the braces too.
+  if (endless.length > 0) return { ...plain, findings: plain.findings.filter(({ message }) => message !== OPEN_BRACE) };
+  const isOpen = plain.findings.some(({ message }) => message === OPEN_BRACE);
+  return isOpen ? new Outliner(text, { byIndentation: true }).run() : plain;
 }
+
+const OPEN_BRACE = 'this `{` is never closed';
+const OPEN_COMMENT = 'this comment is never closed';
+const OPEN_MULTI_LINE = 'this multi-line string is never closed';
+const ENDLESS: ReadonlySet<string> = new Set([OPEN_COMMENT, OPEN_MULTI_LINE]);
 
 interface OpenBlock {
   readonly start: number;
@@ -98,7 +106,7 @@ class Outliner {
         if (pieces.at(-1)?.kind !== 'slashdash' && block === null) block = found;
         pieces.push({ kind: 'open-brace', ...found.span, unclosed: !found.closed });
         end = found.span.end;
-        if (!found.closed) break;
+        if (!found.closed || this.#startsOther(block)) break;
         continue;
       }
       this.#take(piece);
@@ -124,7 +132,7 @@ class Outliner {
     else {
       this.#findings.push({
         code: 'syntax',
-        message: 'this `{` is never closed',
+        message: OPEN_BRACE,
         span: { start, end: start + 1 },
         hint: 'add the missing `}`',
       });
@@ -135,6 +143,22 @@ class Outliner {
       closed,
       statements,
     };
+  }
+
+  /** After a block, another node on the same line: it must have been meant as one. */
+  #startsOther(block: Block | null): boolean {
+    const space = this.#peek();
+    if (block === null) return false;
+    if (space?.kind === 'space') this.#take(space);
+    const piece = this.#peek();
+    if (piece?.kind !== 'word' && piece?.kind !== 'string') return false;
+    this.#findings.push({
+      code: 'syntax',
+      message: 'nothing can follow the `}` of a node on its line',
+      span: { start: piece.start, end: piece.end },
+      hint: 'start a new line, or put a `;` between',
+    });
+    return true;
   }
 
   #endsBlock(piece: Piece): boolean {
@@ -150,12 +174,18 @@ class Outliner {
     return piece.start - line < top.indent && this.#open.some((outer) => outer.indent <= piece.start - line);
   }
 
-  /** The same word as the outermost open node, as far left: the next node of its kind, so that one must have ended. */
+  /**
+   * A node that starts a line and stands as far left as the line that opened the block is beside it, not in it; if only
+   * the outermost block is open, also the word must be the same, because not everybody indents.
+   */
   #startsNext(piece: Piece): boolean {
-    const outermost = this.#open[0];
-    if (outermost === undefined || this.#text.slice(piece.start, piece.end) !== outermost.word) return false;
     const line = this.#lineStart(piece.start);
-    return line !== outermost.line && this.#isFirstOnLine(piece, line) && piece.start - line <= outermost.indent;
+    if (!this.#isFirstOnLine(piece, line)) return false;
+    const indent = piece.start - line;
+    const [top, outer, outermost] = [this.#open.at(-1), this.#open.at(-2), this.#open[0]];
+    if (top === undefined || outermost === undefined || line === top.line) return false;
+    if (outer !== undefined && outer.indent < indent && indent <= top.indent) return true;
+    return indent <= outermost.indent && this.#text.slice(piece.start, piece.end) === outermost.word;
   }
 
   #peek(): Piece | undefined {
@@ -170,8 +200,7 @@ class Outliner {
       end: piece.start + (piece.kind === 'comment' ? 2 : openingLength(this.#text, piece)),
     };
     if (piece.kind === 'comment') {
-      const message = 'this comment is never closed';
-      this.#findings.push({ code: 'syntax', message, span, hint: 'add the missing `*/`' });
+      this.#findings.push({ code: 'syntax', message: OPEN_COMMENT, span, hint: 'add the missing `*/`' });
     } else this.#findings.push(unclosedString(this.#text, piece));
   }
 
@@ -202,7 +231,7 @@ function unclosedString(text: string, piece: Piece): Finding {
   const isMultiLine = opening.includes('"""');
   return {
     code: 'syntax',
-    message: 'this string is never closed',
+    message: isMultiLine ? OPEN_MULTI_LINE : 'this string is never closed',
     span: { start: piece.start, end: isMultiLine ? piece.start + opening.length : piece.end },
     hint: isMultiLine ? `add the missing \`${closing}\` on a line of its own` : `add the missing \`${closing}\``,
   };

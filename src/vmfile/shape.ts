@@ -5,12 +5,14 @@
 import type { Located, Span } from '../model/source.js';
 import type { Findings } from './diagnostic.js';
 import type { KdlNode, KdlProperty, KdlValue } from './kdl.js';
-import { didYouMean } from './suggest.js';
+import { didYouMean, suggest } from './suggest.js';
 import { describeValue, listOf, type ValueReader } from './values.js';
 
 /** Takes a child node. */
 export interface NodeField {
   node(node: KdlNode, findings: Findings): void;
+  /** Told when its name was probably meant by a misspelt one: then it is not missing. */
+  excuse?(): void;
 }
 
 /** Takes a property. */
@@ -42,6 +44,7 @@ export type NodeReader<T> = (node: KdlNode, findings: Findings) => T | undefined
 class Slot<T> {
   #first: Span | null = null;
   #value: Located<T> | null = null;
+  #excused = false;
   readonly name: string;
 
   constructor(name: string) {
@@ -50,7 +53,11 @@ class Slot<T> {
 
   /** True when the author wrote it, right or wrong: then it is not missing. */
   get seen(): boolean {
-    return this.#first !== null;
+    return this.#first !== null || this.#excused;
+  }
+
+  excuse(): void {
+    this.#excused = true;
   }
 
   /** Where it was first written. */
@@ -273,13 +280,15 @@ function reportUnknownNode(
   const name = child.name.value;
   const known = Object.keys(children);
   const elsewhere = shape.elsewhere?.[name];
+  const near = suggest(name, known);
+  if (near !== null) children[near]?.excuse?.();
   findings.error({
     code: 'unknown-node',
     message: `${shape.title} has no node \`${name}\``,
     span: child.name.span,
     hint:
       elsewhere ??
-      didYouMean(name, known) ??
+      (near === null ? undefined : `did you mean \`${near}\`?`) ??
       (known.length === 0
         ? 'it has none'
         : `it can have ${listOf(

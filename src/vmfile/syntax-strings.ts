@@ -34,7 +34,7 @@ function wrongEscape(escape: string): { readonly message: string; readonly hint:
   if (!escape.startsWith('\\u')) {
     return {
       message: `\`${escape}\` is not an escape of KDL`,
-      hint: `a backslash is written \\\\, so this is \\${escape}`,
+      hint: `a backslash is written twice: \\${escape}`,
     };
   }
   const digits = /^\\u\{([0-9a-fA-F]{1,6})\}$/.exec(escape)?.[1];

@@ -40,16 +40,25 @@ export function explainWord({ word, span, isName }: Word): Finding | null {
   if (/^[+-]?\.?\d/.test(word)) {
     if (isNumber(word)) return null;
     const bare = word.replace(/,$/, '');
-    if (isNumber(bare)) return finding('values are separated by spaces, not by commas', `write ${bare}`);
+    if (isNumber(bare)) return comma({ start: span.start + bare.length, end: span.end });
     return finding(`\`${word}\` is not a number`, inQuotes);
   }
-  const hidden = HIDDEN.exec(word)?.[0];
+  const [hidden] = word.matchAll(HIDDEN);
   if (hidden !== undefined) {
-    const code = (hidden.codePointAt(0) ?? 0).toString(16).toUpperCase().padStart(4, '0');
-    return finding(`the character U+${code}, which cannot be seen, is not allowed here`, 'remove it');
+    const code = (hidden[0].codePointAt(0) ?? 0).toString(16).toUpperCase().padStart(4, '0');
+    const start = span.start + hidden.index;
+    const message = `the character U+${code}, which cannot be seen, is not allowed here`;
+    return { code: 'syntax', message, span: { start, end: start + hidden[0].length }, hint: 'remove it' };
   }
   const special = /[/#]/.exec(word)?.[0];
   return special === undefined ? null : finding(`a word with a \`${special}\` must stand in quotes`, inQuotes);
 }
 
-const HIDDEN = /[\p{Cc}\p{Cs}\u200E\u200F\u202A-\u202E\u2066-\u2069\uFEFF]/u;
+/** Characters that KDL does not allow in a bare word and that nobody sees. */
+export const HIDDEN = /[\p{Cc}\p{Cs}\u200E\u200F\u202A-\u202E\u2066-\u2069\uFEFF]/gu;
+
+/** Other formats separate values by commas. */
+export function comma({ start, end }: Span): Finding {
+  const message = 'values are separated by spaces, not by commas';
+  return { code: 'syntax', message, span: { start, end }, hint: 'remove the comma' };
+}

@@ -3,7 +3,7 @@ import type { Located, Span } from '../model/source.js';
 import type { Finding } from './diagnostic.js';
 import type { Statement } from './outline.js';
 import { explainString } from './syntax-strings.js';
-import { explainWord, isNumber } from './syntax-words.js';
+import { comma, explainWord, HIDDEN, isNumber } from './syntax-words.js';
 import type { Piece } from './tokens.js';
 
 /** One piece of a node and what is around it. */
@@ -14,7 +14,9 @@ interface Here {
   /** The pieces at a distance from this one. */
   readonly at: (distance: number) => Piece | undefined;
   readonly textOf: (piece: Span) => string;
-  readonly isName: boolean;
+  readonly index: number;
+  /** Where the name of the node is. */
+  readonly nameIndex: number;
 }
 
 /** Everything that is recognisably wrong with a node's own text; empty where nothing is recognised. */
@@ -27,17 +29,16 @@ export function explainStatement(text: string, { pieces }: Statement): readonly 
       written: text.slice(piece.start, piece.end),
       at: (distance) => pieces[index + distance],
       textOf: ({ start, end }) => text.slice(start, end),
-      isName: index === nameIndex,
+      index,
+      nameIndex,
     };
     if (piece.kind === 'word' && isHashes(here.written)) {
       const rest = { start: piece.start, end: pieces.at(-1)?.end ?? piece.end };
       return [...findings, syntax(rest, 'a comment starts with `//`, not with `#`')];
     }
     const found = explainPiece(here);
-    // A bracket comes with a second one.
-    if (found !== null && !findings.some(({ message }) => message === found.message && message.includes('`[`'))) {
-      findings.push(found);
-    }
+    // Brackets and commas seldom come alone; one word about them is enough.
+    if (found !== null && !findings.some(({ message }) => message === found.message)) findings.push(found);
     if (found === null && piece.kind === 'string' && !piece.unclosed) findings.push(...explainString(text, piece));
   }
   return findings;
@@ -48,7 +49,7 @@ export function nameOf(text: string, { pieces }: Statement): Located<string> | n
   const piece = pieces[nameIndexOf(pieces)];
   if (!isValue(piece) || piece.unclosed) return null;
   const written = text.slice(piece.start, piece.end);
-  const value = piece.kind === 'string' ? written.replace(/^#*"|"#*$/g, '') : written;
+  const value = piece.kind === 'string' ? written.replace(/^#*"|"#*$/g, '') : written.replace(HIDDEN, '');
   return isNumber(value) || isHashes(value) ? null : { value, span: { start: piece.start, end: piece.end } };
 }
 
@@ -70,7 +71,8 @@ const RULES: readonly ((here: Here) => Finding | null)[] = [
   oldRawString,
   afterBlock,
   wrongName,
-  ({ piece, written, isName }) => (piece.kind === 'word' ? explainWord({ word: written, span: piece, isName }) : null),
+  ({ piece, written, index, nameIndex }) =>
+    piece.kind === 'word' ? explainWord({ word: written, span: piece, isName: index === nameIndex }) : null,
   missingSpace,
   lonelyEquals,
   parentheses,
@@ -93,8 +95,8 @@ function afterBlock({ piece, at }: Here): Finding | null {
   return syntax(piece, 'nothing can follow the `}` of a node', 'start a new line, or put a `;` between');
 }
 
-function wrongName({ piece, written, at, textOf, isName }: Here): Finding | null {
-  if (!isName) return null;
+function wrongName({ piece, written, at, textOf, index, nameIndex }: Here): Finding | null {
+  if (index !== nameIndex) return null;
   if (piece.kind === 'open-brace') {
     return syntax({ start: piece.start, end: piece.start + 1 }, 'this `{` belongs to no node');
   }
@@ -109,13 +111,16 @@ function wrongName({ piece, written, at, textOf, isName }: Here): Finding | null
   return syntax(span, 'a node and its value are separated by a space, not by `=`', `write ${instead}`);
 }
 
-function missingSpace({ piece, at, textOf }: Here): Finding | null {
+function missingSpace({ piece, written, at, textOf, nameIndex, index }: Here): Finding | null {
   const previous = at(-1);
   if (!isValue(piece) || !isValue(previous) || previous.end !== piece.start) return null;
   const word = previous.kind === 'word' ? textOf(previous) : null;
   const isReported = word !== null && (word === 'r' || explainWord({ word, span: previous, isName: false }) !== null);
   if (isReported) return null;
-  return syntax(piece, 'a space is missing before this', 'a quote inside of a string is written \\"');
+  if (written.startsWith(',')) return comma(piece);
+  const isAfterName = index === nameIndex + 1;
+  const hint = isAfterName ? `write ${textOf(previous)} ${written}` : 'a quote inside of a string is written \\"';
+  return syntax(piece, 'a space is missing before this', hint);
 }
 
 function lonelyEquals({ piece, at, textOf }: Here): Finding | null {
@@ -129,12 +134,12 @@ function lonelyEquals({ piece, at, textOf }: Here): Finding | null {
 }
 
 function parentheses({ piece, at }: Here): Finding | null {
+  const finding = syntax(piece, '`(` and `)` can only stand inside of quotes', 'put the text in quotes');
   if (piece.kind === 'open-parenthesis') {
-    if (isValue(at(1)) && at(2)?.kind === 'close-parenthesis' && isValue(at(3))) return null;
-    return syntax(piece, 'a `(` can only stand inside of quotes', 'put the text in quotes');
+    const isAnnotation = isValue(at(1)) && at(2)?.kind === 'close-parenthesis' && isValue(at(3));
+    return isAnnotation && at(-1)?.end !== piece.start ? null : finding;
   }
-  if (piece.kind !== 'close-parenthesis' || at(-2)?.kind === 'open-parenthesis') return null;
-  return syntax(piece, 'a `)` can only stand inside of quotes', 'put the text in quotes');
+  return piece.kind !== 'close-parenthesis' || at(-2)?.kind === 'open-parenthesis' ? null : finding;
 }
 
 function backslash({ piece }: Here): Finding | null {

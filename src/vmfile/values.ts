@@ -33,7 +33,7 @@ export function text(expected: string, rule: Rule, hint?: string): ValueReader<s
       return {
         ok: false,
         code: 'invalid-value',
-        problem: `${shorten(value.text)} is not ${expected}: ${reason}`,
+        problem: `${shorten(JSON.stringify(value.value))} is not ${expected}: ${reason}`,
         ...(hint === undefined ? {} : { hint }),
       };
     },

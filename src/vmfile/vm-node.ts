@@ -61,7 +61,14 @@ interface ImageFields {
 function vmFields() {
   const image: ImageFields = {
     image: new Setting('image', path),
-    url: new Setting('image-url', text('the URL of an image', imageUrl, 'https://, http://, file:// or oci://')),
+    url: new Setting(
+      'image-url',
+      text(
+        'the URL of an image',
+        imageUrl,
+        'a URL stands in quotes and starts with https://, http://, file:// or oci://',
+      ),
+    ),
     preset: new Setting('image-preset', text('the name of an image preset', oneLine)),
   };
   const checksum = new Setting('checksum', text('a checksum', checksumRule, CHECKSUM_HINT));
@@ -128,7 +135,8 @@ function oneImage(node: KdlNode, fields: ImageFields, findings: Findings): Locat
     .flatMap((field: Setting<string>) => (field.place === null ? [] : [{ name: field.name, place: field.place }]))
     .toSorted((a, b) => a.place.start - b.place.start);
   const [first, second] = given;
-  if (first === undefined && !node.damage.head && !node.damage.body) {
+  const seen = Object.values(fields).some((field: Setting<string>) => field.seen);
+  if (!seen && !node.damage.head && !node.damage.body) {
     findings.error({
       code: 'missing',
       message: '`vm` needs an image: `image`, `image-url` or `image-preset`',
