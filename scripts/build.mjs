@@ -47,7 +47,7 @@ execFileSync(process.execPath, [tsc, '-p', 'tsconfig.build.json'], { stdio: 'inh
 /** The folders of the packages whose code went into the bundle. */
 function bundledPackages({ inputs }) {
   const folders = Object.keys(inputs).map((path) => /^(.*node_modules\/(?:@[^/]+\/)?[^/]+)\//.exec(path)?.[1]);
-  return [...new Set(folders.filter((folder) => folder !== undefined))].sort();
+  return [...new Set(folders.filter((folder) => folder !== undefined))].toSorted();
 }
 
 function licences(folders) {
@@ -55,7 +55,8 @@ function licences(folders) {
     .map((folder) => {
       const { name, version, license } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
       const file = readdirSync(folder).find((entry) => /^licen[cs]e/i.test(entry));
-      const text = file === undefined || !existsSync(join(folder, file)) ? '' : readFileSync(join(folder, file), 'utf8');
+      const text =
+        file === undefined || !existsSync(join(folder, file)) ? '' : readFileSync(join(folder, file), 'utf8');
       return `${name} ${version} (${license})\n\n${text.trim()}\n`;
     })
     .join(`\n${'-'.repeat(80)}\n\n`);

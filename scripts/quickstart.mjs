@@ -7,8 +7,7 @@ import { buildGuest, buildsGuests, ensureNodePackages, ensurePrograms, giveUp, r
 const example = join('examples', 'quickstart');
 const vmFile = join(example, 'VMFile.kdl');
 const vmctl = join('dist', 'cli.js');
-const DEBIAN_CLOUD_IMAGE =
-  'https://cloud.debian.org/images/cloud/bookworm/latest/debian-12-genericcloud-amd64.qcow2';
+const DEBIAN_CLOUD_IMAGE = 'https://cloud.debian.org/images/cloud/bookworm/latest/debian-12-genericcloud-amd64.qcow2';
 
 if (process.arch !== 'x64') giveUp(`The quickstart runs on x86-64 hosts only so far, and this one is ${process.arch}.`);
 ensureNodePackages();

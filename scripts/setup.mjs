@@ -96,7 +96,8 @@ export function buildsGuests() {
 /** `npm ci`, unless node_modules is what the lock file says. */
 export function ensureNodePackages() {
   const installed = join(root, 'node_modules', '.package-lock.json');
-  const fresh = existsSync(installed) && statSync(installed).mtimeMs >= statSync(join(root, 'package-lock.json')).mtimeMs;
+  const fresh =
+    existsSync(installed) && statSync(installed).mtimeMs >= statSync(join(root, 'package-lock.json')).mtimeMs;
   if (fresh) return;
   say('installing npm packages: npm ci');
   run('npm', ['ci', '--no-progress', '--loglevel=error']);
@@ -138,7 +139,8 @@ function installPackages(manager, packages, reason) {
     const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' };
     const { status } = spawnSync(program, args, { stdio: ['inherit', 2, 2], env });
     // A list that cannot be refreshed is no reason to give up: the packages may be installable all the same.
-    if (status !== 0 && command !== refresh) giveUp(`That failed. Install by hand, and run this again:\n\n    ${shown}\n`);
+    if (status !== 0 && command !== refresh)
+      giveUp(`That failed. Install by hand, and run this again:\n\n    ${shown}\n`);
   }
 }
 

@@ -15,7 +15,7 @@ import type { VmHandle } from './model/vm.js';
 import { type StatePaths, VM_FILES } from './paths.js';
 import { isMissing, makeDirectory, readTextIfPresent, writeFileAtomically } from './util/fs.js';
 import { withLock } from './util/lock.js';
-import { entrySchema, handleSchema, recordSchema, registrySchema } from './registry-schema.js';
+import { type entrySchema, handleSchema, recordSchema, registrySchema } from './registry-schema.js';
 
 /** A VM as the registry knows it. */
 export type RegistryEntry = v.InferOutput<typeof entrySchema>;

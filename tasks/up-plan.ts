@@ -29,18 +29,17 @@ export function decideUp({ observed, record }: UpFacts): UpAction {
   return record?.provisioning === 'done' ? { kind: 'none' } : { kind: 'provision' };
 }
 
-/** What can only change by making the VM anew, in the VMFile's own words. */
-const FIXED = {
-  image: 'image',
-  vcpus: 'vcpus',
-  memoryMib: 'memory',
-  diskBytes: 'disk',
-  network: 'network',
-  cloudInit: 'cloud-init',
-} as const satisfies Partial<Record<keyof VmSpec, string>>;
+/** What can only change by making the VM anew: the field of the spec, and the node of the VMFile. */
+const FIXED = [
+  ['image', 'image'],
+  ['vcpus', 'vcpus'],
+  ['memoryMib', 'memory'],
+  ['diskBytes', 'disk'],
+  ['network', 'network'],
+  ['cloudInit', 'cloud-init'],
+] as const satisfies readonly (readonly [keyof VmSpec, string])[];
 
 /** The nodes whose values in the VMFile are no longer those that the VM was made with. */
 export function changedNodes(made: VmSpec, declared: VmSpec): readonly string[] {
-  const keys = Object.keys(FIXED) as (keyof typeof FIXED)[];
-  return keys.filter((key) => !isDeepStrictEqual(made[key], declared[key])).map((key) => FIXED[key]);
+  return FIXED.filter(([field]) => !isDeepStrictEqual(made[field], declared[field])).map(([, node]) => node);
 }

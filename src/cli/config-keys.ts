@@ -1,22 +1,6 @@
 /** The settings that there are: their names, what a value must be, and how a variable spells them. */
+import * as v from 'valibot';
 import { parseDuration } from '../vmfile/sizes.js';
-
-/** All settings; what nobody set is absent. */
-export interface Settings {
-  readonly file?: string;
-  readonly 'concurrency.downloads'?: number;
-  readonly 'concurrency.boots'?: number;
-  readonly accelerator?: 'auto' | 'kvm' | 'tcg' | 'hvf';
-  /** Seconds. */
-  readonly 'timeouts.ssh'?: number;
-  /** Seconds. */
-  readonly 'timeouts.stop'?: number;
-  readonly 'qemu.binary'?: string;
-  readonly 'qemu.extraArgs'?: readonly string[];
-  readonly backend?: 'qemu' | 'noop';
-}
-
-export type SettingKey = keyof Settings;
 
 /** Gives the value, or says what was expected instead. */
 type Reader<T> = (value: unknown) => { readonly value: T } | { readonly expected: string };
@@ -24,13 +8,15 @@ type Reader<T> = (value: unknown) => { readonly value: T } | { readonly expected
 const text: Reader<string> = (value) =>
   typeof value === 'string' && value !== '' ? { value } : { expected: 'a string that is not empty' };
 
-const positive: Reader<number> = (value) => {
+/** A whole number of 1 or more. */
+export const readPositive: Reader<number> = (value) => {
   const number = typeof value === 'string' && /^\d+$/.test(value) ? Number(value) : value;
   const fits = typeof number === 'number' && Number.isSafeInteger(number) && number >= 1;
   return fits ? { value: number } : { expected: 'a whole number of 1 or more' };
 };
 
-const seconds: Reader<number> = (value) => {
+/** Seconds: a number, or a duration such as `90s`. */
+export const readSeconds: Reader<number> = (value) => {
   const number = typeof value === 'string' && /^\d+$/.test(value) ? Number(value) : value;
   if (typeof number === 'number' && Number.isFinite(number) && number >= 0) return { value: number };
   const parsed = typeof value === 'string' ? parseDuration(value) : null;
@@ -50,20 +36,36 @@ function oneOf<const T extends string>(...choices: readonly T[]): Reader<T> {
   };
 }
 
-/** How each setting's value is read. */
-export const SETTING_READERS: { readonly [K in SettingKey]-?: Reader<NonNullable<Settings[K]>> } = {
-  file: text,
-  'concurrency.downloads': positive,
-  'concurrency.boots': positive,
-  accelerator: oneOf('auto', 'kvm', 'tcg', 'hvf'),
-  'timeouts.ssh': seconds,
-  'timeouts.stop': seconds,
-  'qemu.binary': text,
-  'qemu.extraArgs': words,
-  backend: oneOf('qemu', 'noop'),
-};
+/** A setting that nobody has to give. What was expected is the whole message of its issue. */
+function setting<T>(read: Reader<T>) {
+  const transform = v.rawTransform<unknown, T>(({ dataset, addIssue, NEVER }) => {
+    const result = read(dataset.value);
+    if ('value' in result) return result.value;
+    addIssue({ message: result.expected });
+    return NEVER;
+  });
+  return v.exactOptional(v.pipe(v.unknown(), transform));
+}
 
-export const SETTING_KEYS = Object.keys(SETTING_READERS) as readonly SettingKey[];
+/** All settings, by their dotted names. */
+export const settingsSchema = v.object({
+  file: setting(text),
+  'concurrency.downloads': setting(readPositive),
+  'concurrency.boots': setting(readPositive),
+  accelerator: setting(oneOf('auto', 'kvm', 'tcg', 'hvf')),
+  'timeouts.ssh': setting(readSeconds),
+  'timeouts.stop': setting(readSeconds),
+  'qemu.binary': setting(text),
+  'qemu.extraArgs': setting(words),
+  backend: setting(oneOf('qemu', 'noop')),
+});
+
+/** What was set, and is valid; what nobody set is absent. Times are in seconds. */
+export type Settings = v.InferOutput<typeof settingsSchema>;
+
+export const SETTING_KEYS = v.keyof(settingsSchema).options;
+
+export type SettingKey = (typeof SETTING_KEYS)[number];
 
 /** `qemu.extraArgs` is `VMCTL_QEMU_EXTRA_ARGS` in the environment. */
 export function variableOf(key: SettingKey): string {

@@ -4,9 +4,10 @@
  */
 import { isAbsolute, join } from 'node:path';
 import { type Loader, cosmiconfig } from 'cosmiconfig';
+import * as v from 'valibot';
 import { VmctlError } from '../errors.js';
 import { didYouMean } from '../vmfile/suggest.js';
-import { SETTING_KEYS, SETTING_READERS, type SettingKey, type Settings, variableOf } from './config-keys.js';
+import { SETTING_KEYS, type Settings, settingsSchema, variableOf } from './config-keys.js';
 import type { Cli } from './cli.js';
 
 const SCRIPT_EXTENSIONS = ['.js', '.mjs', '.cjs', '.ts', '.mts', '.cts'] as const;
@@ -50,18 +51,26 @@ const loadScript: Loader = async (path) => {
 
 /** Holds a configuration file's content against the settings that there are. */
 export function checkSettings(content: unknown, path: string): Settings {
-  const settings: Partial<Record<SettingKey, unknown>> = {};
-  for (const [key, value] of flatten(content, path)) {
-    const known = SETTING_KEYS.find((candidate) => candidate === key);
-    if (known === undefined) {
-      throw new VmctlError('CONFIG_INVALID', `${path} has an unknown key "${key}"`, {
-        hint: didYouMean(key, SETTING_KEYS, '"') ?? `The keys are: ${SETTING_KEYS.join(', ')}.`,
-        fields: { path, key },
-      });
-    }
-    settings[known] = readSetting(known, value, `"${known}" in ${path}`);
+  const values = flatten(content, path);
+  for (const [key] of values) {
+    if (SETTING_KEYS.some((known) => known === key)) continue;
+    throw new VmctlError('CONFIG_INVALID', `${path} has an unknown key "${key}"`, {
+      hint: didYouMean(key, SETTING_KEYS, '"') ?? `The keys are: ${SETTING_KEYS.join(', ')}.`,
+      fields: { path, key },
+    });
   }
-  return settings as Settings;
+  return validated(Object.fromEntries(values), (key) => `"${key}" in ${path}`);
+}
+
+function validated(values: Readonly<Record<string, unknown>>, placeOf: (key: string) => string): Settings {
+  const result = v.safeParse(settingsSchema, values);
+  if (result.success) return result.output;
+  const [issue] = result.issues;
+  const key = v.getDotPath(issue) ?? '';
+  const found = JSON.stringify(values[key]);
+  throw new VmctlError('CONFIG_INVALID', `${placeOf(key)} must be ${issue.message}, and is ${found}`, {
+    fields: { key },
+  });
 }
 
 /** `{ qemu: { binary: 'x' } }` as `qemu.binary` = `x`. */
@@ -76,21 +85,12 @@ function flatten(content: unknown, path: string, prefix = ''): readonly (readonl
 }
 
 function fromVariables(variables: Readonly<Record<string, string | undefined>>): Settings {
-  const settings: Partial<Record<SettingKey, unknown>> = {};
-  for (const key of SETTING_KEYS) {
-    const name = variableOf(key);
-    const value = variables[name];
-    if (value !== undefined && value !== '') settings[key] = readSetting(key, value, `the variable ${name}`);
-  }
-  return settings as Settings;
-}
-
-function readSetting(key: SettingKey, value: unknown, place: string): unknown {
-  const read = SETTING_READERS[key](value);
-  if ('value' in read) return read.value;
-  throw new VmctlError('CONFIG_INVALID', `${place} must be ${read.expected}, and is ${JSON.stringify(value)}`, {
-    fields: { key },
+  const given = SETTING_KEYS.flatMap((key) => {
+    const value = variables[variableOf(key)];
+    return value === undefined || value === '' ? [] : [[key, value] as const];
   });
+  const nameOf = (key: string) => SETTING_KEYS.filter((known) => known === key).map(variableOf);
+  return validated(Object.fromEntries(given), (key) => `the variable ${nameOf(key).join()}`);
 }
 
 function configHome(cli: Pick<Cli, 'variables' | 'home'>): string {

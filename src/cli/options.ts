@@ -1,6 +1,6 @@
 /** How option values of the command line are read. A wrong one is a usage error that says what was expected. */
 import { InvalidArgumentError } from 'commander';
-import { SETTING_READERS } from './config-keys.js';
+import { readPositive, readSeconds } from './config-keys.js';
 
 /** Gathers a repeated option. */
 export function collect(value: string, previous: readonly string[]): readonly string[] {
@@ -8,14 +8,14 @@ export function collect(value: string, previous: readonly string[]): readonly st
 }
 
 export function positiveOption(value: string): number {
-  const read = SETTING_READERS['concurrency.boots'](value);
+  const read = readPositive(value);
   if ('value' in read) return read.value;
   throw new InvalidArgumentError(`It must be ${read.expected}.`);
 }
 
 /** Seconds. */
 export function durationOption(value: string): number {
-  const read = SETTING_READERS['timeouts.ssh'](value);
+  const read = readSeconds(value);
   if ('value' in read) return read.value;
   throw new InvalidArgumentError(`It must be ${read.expected}.`);
 }

@@ -29,17 +29,11 @@ export function createRouter(options: RouterOptions): RouterHypervisor {
 
 /** Which backend runs new VMs on a platform. */
 export function backendOf(platform: NodeJS.Platform): BackendKind {
-  switch (platform) {
-    case 'linux':
-    case 'darwin':
-      return 'qemu';
-    case 'sunos':
-      return 'propolis';
-    default:
-      throw new VmctlError('HOST_UNSUPPORTED', `vmctl has no backend for ${platform}`, {
-        hint: 'It runs on Linux and macOS with QEMU.',
-      });
-  }
+  if (platform === 'linux' || platform === 'darwin') return 'qemu';
+  if (platform === 'sunos') return 'propolis';
+  throw new VmctlError('HOST_UNSUPPORTED', `vmctl has no backend for ${platform}`, {
+    hint: 'It runs on Linux and macOS with QEMU.',
+  });
 }
 
 /** Looks like one backend, and hands every call to the one that is responsible. */

@@ -19,11 +19,10 @@ export class ProvisionLog {
     this.#clock = clock;
   }
 
-  /** Throws `STATE_DIRECTORY` when the log cannot be opened. Creates it, readable by its owner alone. */
+  /** Throws `STATE_DIRECTORY` when the log cannot be opened. A new one is readable by its owner alone. */
   async open(): Promise<void> {
     try {
       this.#file = await open(this.#path, 'a', PRIVATE_FILE_MODE);
-      await this.#file.chmod(PRIVATE_FILE_MODE);
     } catch (error) {
       throw this.#error(error);
     }

@@ -15,8 +15,11 @@ import { backOff, pause } from '../util/wait.js';
 const HANGING_MS = 250;
 /** The same once the guest has refused a connection: its network is up, so silence means a server that is busy. */
 const BUSY_MS = 1_000;
-/** Between two attempts that are refused, at most: the server listens this long without being seen. */
-const REFUSED_MS = 100;
+/**
+ * Between two attempts that are refused, at most: so long may a server listen without being seen. A refusal costs the
+ * guest one packet.
+ */
+const REFUSED_MS = 50;
 /** As long as the slowest emulated sshd takes to say who it is. */
 const PATIENCE_MS = 15_000;
 /** Below the ten strangers from which OpenSSH turns some away (MaxStartups). */

@@ -102,7 +102,7 @@ const urlPath: Rule = (value) => oneLine(value) ?? (value.startsWith('/') ? null
 
 /** `http "/path" port=8080 status=204`; port 80 and status 200 where they are not given. */
 function readHttp(node: KdlNode, findings: Findings): ReadyCondition | undefined {
-  const target = new Setting('http', text('a path such as "/health"', urlPath));
+  const target = new Setting('http', text('the path of a URL', urlPath));
   const httpPort = new Setting('port', port);
   const status = new Setting('status', integer({ minimum: 100, maximum: 599 }));
   const properties = { port: httpPort, status };

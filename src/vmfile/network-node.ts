@@ -73,15 +73,15 @@ function readUser(node: KdlNode, common: Shape, findings: Findings): NetworkDecl
 }
 
 function readForward(node: KdlNode, findings: Findings): ForwardDeclaration | undefined {
-  const host = new Setting('HOST', integer({ minimum: 0, maximum: 65_535 }));
-  const guest = new Setting('GUEST', integer({ minimum: 1, maximum: 65_535 }));
+  const host = new Setting('host port', integer({ minimum: 0, maximum: 65_535 }));
+  const guest = new Setting('guest port', integer({ minimum: 1, maximum: 65_535 }));
   readShape(node, { title: '`forward`', arguments: [host, guest], example: 'forward 8080 80' }, findings);
   if (host.value === undefined || guest.value === undefined) return undefined;
   return { host: host.value.value, guest: guest.value.value };
 }
 
 function readLan(node: KdlNode, findings: Findings): LanDeclaration | undefined {
-  const name = new Setting('NAME', text('the name of a LAN', oneLine));
+  const name = new Setting('name', text('the name of a LAN', oneLine));
   const address = new Setting('address', text('an IPv4 address', ipv4Address));
   readShape(node, { title: '`lan`', arguments: [name], properties: { address }, example: 'lan "backend"' }, findings);
   if (name.value === undefined) return undefined;

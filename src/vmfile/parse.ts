@@ -35,7 +35,7 @@ export function parseVmFile(source: SourceFile): ParsedVmFile {
     const vm = readVm(node, findings);
     if (vm !== undefined) vms.push(vm);
   }
-  reportNoVms(source, document, findings);
+  reportNoVms(document, findings);
   checkProject({ vms, complete: !document.damaged && vms.length === document.nodes.length }, findings);
   return { project: { source, vms }, diagnostics: findings.diagnostics };
 }
@@ -62,12 +62,12 @@ function reportUnknownNode(node: KdlNode, findings: Findings): void {
   });
 }
 
-function reportNoVms(source: SourceFile, document: KdlDocument, findings: Findings): void {
+function reportNoVms(document: KdlDocument, findings: Findings): void {
   if (document.damaged || document.nodes.length > 0) return;
   findings.error({
     code: 'missing',
     message: 'no VM is declared',
-    span: { start: source.text.length, end: source.text.length },
+    span: { start: 0, end: 0 },
     hint: `for example: ${MINIMAL_VMFILE}`,
   });
 }

@@ -112,7 +112,7 @@ export class Setting<T> extends Slot<T> implements NodeField, PropertyField {
   }
 
   property(property: KdlProperty, findings: Findings): void {
-    if (this.claim(property.name.span, findings)) this.#read(property.value, `${this.name}=`, findings);
+    if (this.claim(property.name.span, findings)) this.#read(property.value, `\`${this.name}\``, findings);
   }
 
   argument(value: KdlValue, title: string, findings: Findings): void {
@@ -195,8 +195,9 @@ function readArguments(node: KdlNode, shape: Shape, findings: Findings): void {
   const expected = shape.arguments ?? [];
   for (const [index, setting] of expected.entries()) {
     const value = values[index];
-    if (value !== undefined) setting.argument(value, shape.title, findings);
-    else reportMissingArgument(node, shape, setting.reader.expected, findings);
+    const owner = expected.length === 1 ? shape.title : `the ${setting.name} of ${shape.title}`;
+    if (value !== undefined) setting.argument(value, owner, findings);
+    else if (index === values.length) reportMissingArgument(node, shape, setting.reader.expected, findings);
   }
   const [extra, ...more] = values.slice(expected.length);
   if (extra === undefined) return;
@@ -231,28 +232,32 @@ function readProperties(node: KdlNode, shape: Shape, findings: Findings): void {
     if (property.kind === 'argument') continue;
     const name = property.name.value;
     const field = shape.anyProperty ?? (Object.hasOwn(known, name) ? known[name] : undefined);
-    if (field === undefined) reportUnknownProperty(property, shape, findings);
+    if (field === undefined) reportUnknownProperty(property, { node, shape }, findings);
     else field.property(property, findings);
   }
 }
 
-function reportUnknownProperty(property: KdlProperty, shape: Shape, findings: Findings): void {
-  const name = property.name.value;
-  const span = { start: property.name.span.start, end: property.value.span.end };
-  const message = `${shape.title} has no property \`${name}\``;
-  findings.error({ code: 'unknown-property', message, span, hint: propertyHint(property, shape) });
+interface Owner {
+  readonly node: KdlNode;
+  readonly shape: Shape;
 }
 
-function propertyHint(property: KdlProperty, shape: Shape): string | undefined {
+function reportUnknownProperty(property: KdlProperty, owner: Owner, findings: Findings): void {
   const name = property.name.value;
+  const span = { start: property.name.span.start, end: property.value.span.end };
+  const message = `${owner.shape.title} has no property \`${name}\``;
+  findings.error({ code: 'unknown-property', message, span, hint: propertyHint(property, owner) });
+}
+
+function propertyHint({ name: { value: name }, value }: KdlProperty, { node, shape }: Owner): string | undefined {
   const children = Object.keys(shape.children ?? {});
-  if (children.includes(name))
-    return `\`${name}\` is a node of its own inside the braces: ${name} ${property.value.text}`;
   const near = didYouMean(name, Object.keys(shape.properties ?? {}));
-  if (near !== undefined) return near;
-  if (shape.arguments?.length === 1) return `the value stands alone: ${property.value.text}`;
-  const nearChild = didYouMean(name, children);
-  return nearChild === undefined ? undefined : `${nearChild} It is a node of its own inside the braces`;
+  const child = suggest(name, children);
+  if (!children.includes(name) && near !== undefined) return near;
+  if (child !== null) return `\`${child}\` stands inside the braces: { ${child} ${value.text} }`;
+  const elsewhere = shape.elsewhere?.[name];
+  if (elsewhere !== undefined) return elsewhere;
+  return shape.arguments?.length === 1 ? `the value stands alone: ${node.name.value} ${value.text}` : undefined;
 }
 
 function readChildren(node: KdlNode, shape: Shape, findings: Findings): void {

@@ -28,12 +28,13 @@ export function text(expected: string, rule: Rule, hint?: string): ValueReader<s
     expected,
     read(value) {
       if (typeof value.value !== 'string') return wrongType(quoteHint(value));
+      if (value.text.startsWith("'")) return singleQuotes(value.text);
       const reason = rule(value.value);
       if (reason === null) return { ok: true, value: value.value };
       return {
         ok: false,
         code: 'invalid-value',
-        problem: `${shorten(JSON.stringify(value.value))} is not ${expected}: ${reason}`,
+        problem: `${shorten(JSON.stringify(value.value))} cannot be ${expected}: ${reason}`,
         ...(hint === undefined ? {} : { hint }),
       };
     },
@@ -82,7 +83,8 @@ export const memoryMib: ValueReader<number> = {
     if (!size.ok) return size;
     const mib = size.value / MIB;
     if (!Number.isInteger(mib)) return outOfRange(`${value.text} is not a whole number of MiB`);
-    return inRange(mib, { minimum: 1, maximum: MAX_MEMORY_MIB });
+    if (mib < 1) return outOfRange(`${value.text} is no memory at all`);
+    return mib > MAX_MEMORY_MIB ? outOfRange(`${value.text} is more than 16 TiB`) : { ok: true, value: mib };
   },
 };
 
@@ -98,7 +100,7 @@ export const diskBytes: ValueReader<number> = {
     if (!size.ok) return size;
     if (size.value < MIB) return outOfRange(`${value.text} is less than 1 MiB`);
     if (size.value % 512 !== 0) return outOfRange(`${value.text} is not a whole number of 512-byte sectors`);
-    return inRange(size.value, { minimum: MIB, maximum: MAX_DISK_GIB * GIB });
+    return size.value > MAX_DISK_GIB * GIB ? outOfRange(`${value.text} is more than 64 TiB`) : size;
   },
 };
 
@@ -106,7 +108,7 @@ const WEEK = 7 * 24 * 60 * 60;
 
 /** Seconds: an integer, or a quoted duration. More than nothing and at most a week. */
 export const seconds: ValueReader<number> = {
-  expected: 'an integer of seconds or a quoted duration such as "90s"',
+  expected: `an integer of seconds from 1 to ${WEEK} or a quoted duration such as "90s"`,
   read(value) {
     const range = { minimum: 1, maximum: WEEK };
     if (typeof value.value !== 'string') return readInteger(value, range);
@@ -130,8 +132,15 @@ export function listOf(words: readonly string[], conjunction = 'or'): string {
   return `${words.slice(0, -1).join(', ')} ${conjunction} ${words.slice(-1).join('')}`;
 }
 
+/** To KDL a single quote is a letter like any other. */
+function singleQuotes(written: string): Reading<never> {
+  const hint = `write "${written.replace(/^'|'$/g, '')}"`;
+  return { ok: false, code: 'invalid-value', problem: 'KDL puts text in double quotes, not in single ones', hint };
+}
+
 function readInteger(value: KdlValue, range: Range): Reading<number> {
-  if (typeof value.value === 'string' && /^\d+$/.test(value.value)) return wrongType(`without quotes: ${value.value}`);
+  if (typeof value.value === 'string' && /^\d+$/.test(value.value))
+    return wrongType(`write it without quotes: ${value.value}`);
   if (typeof value.value !== 'number') return wrongType();
   if (!/^[+-]?(?:\d[\d_]*|0[xob][\da-f_]+)$/i.test(value.text)) return wrongType();
   return inRange(value.value, range);
@@ -156,7 +165,7 @@ function wrongType(hint?: string): Reading<never> {
 
 /** Numbers and keywords that were meant as text want quotes. */
 function quoteHint(value: KdlValue): string | undefined {
-  return value.value === null ? undefined : `in quotes: "${value.text.replace(/^#/, '')}"`;
+  return value.value === null ? undefined : `write it in quotes: "${value.text.replace(/^#/, '')}"`;
 }
 
 function shorten(words: string): string {

@@ -1,6 +1,6 @@
 /** The `vm` node: one machine, with everything that can be said about it. */
 import type { ImageDeclaration, VmDefinition } from '../model/definition.js';
-import type { Located } from '../model/source.js';
+import type { Located, Span } from '../model/source.js';
 import type { Findings } from './diagnostic.js';
 import { path, readCloudInit, readReady, readSsh } from './guest-nodes.js';
 import type { KdlNode, KdlValue } from './kdl.js';
@@ -18,7 +18,7 @@ export const VM_NAME = text(
 
 /** Reads a `vm` node. Undefined where its name or its image is wrong or missing, which is then reported. */
 export function readVm(node: KdlNode, findings: Findings): VmDefinition | undefined {
-  const name = new Setting('NAME', VM_NAME);
+  const name = new Setting('name', VM_NAME);
   const count = new Setting('count', integer({ minimum: 1, maximum: 1000 }));
   const fields = vmFields();
   const { image, checksum, vcpus, memory, disk, firmware, network, cloudInit, ssh, ready, warm, dependsOn } = fields;
@@ -134,9 +134,9 @@ function oneImage(node: KdlNode, fields: ImageFields, findings: Findings): Locat
   const given = Object.values(fields)
     .flatMap((field: Setting<string>) => (field.place === null ? [] : [{ name: field.name, place: field.place }]))
     .toSorted((a, b) => a.place.start - b.place.start);
-  const [first, second] = given;
-  const seen = Object.values(fields).some((field: Setting<string>) => field.seen);
-  if (!seen && !node.damage.head && !node.damage.body) {
+  const [first, ...others] = given;
+  if (first !== undefined) reportOtherImages(first, others, findings);
+  else if (!isExcused(node, fields)) {
     findings.error({
       code: 'missing',
       message: '`vm` needs an image: `image`, `image-url` or `image-preset`',
@@ -144,20 +144,33 @@ function oneImage(node: KdlNode, fields: ImageFields, findings: Findings): Locat
       hint: 'for example: image "disk.qcow2"',
     });
   }
-  if (first !== undefined && second !== undefined) {
-    findings.error({
-      code: 'conflict',
-      message: `\`${second.name}\` and \`${first.name}\` cannot be given together: a VM has one image`,
-      span: second.place,
-      labels: [{ span: first.place, text: 'the image is given here' }],
-      hint: 'keep one of them',
-    });
-  }
   const { image, url, preset } = fields;
   if (image.value !== undefined) return { value: { kind: 'path', path: image.value.value }, span: image.value.span };
   if (url.value !== undefined) return { value: { kind: 'url', url: url.value.value }, span: url.value.span };
   if (preset.value === undefined) return undefined;
   return { value: { kind: 'preset', preset: preset.value.value }, span: preset.value.span };
+}
+
+interface GivenImage {
+  readonly name: string;
+  readonly place: Span;
+}
+
+function reportOtherImages(first: GivenImage, others: readonly GivenImage[], findings: Findings): void {
+  for (const other of others) {
+    findings.error({
+      code: 'conflict',
+      message: `\`${first.name}\` and \`${other.name}\` cannot be given together: a VM has one image`,
+      span: other.place,
+      labels: [{ span: first.place, text: 'the image is given here' }],
+      hint: 'keep one of them',
+    });
+  }
+}
+
+/** True where the image may be in a part that could not be read, or under a misspelt name. */
+function isExcused(node: KdlNode, fields: ImageFields): boolean {
+  return node.damage.head || node.damage.body || Object.values(fields).some((field: Setting<string>) => field.seen);
 }
 
 /** `depends-on "a" "b"`, on one node or several. */

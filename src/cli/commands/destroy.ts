@@ -1,4 +1,4 @@
-import { createInterface } from 'node:readline/promises';
+import { createInterface } from 'node:readline';
 import { downTasks } from '../../../tasks/down.js';
 import type { Cli, CommandModule } from '../cli.js';
 import { showGraph } from '../graph.js';
@@ -31,13 +31,16 @@ async function destroy(cli: Cli, names: readonly string[], yes: boolean): Promis
 async function confirmed(cli: Cli, question: string): Promise<boolean> {
   cli.stderr.write(`${question} [y/N] `);
   const lines = createInterface({ input: cli.stdin });
+  const close = () => lines.close();
+  cli.signal.addEventListener('abort', close, { once: true });
   try {
-    const answer = await Promise.race([
-      lines.question('', { signal: cli.signal }).catch(() => ''),
-      new Promise<string>((resolve) => lines.once('close', () => resolve(''))),
-    ]);
+    const answer = await new Promise<string>((resolve) => {
+      lines.once('line', resolve);
+      lines.once('close', () => resolve(''));
+    });
     return /^y(es)?$/i.test(answer.trim());
   } finally {
+    cli.signal.removeEventListener('abort', close);
     lines.close();
   }
 }

@@ -222,9 +222,7 @@ export class QemuBackend implements Hypervisor {
   /** Waits until QEMU answers on QMP and tells its forwards, or has ended with a reason. */
   async #awaitQmp(handle: VmHandle, ended: Promise<string>, signal: AbortSignal): Promise<Runtime['forwards'] & {}> {
     let end: string | null = null;
-    void ended.then((how) => {
-      end = how;
-    });
+    void ended.then((how) => (end = how));
     const look = async () => {
       if (end !== null) throw await startError(handle, `QEMU ${end}`);
       const qmp = await connectQmp(join(handle.directory, VM_FILES.qmpSocket)).catch(() => null);

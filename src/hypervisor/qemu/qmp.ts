@@ -21,8 +21,8 @@ type Message = v.InferOutput<typeof messageSchema>;
 
 interface Pending {
   readonly command: string;
-  resolve(value: unknown): void;
-  reject(error: Error): void;
+  readonly resolve: (value: unknown) => void;
+  readonly reject: (error: Error) => void;
 }
 
 export interface QmpOptions {

@@ -1,0 +1,66 @@
+// The whole test suite, with everything that it needs on a fresh machine. Arguments go to the test runner.
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { buildGuest, buildsGuests, ensureNodePackages, ensurePrograms, giveUp, root, run, say } from './setup.mjs';
+
+const PROGRAMS = [
+  'qemu-system-x86_64',
+  'qemu-img',
+  'ssh',
+  'xorriso',
+  'isoinfo',
+  'sshd',
+  'dropbear',
+  'zstd',
+  'xz',
+  'bzip2',
+];
+
+if (!buildsGuests()) giveUp('The tests build their guests from packages, and so run on Debian and Ubuntu only.');
+ensureNodePackages();
+ensurePrograms(PROGRAMS);
+say('building vmctl');
+run(process.execPath, ['scripts/build.mjs']);
+const guests = {};
+for (const name of ['pocket', 'debian']) {
+  say(`guest image: ${name}`);
+  guests[name] = buildGuest(name);
+}
+
+const reports = mkdtempSync(join(tmpdir(), 'vmctl-test-'));
+const report = join(reports, 'report.json');
+const vitest = join(root, 'node_modules', 'vitest', 'vitest.mjs');
+const options = ['run', '--reporter=default', '--reporter=json', `--outputFile.json=${report}`];
+const { status } = spawnSync(process.execPath, [vitest, ...options, ...process.argv.slice(2)], {
+  cwd: root,
+  stdio: 'inherit',
+  env: { ...process.env, VMCTL_TEST_POCKET: guests.pocket, VMCTL_TEST_DEBIAN: guests.debian },
+});
+const results = readReport();
+rmSync(reports, { recursive: true, force: true });
+
+const unexplained = skippedWithoutReason(results);
+for (const name of unexplained) process.stdout.write(`Skipped, and not named in test/skipped.json: ${name}\n`);
+const { numPassedTests: passed, numFailedTests: failed, numPendingTests: pending, numTodoTests: todo } = results;
+process.stdout.write(`${passed} passed, ${failed} failed, ${pending + todo} skipped\n`);
+process.exit(status === 0 && unexplained.length > 0 ? 1 : (status ?? 1));
+
+function readReport() {
+  try {
+    return JSON.parse(readFileSync(report, 'utf8'));
+  } catch {
+    return giveUp('The test runner ended without a report.');
+  }
+}
+
+/** A skipped test proves nothing, so each needs a reason that is written down. */
+function skippedWithoutReason({ testResults }) {
+  const reasons = JSON.parse(readFileSync(join(root, 'test', 'skipped.json'), 'utf8'));
+  return testResults
+    .flatMap(({ assertionResults }) => assertionResults)
+    .filter((test) => !['passed', 'failed'].includes(test.status))
+    .map((test) => test.fullName)
+    .filter((name) => !Object.hasOwn(reasons, name));
+}

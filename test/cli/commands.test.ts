@@ -1,0 +1,123 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { Rig } from '../support/rig.js';
+
+test('list prints a table with a column for each fact, and nothing else on stdout', async () => {
+  await using rig = await Rig.create();
+  await rig.declare({ web: 'memory 512\nvcpus 2', database: 'network "none"' });
+  await rig.vmctl(['up']);
+  const { stdout } = await rig.vmctl(['list']);
+  expect(stdout).toBe(
+    [
+      'NAME      BACKEND  STATE    VCPUS  MEMORY    NETWORK  PID  SSH PORT',
+      'database  noop     running  1      1024 MiB  none     -    -',
+      'web       noop     running  2      512 MiB   user     -    -',
+      '',
+    ].join('\n'),
+  );
+});
+
+test('list without VMs says what to do, on stderr', async () => {
+  await using rig = await Rig.create();
+  const { exitCode, stdout, stderr } = await rig.vmctl(['list']);
+  expect({ exitCode, stdout }).toEqual({ exitCode: 0, stdout: '' });
+  expect(stderr).toContain('vmctl up');
+});
+
+test('status tells the last failure until the VM comes up', async () => {
+  let broken = true;
+  await using rig = await Rig.create({
+    before: async (operation) => {
+      if (operation === 'start' && broken) throw new Error('no power');
+    },
+  });
+  await rig.declare({ web: '' });
+  await rig.vmctl(['up']);
+  const failed = JSON.parse((await rig.vmctl(['status', 'web', '--json'])).stdout);
+  expect(failed).toMatchObject({ schemaVersion: 1, name: 'web', state: 'stopped', provisioning: 'pending' });
+  expect(failed.lastFailure).toMatchObject({ step: 'start', error: { code: 'INTERNAL' } });
+  broken = false;
+  await rig.vmctl(['up']);
+  const up = JSON.parse((await rig.vmctl(['status', 'web', '--json'])).stdout);
+  expect(up).toMatchObject({ state: 'running', provisioning: 'done', lastFailure: null });
+});
+
+test('start and stop take several names; one that does not exist fails alone and gets near names', async () => {
+  await using rig = await Rig.create();
+  await rig.declare({ web: '', db: '' });
+  await rig.vmctl(['up']);
+  const stopped = await rig.vmctl(['stop', 'web', 'bd']);
+  expect(stopped.exitCode).toBe(1);
+  expect(stopped.stderr).toContain('there is no VM "bd"');
+  expect(stopped.stderr).toContain('"db"');
+  expect(await rig.states()).toEqual({ db: 'running', web: 'stopped' });
+  expect((await rig.vmctl(['start', 'web'])).exitCode).toBe(0);
+  expect(await rig.states()).toEqual({ db: 'running', web: 'running' });
+});
+
+test('destroy asks on a terminal and does nothing without a yes', async () => {
+  await using rig = await Rig.create();
+  await rig.declare({ web: '' });
+  await rig.vmctl(['up']);
+  const variables = { CI: '1' };
+  const refused = await rig.vmctl(['destroy', 'web'], { terminal: true, stdin: 'n\n', variables });
+  expect(refused.stderr).toContain('Destroy web, disks included? [y/N]');
+  const unanswered = await rig.vmctl(['destroy', 'web'], { terminal: true, stdin: '', variables });
+  expect(unanswered.stderr).toContain('nothing was destroyed');
+  expect(await rig.states()).toEqual({ web: 'running' });
+  await rig.vmctl(['destroy', 'web'], { terminal: true, stdin: 'y\n', variables });
+  expect(await rig.states()).toEqual({});
+});
+
+test('log shows the console, or the provisioners, or only the last lines', async () => {
+  await using rig = await Rig.create();
+  await rig.declare({ web: '' });
+  await rig.vmctl(['up']);
+  expect((await rig.vmctl(['log', 'web'])).exitCode).toBe(1);
+  await writeFile(join(rig.paths.vm('web'), 'console.log'), 'one\ntwo\nthree\n');
+  await writeFile(join(rig.paths.vm('web'), 'provision.log'), 'step\n');
+  expect((await rig.vmctl(['log', 'web'])).stdout).toBe('one\ntwo\nthree\n');
+  expect((await rig.vmctl(['log', 'web', '--tail', '2'])).stdout).toBe('two\nthree\n');
+  expect((await rig.vmctl(['log', 'web', '--provision'])).stdout).toBe('step\n');
+  expect((await rig.vmctl(['log', 'web', '--console', '--provision'])).exitCode).toBe(2);
+});
+
+test('validate reports every mistake with exit code 3, and a good file with 0', async () => {
+  await using rig = await Rig.create();
+  await rig.declare({ web: 'vcpus 0', db: 'memroy 512' });
+  const bad = await rig.vmctl(['validate', '--json']);
+  expect(bad.exitCode).toBe(3);
+  const document = JSON.parse(bad.stdout);
+  expect(document).toMatchObject({ schemaVersion: 1, valid: false });
+  expect(document.diagnostics).toHaveLength(2);
+  await rig.declare({ web: '' });
+  const good = await rig.vmctl(['validate']);
+  expect(good).toMatchObject({ exitCode: 0, stdout: '' });
+  expect(good.stderr).toContain('1 VM (web)');
+});
+
+test('ssh and exec refuse a VM that is stopped or has no guest, and say what to do', async () => {
+  await using rig = await Rig.create();
+  await rig.declare({ web: '' });
+  await rig.vmctl(['up']);
+  expect((await rig.vmctl(['exec', 'web', '--', 'true'])).stderr).toContain('the Noop backend has no guests');
+  await rig.vmctl(['stop', 'web']);
+  const { exitCode, stderr } = await rig.vmctl(['ssh', 'web']);
+  expect(exitCode).toBe(1);
+  expect(stderr).toContain('VM "web" is stopped');
+  expect(stderr).toContain('vmctl start web');
+});
+
+test('ssh without a name means the only VM of the VMFile, and asks for a name where there are two', async () => {
+  await using rig = await Rig.create();
+  await rig.declare({ web: '' });
+  await rig.vmctl(['up']);
+  expect((await rig.vmctl(['ssh'])).stderr).toContain('VM "web" cannot be logged in to');
+  expect((await rig.vmctl(['ssh', '--', 'uptime'])).stderr).toContain('VM "web" cannot be logged in to');
+  await rig.declare({ web: '', db: '' });
+  await rig.vmctl(['up']);
+  const { exitCode, stderr } = await rig.vmctl(['ssh']);
+  expect(exitCode).toBe(2);
+  expect(stderr).toContain('db, web');
+});
