@@ -7,6 +7,8 @@ import type { Readable, Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { ExecaError, type Options, execa } from 'execa';
 import { VmctlError } from '../errors.js';
+import { PRIVATE_FILE_MODE } from '../paths.js';
+import { stateDirectoryError } from './fs.js';
 
 export interface CommandResult {
   readonly stdout: string;
@@ -112,14 +114,21 @@ export interface DetachedOptions {
   readonly logFile: string;
 }
 
-/** Starts a program in its own session, with stdin closed and its output in a file, and does not wait for it. */
+/**
+ * Starts a program in its own session, with stdin closed and its output in a file, and does not wait for it.
+ * Throws `HOST_UNSUPPORTED` when it cannot be run, `STATE_DIRECTORY` when there can be no log file.
+ */
 export async function startDetached(
   program: string,
   arguments_: readonly string[],
   options: DetachedOptions,
 ): Promise<DetachedProcess> {
-  const log = createWriteStream(options.logFile, { mode: 0o600 });
-  await once(log, 'open');
+  const log = createWriteStream(options.logFile, { mode: PRIVATE_FILE_MODE });
+  try {
+    await once(log, 'open');
+  } catch (error) {
+    throw stateDirectoryError('write', options.logFile, error);
+  }
   try {
     const child = execa(program, [...arguments_], {
       cwd: options.cwd,
@@ -133,7 +142,8 @@ export async function startDetached(
     });
     const ended = child.then((result) => {
       if (result.signal !== undefined) return `was ended by ${result.signal}`;
-      return result.exitCode === undefined ? 'could not be started' : `exited with code ${result.exitCode}`;
+      if (result.exitCode !== undefined) return `exited with code ${result.exitCode}`;
+      return result.shortMessage ?? 'it ended before it began';
     });
     if (child.pid === undefined) {
       throw new VmctlError('HOST_UNSUPPORTED', `${program} could not be started: ${await ended}`, {
@@ -149,8 +159,12 @@ export async function startDetached(
 }
 
 /** Gives a program this terminal until it ends; answers with its exit code (128 + n for signal n). */
-export async function runInteractive(program: string, arguments_: readonly string[]): Promise<number> {
-  const result = await execa(program, [...arguments_], { stdio: 'inherit', reject: false });
+export async function runInteractive(
+  program: string,
+  arguments_: readonly string[],
+  options: { readonly cwd: string },
+): Promise<number> {
+  const result = await execa(program, [...arguments_], { ...options, stdio: 'inherit', reject: false });
   if (result.code === 'ENOENT') {
     throw new VmctlError('HOST_UNSUPPORTED', `${program} is not installed or not in PATH`, {
       hint: `Install ${program} and try again.`,

@@ -1,4 +1,4 @@
-import { join, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { identityFiles } from '../../../tasks/access.js';
 import { reachableVm } from '../../../tasks/select-vm.js';
 import { VmctlError } from '../../errors.js';
@@ -10,7 +10,6 @@ import { exists } from '../../util/fs.js';
 import { VMFILE_NAME } from '../../vmfile/discover.js';
 import type { TaskEnvironment } from '../../../tasks/context.js';
 import type { Cli, CommandModule } from '../cli.js';
-import { EXIT } from '../exit-code.js';
 import { findEntry, openReader } from '../session.js';
 
 interface SshFlags {
@@ -53,34 +52,35 @@ async function ssh(
   const user = flags.user ?? vm.handle.spec.ssh.user;
   const options = sshOptions(vm.handle, { endpoint, identities, pinned });
   cli.ignoreInterrupts();
-  cli.exitCode = await runInteractive('ssh', [...options, '-l', user, endpoint.host, ...remote]).catch(
-    (error: unknown) => {
-      cli.exitCode = EXIT.transport;
-      throw error;
-    },
-  );
+  const words = [...options, '-l', user, endpoint.host, ...remote];
+  cli.exitCode = await runInteractive('ssh', words, { cwd: vm.handle.directory });
 }
 
-/** Options that make the system's `ssh` accept this VM's host key and no other (ssh_config(5)). */
-export function sshOptions(
+/**
+ * Options that make the system's `ssh` accept this VM's host key and no other (ssh_config(5)). It runs in the VM's
+ * directory, because a path in `UserKnownHostsFile` cannot hold every character.
+ */
+function sshOptions(
   handle: VmHandle,
   facts: { readonly endpoint: Endpoint; readonly identities: readonly string[]; readonly pinned: boolean },
 ): readonly string[] {
-  const knownHosts = join(handle.directory, VM_FILES.knownHosts);
   return [
     ...['-p', String(facts.endpoint.port)],
     ...['-o', `HostKeyAlias=${handle.name}`],
-    ...['-o', `UserKnownHostsFile=${configValue(knownHosts)}`],
-    ...['-o', 'GlobalKnownHostsFile=/dev/null'],
+    ...['-o', `UserKnownHostsFile=${VM_FILES.knownHosts}`, '-o', 'GlobalKnownHostsFile=/dev/null'],
     ...['-o', `StrictHostKeyChecking=${facts.pinned ? 'yes' : 'accept-new'}`],
     ...['-o', 'IdentitiesOnly=yes', '-o', 'LogLevel=ERROR'],
-    ...facts.identities.flatMap((path) => ['-o', `IdentityFile=${configValue(path)}`]),
+    ...facts.identities.flatMap((path) => ['-o', `IdentityFile=${configValue(relativeTo(handle.directory, path))}`]),
   ];
 }
 
-/** A path as a value of ssh_config(5): in quotes, with `%` doubled because it begins a token. */
+function relativeTo(directory: string, path: string): string {
+  return dirname(path) === directory ? basename(path) : path;
+}
+
+/** A path as a value of ssh_config(5): in double quotes, with `%` doubled because it begins a token. */
 function configValue(path: string): string {
-  return `"${path.replaceAll('%', '%%')}"`;
+  return `"${path.replaceAll(/["\\]/g, '\\$&').replaceAll('%', '%%')}"`;
 }
 
 async function onlyVm(cli: Cli, env: TaskEnvironment, file: string | undefined): Promise<RegistryEntry> {
