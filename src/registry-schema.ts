@@ -89,6 +89,13 @@ export const handleSchema = v.object({
   createdAt: v.string(),
 });
 
+/** What is believed of a handle that is not whole, field by field; the rest is not looked at. */
+export const remainsSchema = v.object({
+  backend: v.fallback(v.optional(backend), undefined),
+  createdAt: v.fallback(v.optional(v.pipe(v.string(), v.isoTimestamp())), undefined),
+  spec: v.fallback(v.optional(v.object({ project: v.nullable(v.string()) })), undefined),
+});
+
 const codeSchema = v.custom<ErrorCode>((value) => typeof value === 'string' && Object.hasOwn(ERROR_CODES, value));
 
 export const recordSchema = v.object({

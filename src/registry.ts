@@ -2,20 +2,28 @@
  * Which VMs exist, and what happened to them.
  *
  * `vms.json` maps names to work directories. It is memory, not truth: every reading holds it against the directories,
- * a directory that it does not know is taken in, and an entry without a directory is left out. What changes during a
- * VM's life is in the VM's own `record.json`, so a thousand VMs do not queue for one file. Writers hold the VM's lock;
- * `vms.json` itself is written under a lock of its own, atomically, and for all waiting callers of a process at once.
+ * a directory that it does not know is taken in, even where its files are damaged, and an entry without a directory is
+ * left out. What changes during a VM's life is in the VM's own `record.json`, so a thousand VMs do not queue for one
+ * file. Writers hold the VM's lock; `vms.json` itself is written under a lock of its own, atomically, and for all
+ * waiting callers of a process at once.
  */
-import { readdir, rename } from 'node:fs/promises';
+import { readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as v from 'valibot';
 import { VmctlError, type VmctlErrorJson } from './errors.js';
 import type { Step } from './model/event.js';
 import type { VmHandle } from './model/vm.js';
 import { type StatePaths, VM_FILES } from './paths.js';
-import { isMissing, makeDirectory, readTextIfPresent, writeFileAtomically } from './util/fs.js';
+import {
+  exists,
+  isMissing,
+  makeDirectory,
+  readTextIfPresent,
+  stateDirectoryError,
+  writeFileAtomically,
+} from './util/fs.js';
 import { withLock } from './util/lock.js';
-import { type entrySchema, handleSchema, recordSchema, registrySchema } from './registry-schema.js';
+import { type entrySchema, handleSchema, recordSchema, registrySchema, remainsSchema } from './registry-schema.js';
 
 /** A VM as the registry knows it. */
 export type RegistryEntry = v.InferOutput<typeof entrySchema>;
@@ -71,12 +79,15 @@ export class Registry {
     await this.#update((entries) => void entries.delete(name));
   }
 
-  /** What was prepared. Throws `VM_DAMAGED` when its file cannot be read. */
+  /** What was prepared. Throws `VM_DAMAGED` when its file cannot be read, or is that of another VM. */
   async handle(entry: RegistryEntry): Promise<VmHandle> {
     const path = join(entry.directory, VM_FILES.handle);
-    const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), handleSchema), await readTextIfPresent(path));
-    if (parsed.success) return { ...parsed.output, directory: entry.directory };
-    throw new VmctlError('VM_DAMAGED', `VM "${entry.name}" is damaged: ${path} is missing or unreadable`, {
+    const text = await readTextIfPresent(path);
+    const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), handleSchema), text);
+    if (parsed.success && parsed.output.name === entry.name) return { ...parsed.output, directory: entry.directory };
+    const unreadable = text === null ? 'is missing' : 'is unreadable';
+    const problem = parsed.success ? `is that of VM "${parsed.output.name}"` : unreadable;
+    throw new VmctlError('VM_DAMAGED', `VM "${entry.name}" is damaged: ${path} ${problem}`, {
       hint: `Remove what is left of it with: vmctl destroy ${entry.name}`,
       fields: { vm: entry.name, path },
     });
@@ -105,19 +116,22 @@ export class Registry {
 
   async #writeWaiting(): Promise<void> {
     const { paths, command } = this.#options;
+    let changes: readonly Change[] | null = null;
     try {
       await withLock(paths.registryLock, { command }, async () => {
         const entries = await this.#read({ locked: true });
-        const changes = this.#takeWaiting();
+        changes = this.#takeWaiting();
         for (const change of changes) change(entries);
         await writeRegistry(paths, entries);
       });
     } catch (error) {
-      this.#takeWaiting();
+      // Those who wait for this write are told of its failure, and nobody else: a change is never lost in silence.
+      if (changes === null) this.#takeWaiting();
       throw error;
     }
   }
 
+  /** From here on, callers wait for the next write. */
   #takeWaiting(): readonly Change[] {
     const changes = this.#waiting;
     this.#waiting = [];
@@ -139,18 +153,10 @@ export class Registry {
     const { paths } = this.#options;
     const entries: Entries = new Map();
     for (const name of await directoryNames(paths.vms)) {
-      const known = recorded.get(name) ?? (await this.#adopt(name));
+      const known = recorded.get(name) ?? (await adopt(name, paths.vm(name)));
       if (known !== null) entries.set(name, { ...known, directory: paths.vm(name) });
     }
     return entries;
-  }
-
-  /** A directory that vms.json does not know: a vmctl was killed between making and recording it. */
-  async #adopt(name: string): Promise<RegistryEntry | null> {
-    const directory = this.#options.paths.vm(name);
-    const text = await readTextIfPresent(join(directory, VM_FILES.handle));
-    const handle = v.safeParse(v.pipe(v.string(), v.parseJson(), handleSchema), text);
-    return handle.success ? entryOf({ ...handle.output, directory }) : null;
   }
 
   /** Sets the damaged file aside under another name and makes a new one from the directories. */
@@ -158,7 +164,7 @@ export class Registry {
     const { paths, command } = this.#options;
     const repair = async (): Promise<Entries> => {
       const text = await readTextIfPresent(paths.registry);
-      if (v.safeParse(v.pipe(v.string(), v.parseJson(), registrySchema), text).success) return this.#read();
+      if (v.safeParse(v.pipe(v.string(), v.parseJson(), registrySchema), text).success) return this.#read({ locked: true });
       const entries = await this.#compareWithDirectories(new Map());
       if (text !== null) await this.#setAside();
       await writeRegistry(paths, entries);
@@ -169,7 +175,9 @@ export class Registry {
 
   async #setAside(): Promise<void> {
     const { paths, onNote, clock = () => new Date() } = this.#options;
-    const aside = `${paths.registry}.damaged-${clock().toISOString().replaceAll(/[:.]/g, '-')}`;
+    const first = `${paths.registry}.damaged-${clock().toISOString().replaceAll(/[:.]/g, '-')}`;
+    let aside = first;
+    for (let count = 2; await exists(aside); count += 1) aside = `${first}-${count}`;
     await rename(paths.registry, aside);
     onNote?.(`${paths.registry} was damaged; it is now ${aside}, and the list of VMs was rebuilt from ${paths.vms}`);
   }
@@ -180,18 +188,45 @@ function entryOf(handle: VmHandle): RegistryEntry {
   return { name, backend, directory, project: handle.spec.project, createdAt };
 }
 
+/**
+ * A directory that vms.json does not know: a vmctl was killed between making and recording it, or vms.json is lost.
+ * Where its handle is damaged as well, what can still be read of it is taken, so that the VM can at least be removed.
+ */
+async function adopt(name: string, directory: string): Promise<RegistryEntry | null> {
+  const made = await stat(directory).catch(() => null);
+  if (made?.isDirectory() !== true) return null;
+  const text = await readTextIfPresent(join(directory, VM_FILES.handle)).catch(() => null);
+  const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), remainsSchema), text);
+  const remains = parsed.success ? parsed.output : {};
+  return {
+    name,
+    // Of all backends QEMU's looks hardest for a process that may still run there.
+    backend: remains.backend ?? 'qemu',
+    directory,
+    project: remains.spec?.project ?? null,
+    createdAt: remains.createdAt ?? made.birthtime.toISOString(),
+  };
+}
+
+/** Written under the registry's lock, so every temporary file beside it is that of a killed process. */
 async function writeRegistry(paths: StatePaths, entries: Entries): Promise<void> {
   await makeDirectory(paths.root);
+  for (const name of await readdir(paths.root)) {
+    const path = join(paths.root, name);
+    if (path.startsWith(`${paths.registry}.`) && path.endsWith('.tmp')) await rm(path, { force: true });
+  }
   const registry = { schemaVersion: 1, vms: Object.fromEntries(entries) };
   await writeFileAtomically(paths.registry, `${JSON.stringify(registry, null, 2)}\n`);
 }
 
-/** Names of VM directories; what starts with a dot is under construction or being removed. */
+/** What a VM can be called. What starts with a dot is under construction or being removed. */
+const VM_NAME = /^[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}$/;
+
 async function directoryNames(path: string): Promise<readonly string[]> {
   try {
-    return (await readdir(path)).filter((name) => !name.startsWith('.'));
+    return (await readdir(path)).filter((name) => VM_NAME.test(name));
   } catch (error) {
     if (isMissing(error)) return [];
-    throw new VmctlError('STATE_DIRECTORY', `cannot read ${path}: ${String(error)}`, { cause: error });
+    throw stateDirectoryError('read', path, error);
   }
 }

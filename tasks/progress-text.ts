@@ -1,4 +1,5 @@
 /** The words for an event that a person watches while it goes on. */
+import { stripVTControlCharacters } from 'node:util';
 import type { VmEvent } from '../src/model/event.js';
 
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB'] as const;
@@ -31,11 +32,18 @@ export function progressReader(): (event: VmEvent) => string | null {
   let first: { readonly time: number; readonly bytes: number } | null = null;
   return (event) => {
     if (event.type === 'status') return event.text;
-    if (event.type === 'log') return event.line;
+    if (event.type === 'log') return printable(event.line);
     if (event.type !== 'progress') return null;
     first ??= { time: event.time, bytes: event.bytes };
     return `${amountText(event.bytes, event.totalBytes)}${rateText(event.bytes - first.bytes, event.time - first.time)}`;
   };
+}
+
+/** A guest's line without what would move the cursor, change colours or ring the bell of the terminal it is shown on. */
+export function printable(line: string): string {
+  return stripVTControlCharacters(line)
+    .replaceAll('\t', '    ')
+    .replaceAll(/[\u0000-\u001f\u007f-\u009f]/g, '');
 }
 
 function amountText(bytes: number, totalBytes: number | null): string {

@@ -1,5 +1,5 @@
 /** The only root Listr: it runs the tasks and shows them as a live tree, or as nothing at all. */
-import { DefaultRenderer, Listr, ListrLogger, type ListrTask, ProcessOutput } from 'listr2';
+import { DefaultRenderer, Listr, ListrLogger, type ListrTask, PRESET_TIMER, ProcessOutput } from 'listr2';
 
 export interface RunOptions {
   /** `tree` draws on stderr; `silent` leaves the telling to whoever listens to the events. */
@@ -26,6 +26,12 @@ export async function runTasks(tasks: readonly ListrTask[], options: RunOptions)
   await new Listr([...tasks], {
     ...common,
     renderer: StderrTreeRenderer,
-    rendererOptions: { logger, collapseSubtasks: false, collapseErrors: false, formatOutput: 'truncate' },
+    rendererOptions: {
+      logger,
+      collapseSubtasks: false,
+      collapseErrors: false,
+      formatOutput: 'truncate',
+      timer: { ...PRESET_TIMER, condition: (duration) => duration >= 1000 },
+    },
   }).run();
 }

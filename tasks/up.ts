@@ -2,7 +2,7 @@
 import { basename } from 'node:path';
 import type { ListrTask } from 'listr2';
 import { VmctlError } from '../src/errors.js';
-import type { StageContext, Step } from '../src/model/event.js';
+import { type StageContext, type Step, silentReporter } from '../src/model/event.js';
 import type { VmSpec } from '../src/model/spec.js';
 import type { ObservedVm, ResolvedVm, RunningVm } from '../src/model/vm.js';
 import type { Registry, RegistryEntry } from '../src/registry.js';
@@ -177,13 +177,13 @@ class UpFlow {
   async #undo(step: Step, error: VmctlError): Promise<void> {
     const entry = this.#entry ?? (await this.#env.registry.get(this.run.name));
     if (entry === null || entry.project !== this.#spec.project) return;
-    if (error.code === 'ABORTED') return this.#stopBegun();
+    if (error.code === 'ABORTED') return this.#stopBegun(step);
     const lastFailure = { step, time: new Date().toISOString(), error: error.toJSON() };
     const provisioning = step === 'provision' ? ({ provisioning: 'failed' } as const) : {};
     await this.#env.registry.updateRecord(entry, { lastFailure, ...provisioning });
   }
 
-  async #stopBegun(): Promise<void> {
+  async #stopBegun(step: Step): Promise<void> {
     if (this.#begun === 'no' || this.#vm === null) return;
     const observed = await this.#env.hypervisor.observe(this.#vm.handle);
     if (observed.state === 'stopped') return;

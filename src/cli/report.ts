@@ -2,7 +2,7 @@
 import type { VmEvent } from '../model/event.js';
 import { VmFileError } from '../vmfile/error.js';
 import { renderDiagnostics } from '../vmfile/diagnostic.js';
-import { bytesText, durationText } from '../../tasks/progress-text.js';
+import { bytesText, durationText, printable } from '../../tasks/progress-text.js';
 import type { VmctlError } from '../errors.js';
 import type { Cli } from './cli.js';
 import { painter, wantsColor } from './style.js';
@@ -76,7 +76,7 @@ function lineOf(event: VmEvent): string | null {
       return `${event.step}: ${bytesText(event.bytes)}${total}`;
     }
     case 'log':
-      return event.stream === 'note' ? `${event.step}: ${event.line}` : `  ${event.line}`;
+      return event.stream === 'note' ? `${event.step}: ${event.line}` : `  ${printable(event.line)}`;
     case 'skipped':
       return `${event.step}: skipped, ${event.reason}`;
     case 'failed':

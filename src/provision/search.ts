@@ -33,7 +33,7 @@ export interface SearchOptions {
   readonly onState: (state: SearchState) => void;
 }
 
-export type SearchState =
+type SearchState =
   | { readonly kind: 'address-unknown' }
   /** `reason` is null while nothing answers at all. */
   | { readonly kind: 'no-banner'; readonly endpoint: Endpoint; readonly reason: string | null };

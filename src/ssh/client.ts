@@ -10,9 +10,8 @@ import { loginError } from './login-error.js';
 import type { SshTarget } from './target.js';
 
 export type { SshConnection } from './connection.js';
-export type { ExecOptions, ExecResult } from './exec.js';
-export type { HostKeyPolicy, PrivateKeySource, SshTarget } from './target.js';
-export type { UploadOptions } from './upload.js';
+export type { ExecOptions } from './exec.js';
+export type { SshTarget } from './target.js';
 
 const LOGIN_TIMEOUT_MS = 20_000;
 /** A guest that leaves three of these unanswered is taken for dead. */

@@ -1,7 +1,6 @@
 /** Files that are there completely or not at all. */
 import { randomBytes } from 'node:crypto';
 import { mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises';
-import { dirname } from 'node:path';
 import { VmctlError } from '../errors.js';
 import { DIRECTORY_MODE, PRIVATE_FILE_MODE } from '../paths.js';
 
@@ -21,7 +20,7 @@ export async function makeDirectory(path: string): Promise<void> {
   try {
     await mkdir(path, { recursive: true, mode: DIRECTORY_MODE });
   } catch (error) {
-    throw stateDirectoryError(`cannot create ${path}`, error);
+    throw stateDirectoryError('create', path, error);
   }
 }
 
@@ -39,7 +38,7 @@ export async function writeFileAtomically(path: string, content: string | Uint8A
     await rename(temporary, path);
   } catch (error) {
     await rm(temporary, { force: true });
-    throw stateDirectoryError(`cannot write ${path}`, error);
+    throw stateDirectoryError('write', path, error);
   }
 }
 
@@ -49,7 +48,7 @@ export async function readTextIfPresent(path: string): Promise<string | null> {
     return await readFile(path, 'utf8');
   } catch (error) {
     if (isMissing(error)) return null;
-    throw stateDirectoryError(`cannot read ${path}`, error);
+    throw stateDirectoryError('read', path, error);
   }
 }
 
@@ -63,19 +62,26 @@ export async function exists(path: string): Promise<boolean> {
   }
 }
 
-function stateDirectoryError(what: string, error: unknown): VmctlError {
-  const reasons: Readonly<Record<string, string>> = {
-    ENOSPC: 'Free some space on that file system.',
-    EACCES: 'Check who owns it and its permissions.',
-    EROFS: 'That file system is read-only; set XDG_DATA_HOME to a folder that can be written.',
-    EDQUOT: 'Your quota on that file system is used up.',
-  };
+const HINTS: Readonly<Record<string, string>> = {
+  ENOSPC: 'Free some space on that file system.',
+  EACCES: 'Check who owns it and its permissions.',
+  EPERM: 'Check who owns it and its permissions.',
+  EROFS: 'That file system is read-only; set XDG_DATA_HOME to a folder that can be written.',
+  EDQUOT: 'Your quota on that file system is used up.',
+};
+
+/** `STATE_DIRECTORY` for a system error, with the next step where there is one: `cannot write /path: …`. */
+export function stateDirectoryError(
+  verb: 'create' | 'read' | 'write' | 'lock',
+  path: string,
+  error: unknown,
+): VmctlError {
   const code = errorCode(error);
-  const hint = code === null ? undefined : reasons[code];
+  const hint = code === null ? undefined : HINTS[code];
   const words = error instanceof Error ? error.message : String(error);
-  return new VmctlError('STATE_DIRECTORY', `${what}: ${words}`, {
+  return new VmctlError('STATE_DIRECTORY', `cannot ${verb} ${path}: ${words}`, {
     cause: error,
     ...(hint === undefined ? {} : { hint }),
-    fields: { directory: dirname(what) },
+    fields: { path },
   });
 }

@@ -3,16 +3,17 @@
  * lock is taken over, and a living owner's is waited for.
  *
  * Taking over is the dangerous part: two processes that see the same dead owner must not both win, and neither may
- * remove a lock that a third has taken meanwhile. So the right to take over is itself an exclusive file, named by the
- * dead owner's id, and its holder looks once more before it acts. That file is a lock like any other: its owner may
- * die too.
+ * remove a lock that a third has taken meanwhile. So the right to replace a file of a dead owner is itself an exclusive
+ * file, the claim, named by that owner's id; its holder looks once more before it acts. A claim is a lock like any
+ * other: its owner may die too. An owner's id never comes back, so whatever lies around of the dead when the lock is
+ * held is worthless, and its holder removes it.
  */
 import { randomUUID } from 'node:crypto';
-import { link, rename, rm, writeFile } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { link, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
 import { VmctlError } from '../errors.js';
 import { PRIVATE_FILE_MODE } from '../paths.js';
-import { errorCode, makeDirectory, readTextIfPresent } from './fs.js';
+import { errorCode, isMissing, makeDirectory, readTextIfPresent, stateDirectoryError } from './fs.js';
 import { type ProcessIdentity, identifyProcess, isSameProcess } from './process.js';
 import { waitFor } from './wait.js';
 
@@ -49,17 +50,24 @@ export async function withLock<T>(path: string, options: LockOptions, work: () =
 export async function acquireLock(path: string, options: LockOptions): Promise<() => Promise<void>> {
   await makeDirectory(dirname(path));
   const me = await describeSelf(options.command);
-  const ticket = `${path}.${me.id}`;
-  await writeFile(ticket, JSON.stringify(me), { mode: PRIVATE_FILE_MODE, flag: 'wx' });
-  try {
-    await waitUntilTaken(path, ticket, options);
-  } finally {
-    await rm(ticket, { force: true });
-  }
-  return async () => {
+  const ticket = `${path}.${me.pid}-${me.id}`;
+  const bid: Bid = { path, ticket, copy: `${ticket}.copy`, text: JSON.stringify(me) };
+  const release = async (): Promise<void> => {
     const owner = await readOwner(path);
     if (owner?.id === me.id) await rm(path, { force: true });
   };
+  try {
+    await writeFile(ticket, bid.text, { mode: PRIVATE_FILE_MODE, flag: 'wx' });
+    await waitUntilTaken(bid, options);
+    await removeLeftovers(path);
+  } catch (error) {
+    await release();
+    throw error instanceof VmctlError || errorCode(error) === null ? error : stateDirectoryError('lock', path, error);
+  } finally {
+    await rm(ticket, { force: true });
+    await rm(bid.copy, { force: true });
+  }
+  return release;
 }
 
 /** Who holds the lock; null when nobody living does. */
@@ -68,11 +76,21 @@ export async function lockOwner(path: string): Promise<LockOwner | null> {
   return owner !== null && (await isSameProcess(owner)) ? owner : null;
 }
 
-async function waitUntilTaken(path: string, ticket: string, options: LockOptions): Promise<void> {
+/** One process's wish for one lock. */
+interface Bid {
+  readonly path: string;
+  /** The file that is linked into place; its name tells the pid, for the one who clears up after a killed process. */
+  readonly ticket: string;
+  readonly copy: string;
+  readonly text: string;
+}
+
+async function waitUntilTaken(bid: Bid, options: LockOptions): Promise<void> {
+  const { path } = bid;
   const timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
   let told = false;
   const look = async (): Promise<true | null> => {
-    if (await tryToTake(path, ticket)) return true;
+    if (await tryToTake(path, bid)) return true;
     const owner = await lockOwner(path);
     if (owner !== null && !told) {
       told = true;
@@ -91,22 +109,38 @@ async function waitUntilTaken(path: string, ticket: string, options: LockOptions
   }
 }
 
-/** One attempt: the lock is free, or its owner is dead and this process wins the right to take over. */
-async function tryToTake(path: string, ticket: string): Promise<boolean> {
-  if (await linkExclusively(ticket, path)) return true;
-  const owner = await readOwner(path);
+/** One attempt at the lock or at a claim: it is free, or its owner is dead and this process wins the right to replace it. */
+async function tryToTake(target: string, bid: Bid): Promise<boolean> {
+  if (await linkExclusively(bid.ticket, target)) return true;
+  const owner = await readOwner(target);
   if (owner === null || (await isSameProcess(owner))) return false;
-  const claim = `${path}.after-${owner.id}`;
-  if (!(await tryToTake(claim, ticket))) return false;
+  const claim = `${bid.path}.after-${owner.id}`;
+  if (!(await tryToTake(claim, bid))) return false;
   try {
-    if ((await readOwner(path))?.id !== owner.id) return false;
+    if ((await readOwner(target))?.id !== owner.id) return false;
     // A hard link renamed over another link of the same file would do nothing (rename(2)), so a copy goes there.
-    const copy = `${ticket}.copy`;
-    await writeFile(copy, (await readTextIfPresent(ticket)) ?? '', { mode: PRIVATE_FILE_MODE });
-    await rename(copy, path);
+    await writeFile(bid.copy, bid.text, { mode: PRIVATE_FILE_MODE });
+    await rename(bid.copy, target);
     return true;
   } finally {
     await rm(claim, { force: true });
+  }
+}
+
+const UUID = '[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}';
+const OWNER_ID = new RegExp(`^${UUID}$`);
+const TICKET = new RegExp(`^(\\d+)-${UUID}(?:\\.copy)?$`);
+const CLAIM = new RegExp(`^after-(?:${UUID}|damaged-\\d+)$`);
+
+/** Removes what killed processes left beside the lock. Only its holder may do that: no claim can win meanwhile. */
+async function removeLeftovers(path: string): Promise<void> {
+  const prefix = `${basename(path)}.`;
+  for (const name of await readdir(dirname(path))) {
+    if (!name.startsWith(prefix)) continue;
+    const rest = name.slice(prefix.length);
+    const pid = TICKET.exec(rest)?.[1];
+    const dead = pid === undefined ? CLAIM.test(rest) : (await identifyProcess(Number(pid))) === null;
+    if (dead) await rm(join(dirname(path), name), { force: true });
   }
 }
 
@@ -125,13 +159,23 @@ async function readOwner(path: string): Promise<LockOwner | null> {
   if (text === null) return null;
   try {
     const { id, pid, startTime, command }: Partial<LockOwner> = JSON.parse(text);
-    if (typeof id === 'string' && typeof pid === 'number' && typeof startTime === 'string') {
+    if (typeof id === 'string' && OWNER_ID.test(id) && typeof pid === 'number' && typeof startTime === 'string') {
       return { id, pid, startTime, command: String(command) };
     }
   } catch {
     // Falls through: a lock file is linked into place whole, so other text is nobody's lock.
   }
-  return { id: 'damaged', pid: 0, startTime: '', command: 'unknown' };
+  return damagedOwner(path);
+}
+
+/** The owner of a lock file that a crash of the host has spoilt: nobody, under an id that stands for this very file. */
+async function damagedOwner(path: string): Promise<LockOwner | null> {
+  try {
+    return { id: `damaged-${(await stat(path)).ino}`, pid: 0, startTime: '', command: 'unknown' };
+  } catch (error) {
+    if (isMissing(error)) return null;
+    throw error;
+  }
 }
 
 async function describeSelf(command: string): Promise<LockOwner> {

@@ -3,8 +3,9 @@
  * the time at which it started.
  */
 import { readFile, readdir } from 'node:fs/promises';
+import { VmctlError } from '../errors.js';
 import { runCommand } from './exec.js';
-import { errorCode } from './fs.js';
+import { errorCode, isMissing } from './fs.js';
 
 export interface ProcessIdentity {
   readonly pid: number;
@@ -12,20 +13,29 @@ export interface ProcessIdentity {
   readonly startTime: string;
 }
 
-/** The identity of a living process; null when there is none of that pid. A zombie does not count as living. */
-export async function identifyProcess(pid: number): Promise<ProcessIdentity | null> {
+/**
+ * The identity of a living process; null when there is none of that pid. A zombie does not count as living, unless one
+ * of its threads is still at work in the kernel. Throws where the host does not tell: nobody is taken for dead then.
+ */
+export async function identifyProcess(
+  pid: number,
+  platform: NodeJS.Platform = process.platform,
+): Promise<ProcessIdentity | null> {
   if (!isAlive(pid)) return null;
-  if (process.platform !== 'linux') return identifyByPs(pid);
+  if (platform !== 'linux') return identifyByPs(pid);
+  let stat: string;
   try {
-    const stat = await readFile(`/proc/${pid}/stat`, 'utf8');
-    // proc_pid_stat(5): the name stands in parentheses and may hold any character; field 22 is the start time.
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    const [state, startTime] = [fields[0], fields[19]];
-    if (state === 'Z' || state === 'X' || startTime === undefined) return null;
-    return { pid, startTime: `${await bootId()}/${startTime}` };
-  } catch {
-    return null;
+    stat = await readFile(`/proc/${pid}/stat`, 'utf8');
+  } catch (error) {
+    if (isGone(error)) return null;
+    throw error;
   }
+  // proc_pid_stat(5): the name stands in parentheses and may hold any character; 3 is the state, 20 the number of
+  // threads, 22 the start time.
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  const [state, threads, startTime] = [fields[0], fields[17], fields[19]];
+  const ended = state === 'X' || (state === 'Z' && Number(threads) <= 1);
+  return ended || startTime === undefined ? null : { pid, startTime: `${await bootId()}/${startTime}` };
 }
 
 /** True when exactly this process still lives. */
@@ -35,23 +45,49 @@ export async function isSameProcess(identity: ProcessIdentity): Promise<boolean>
 }
 
 /** The words of a living process's command line; null when it is gone or hidden. */
-export async function commandLineOf(pid: number): Promise<readonly string[] | null> {
-  if (process.platform !== 'linux') return commandLineByPs(pid);
+export async function commandLineOf(
+  pid: number,
+  platform: NodeJS.Platform = process.platform,
+): Promise<readonly string[] | null> {
+  if (platform !== 'linux') return commandLineByPs(pid);
   try {
-    const words = (await readFile(`/proc/${pid}/cmdline`, 'utf8')).split('\0');
-    return words.slice(0, -1);
+    const text = await readFile(`/proc/${pid}/cmdline`, 'utf8');
+    return text === '' ? null : text.split('\0').slice(0, -1);
   } catch {
     return null;
   }
 }
 
-/** The pid of the process whose command line has this word, if there is one. Looks at every process. */
-export async function findProcessByWord(word: string): Promise<number | null> {
-  for (const pid of await allPids()) {
-    const words = await commandLineOf(pid);
-    if (words?.includes(word) === true && pid !== process.pid) return pid;
+/** What a command line must be like; its words, without the shell's quotes. */
+export type CommandLineTest = (words: readonly string[]) => boolean;
+
+/** The process of that pid, if its command line is like that; null otherwise. */
+export async function identifyByCommandLine(
+  pid: number,
+  isLike: CommandLineTest,
+  platform: NodeJS.Platform = process.platform,
+): Promise<ProcessIdentity | null> {
+  const matches = async (): Promise<boolean> => {
+    const words = await commandLineOf(pid, platform);
+    return words !== null && isLike(words);
+  };
+  if (!(await matches())) return null;
+  const identity = await identifyProcess(pid, platform);
+  // Looked at again: between the two another process may have got the pid.
+  return identity !== null && (await matches()) ? identity : null;
+}
+
+/** Every other process whose command line is like that. */
+export async function findByCommandLine(
+  isLike: CommandLineTest,
+  platform: NodeJS.Platform = process.platform,
+): Promise<readonly ProcessIdentity[]> {
+  const found: ProcessIdentity[] = [];
+  for (const pid of await allPids(platform)) {
+    const identity = pid === process.pid ? null : await identifyByCommandLine(pid, isLike, platform);
+    if (identity !== null) found.push(identity);
   }
-  return null;
+  return found;
 }
 
 /** Sends a signal to exactly this process; false when it is gone already. */
@@ -70,8 +106,9 @@ export async function signalProcess(identity: ProcessIdentity, signal: NodeJS.Si
 export async function bootId(): Promise<string> {
   try {
     return (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
-  } catch {
-    return 'unknown';
+  } catch (error) {
+    if (isMissing(error)) return 'unknown';
+    throw error;
   }
 }
 
@@ -85,26 +122,33 @@ function isAlive(pid: number): boolean {
   }
 }
 
-async function allPids(): Promise<readonly number[]> {
-  if (process.platform === 'linux') return (await readdir('/proc')).map(Number).filter(Number.isSafeInteger);
-  const { stdout } = await runCommand('ps', ['-A', '-o', 'pid=']);
-  return stdout.split('\n').map(Number).filter(Number.isSafeInteger);
+/** True for what `/proc` says when the process ends before or while its file is read. */
+function isGone(error: unknown): boolean {
+  return isMissing(error) || errorCode(error) === 'ESRCH';
+}
+
+async function allPids(platform: NodeJS.Platform): Promise<readonly number[]> {
+  if (platform === 'linux') return (await readdir('/proc')).map(Number).filter(Number.isSafeInteger);
+  return ((await ps(['-A', '-o', 'pid='])) ?? '').trim().split(/\s+/).map(Number);
 }
 
 async function identifyByPs(pid: number): Promise<ProcessIdentity | null> {
-  try {
-    const { stdout } = await runCommand('ps', ['-p', String(pid), '-o', 'lstart=']);
-    return { pid, startTime: stdout.trim() };
-  } catch {
-    return null;
-  }
+  const text = await ps(['-p', String(pid), '-o', 'stat=', '-o', 'lstart=']);
+  const [state = '', ...startTime] = (text ?? '').trim().split(/\s+/);
+  return state === '' || state.startsWith('Z') ? null : { pid, startTime: startTime.join(' ') };
 }
 
 async function commandLineByPs(pid: number): Promise<readonly string[] | null> {
+  const text = await ps(['-p', String(pid), '-ww', '-o', 'args=']);
+  return text?.trim().split(/\s+/) ?? null;
+}
+
+/** What `ps` prints, in UTC, so that two processes with different time zones read the same; null for no such process. */
+async function ps(arguments_: readonly string[]): Promise<string | null> {
   try {
-    const { stdout } = await runCommand('ps', ['-p', String(pid), '-ww', '-o', 'args=']);
-    return stdout.trim().split(/\s+/);
-  } catch {
-    return null;
+    return (await runCommand('env', ['TZ=UTC0', 'ps', ...arguments_])).stdout;
+  } catch (error) {
+    if (error instanceof VmctlError && error.fields['exitCode'] === 1) return null;
+    throw error;
   }
 }

@@ -77,6 +77,8 @@ class Recovery {
   /** Null for what is commented out and for what has no name. */
   #readStatement(statement: Statement): KdlNode | null {
     const { span, block } = statement;
+    const whole = block?.closed === true ? parseKdl(this.#text.slice(span.start, span.end), span.start) : null;
+    if (whole?.ok === true) return whole.nodes[0] ?? null;
     const result = parseKdl(this.#withoutBlock(statement), span.start);
     if (result.ok) {
       const [node] = result.nodes;

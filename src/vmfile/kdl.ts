@@ -117,9 +117,7 @@ class LocatingParser extends KdlParser {
     const nodes = this.document();
     const [error] = this.errors;
     if (error === undefined) return { ok: true, nodes: nodes.map((node) => this.#locationOf(node)) };
-    const end = this.#offset + this.#text.length;
-    const span = Number.isNaN(error.token.startOffset) ? { start: end, end } : this.#place(spanOf(error.token));
-    return { ok: false, span, message: error.message };
+    return { ok: false, span: this.#placeOf(error.token ?? error.previousToken), message: error.message };
   }
 
   #watchNode(): void {
@@ -227,6 +225,12 @@ class LocatingParser extends KdlParser {
     return { value, span: this.#place({ start, end: this.LA(0).endOffset + 1 }) };
   }
 
+  /** Where a token is; the end of the text for its end, which has no place in kdljs. */
+  #placeOf(token: Token | undefined): Span {
+    const end = this.#offset + this.#text.length;
+    return token === undefined || Number.isNaN(token.startOffset) ? { start: end, end } : this.#place(spanOf(token));
+  }
+
   #place(span: Span): Span {
     return shift(span, this.#offset);
   }
@@ -234,16 +238,62 @@ class LocatingParser extends KdlParser {
   /** True when `/-` stands before the next token: what follows is parsed but not part of the document. */
   #isSlashDashed(): boolean {
     for (let distance = 0; ; distance -= 1) {
-      const name = this.LA(distance).tokenType.name;
+      const name = this.#typeAt(distance);
       if (name === 'BlockComment') return true;
       if (!SPACE_TOKENS.has(name)) return false;
     }
   }
 
-  runs(): boolean {
-    return !this.isBackTracking();
+  /**
+   * kdljs finds out whether a property or an argument comes next by trying it, which throws for every argument. One
+   * look at the tokens tells the same and is several times faster.
+   */
+  protected override BACKTRACK(rule: Rule<unknown>): () => boolean {
+    if (rule === this.property) return () => this.#isPropertyNext();
+    if (rule === this.argument) return () => ARGUMENT_STARTS.has(this.#typeAt(1));
+    return super.BACKTRACK(rule);
+  }
+
+  #isPropertyNext(): boolean {
+    const closing = STRING_ENDS.get(this.#typeAt(1));
+    if (closing === undefined) return false;
+    let distance = 1;
+    while (this.#typeAt(distance) !== closing) {
+      if (this.#typeAt(distance) === 'EOF') return false;
+      distance += 1;
+    }
+    let isContinued = false;
+    for (distance += 1; SPACE_TOKENS.has(this.#typeAt(distance)); distance += 1) {
+      const type = this.#typeAt(distance);
+      if (type === 'NewLine' && !isContinued) return false;
+      if (type === 'EscLine' || type === 'NewLine') isContinued = type === 'EscLine';
+    }
+    return this.#typeAt(distance) === 'Equals';
+  }
+
+  #typeAt(distance: number): string {
+    return this.LA(distance).tokenType.name;
   }
 }
+
+/** The token that ends a string, by the one that starts it. */
+const STRING_ENDS: ReadonlyMap<string, string> = new Map([
+  ['Identifier', 'Identifier'],
+  ['RawString', 'RawString'],
+  ['MultiLineRawString', 'MultiLineRawString'],
+  ['OpenQuote', 'CloseQuote'],
+  ['MultiLineOpenQuote', 'MultiLineCloseQuote'],
+]);
+
+const ARGUMENT_STARTS: ReadonlySet<string> = new Set([
+  ...STRING_ENDS.keys(),
+  'LeftParenthesis',
+  'Boolean',
+  'Null',
+  'FloatKeyword',
+  'Float',
+  'Integer',
+]);
 
 const SPACE_TOKENS: ReadonlySet<string> = new Set([
   'WhiteSpace',
@@ -255,13 +305,10 @@ const SPACE_TOKENS: ReadonlySet<string> = new Set([
   'CloseMultiLineComment',
 ]);
 
-/** Puts `watcher` around a rule, except where Chevrotain only tries the rule out. */
+/** Puts `watcher` around a rule. */
 function watch<T>(owner: LocatingParser, rule: Rule<T>, watcher: (run: () => T) => T): void {
   const core = rule.coreRule;
-  rule.coreRule = (...args) => {
-    const run = (): T => core.apply(owner, [...args]);
-    return owner.runs() ? watcher(run) : run();
-  };
+  rule.coreRule = (...args) => watcher(() => core.apply(owner, [...args]));
 }
 
 /** KDL allows `node{` and `node/-`, where kdljs wants a space: one of no width is put in. */

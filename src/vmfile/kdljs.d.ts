@@ -24,7 +24,8 @@ declare module 'kdljs/src/parser/kdl.js' {
 
   export interface RecognitionError {
     readonly message: string;
-    readonly token: Token;
+    /** Not there for some multi-line strings whose lines have no indentation. */
+    readonly token?: Token;
     readonly previousToken?: Token;
   }
 
@@ -42,7 +43,8 @@ declare module 'kdljs/src/parser/kdl.js' {
     readonly unicodeEscape: Rule<string>;
     /** The token `distance` after the last one consumed: 0 is that one, 1 the next. */
     protected LA(distance: number): Token;
-    protected isBackTracking(): boolean;
+    /** Makes a predicate: would this rule match what comes next? */
+    protected BACKTRACK(rule: Rule<unknown>): () => boolean;
   }
 
   export const lexer: {

@@ -37,6 +37,7 @@ export function outline(text: string): Outline {
   return isOpen ? new Outliner(text, { byIndentation: true }).run() : plain;
 }
 
+const MAX_DEPTH = 100;
 const OPEN_BRACE = 'this `{` is never closed';
 const OPEN_COMMENT = 'this comment is never closed';
 const OPEN_MULTI_LINE = 'this multi-line string is never closed';
@@ -59,6 +60,7 @@ class Outliner {
   readonly #findings: Finding[] = [];
   readonly #open: OpenBlock[] = [];
   #at = 0;
+  #gaveUp = false;
 
   constructor(text: string, { byIndentation }: { readonly byIndentation: boolean }) {
     this.#text = text;
@@ -125,11 +127,12 @@ class Outliner {
     const word = first === undefined ? '' : this.#text.slice(first.start, first.end);
     const depth = this.#open.push({ start, line, indent: this.#indent(line), word });
     this.#at += 1;
+    if (depth > MAX_DEPTH) this.#giveUp();
     const statements = this.#statements();
     const piece = this.#peek();
     const closed = piece?.kind === 'close-brace' && !this.#closesOuter(piece);
     if (closed) this.#take(piece);
-    else {
+    else if (!this.#gaveUp) {
       this.#findings.push({
         code: 'syntax',
         message: OPEN_BRACE,
@@ -143,6 +146,14 @@ class Outliner {
       closed,
       statements,
     };
+  }
+
+  /** No VMFile is nested like this, and every level takes its share of the stack. */
+  #giveUp(): void {
+    const message = `blocks are nested more than ${MAX_DEPTH} deep`;
+    this.#findings.push({ code: 'syntax', message, span: { start: this.#at - 1, end: this.#at } });
+    this.#at = this.#text.length;
+    this.#gaveUp = true;
   }
 
   /** After a block, another node on the same line: it must have been meant as one. */
@@ -205,7 +216,9 @@ class Outliner {
   }
 
   #lineStart(offset: number): number {
-    return Math.max(this.#text.lastIndexOf('\n', offset - 1), this.#text.lastIndexOf('\r', offset - 1)) + 1;
+    let start = offset;
+    while (start > 0 && !/[\n\r]/.test(this.#text.charAt(start - 1))) start -= 1;
+    return start;
   }
 
   #indent(line: number): number {

@@ -4,8 +4,7 @@
  * than QEMU itself would, and on others QEMU gives up over a register. So a tiny guest that has some work to do is
  * started under KVM with a deadline, and the answer is remembered for this boot of the host and this QEMU binary.
  */
-import { constants } from 'node:fs';
-import { access, mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdtemp, open, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as v from 'valibot';
@@ -59,14 +58,23 @@ export async function chooseAccelerator(options: AcceleratorOptions): Promise<Ac
 async function kvmProblem(options: AcceleratorOptions): Promise<string | null> {
   const device = options.kvmDevice ?? '/dev/kvm';
   try {
-    await access(device, constants.R_OK | constants.W_OK);
+    await (await open(device, 'r+')).close();
   } catch (error) {
-    if (isMissing(error))
-      return `${device} does not exist (no hardware virtualisation, or the kvm module is not loaded)`;
-    return `${device} may not be used by this user (${errorCode(error)}); try: sudo usermod -aG kvm "$USER", then log in again`;
+    return deviceProblem(device, error);
   }
   const works = await rememberedProbe(options);
   return works ? null : `guests do not run on ${device} here: a probe guest did not finish`;
+}
+
+function deviceProblem(device: string, error: unknown): string {
+  const code = errorCode(error);
+  if (isMissing(error) || code === 'ENXIO' || code === 'ENODEV') {
+    return `${device} does not exist (no hardware virtualisation, or the kvm module is not loaded)`;
+  }
+  if (code === 'EACCES' || code === 'EPERM') {
+    return `${device} may not be used by this user (${code}); try: sudo usermod -aG kvm "$USER", then log in again`;
+  }
+  return `${device} cannot be opened: ${error instanceof Error ? error.message : String(error)}`;
 }
 
 const memorySchema = v.object({ key: v.string(), kvmWorks: v.boolean() });

@@ -20,7 +20,7 @@ import {
 import { PRIVATE_FILE_MODE, VM_FILES } from '../../paths.js';
 import { startDetached, tailOfFile } from '../../util/exec.js';
 import { exists } from '../../util/fs.js';
-import { type ProcessIdentity, isSameProcess, signalProcess } from '../../util/process.js';
+import { type ProcessIdentity, identifyProcess, isSameProcess, signalProcess } from '../../util/process.js';
 import { settlesWithin, waitFor } from '../../util/wait.js';
 import type {
   Capabilities,
@@ -34,7 +34,7 @@ import type {
 import { buildWorkDirectory, removeWorkDirectory, stableMac, writeGuestAccess } from '../work-directory.js';
 import { type AcceleratorChoice, type AcceleratorWish, chooseAccelerator } from './accelerator.js';
 import { SSH_PORT, parseUserNetwork, qemuArguments } from './command-line.js';
-import { type Runtime, findQemu, findQemuOfRemains, readRuntime, writeRuntime } from './process.js';
+import { type Runtime, findQemu, findQemuOfRemains, writeRuntime } from './process.js';
 import { type QmpConnection, connectQmp } from './qmp.js';
 
 export interface QemuOptions {
@@ -131,26 +131,24 @@ export class QemuBackend implements Hypervisor {
       cwd: handle.directory,
       logFile: join(handle.directory, VM_FILES.qemuLog),
     });
-    await writeRuntime(handle, { pid: child.pid, accelerator, forwards: null });
+    const qemu = await identifyProcess(child.pid);
     try {
+      await writeRuntime(handle, { pid: child.pid, accelerator, forwards: null });
       const forwards = await this.#awaitQmp(handle, child.ended, context.signal);
       await writeRuntime(handle, { pid: child.pid, accelerator, forwards: [...forwards] });
+      const running = await this.observe(handle);
+      if (running.state === 'running') return running;
+      throw await startError(handle, `QEMU is ${running.state} right after its start`);
     } catch (error) {
-      const runtime: Runtime = { pid: child.pid, accelerator, forwards: null };
-      const qemu = await findQemu(handle, runtime);
       if (qemu !== null) await endProcess(qemu);
       throw error;
     }
-    const running = await this.observe(handle);
-    if (running.state !== 'running') throw await startError(handle, `QEMU is ${running.state} right after its start`);
-    return running;
   }
 
   async stop(vm: RunningVm | SuspendedVm, options: StopOptions, context: StageContext): Promise<StopMethod> {
     const { handle } = vm;
     assertTransition(handle.name, (await this.observe(handle)).state, 'stop');
-    const runtime = await readRuntime(handle);
-    const qemu = runtime === null ? null : await findQemu(handle, runtime);
+    const qemu = (await findQemu(handle))?.process ?? null;
     if (qemu === null) return 'guest';
     if (options.graceMs > 0) {
       context.reporter.status(`asking the guest to power off, ${Math.ceil(options.graceMs / 1000)} s at most`);
@@ -171,9 +169,8 @@ export class QemuBackend implements Hypervisor {
   }
 
   async destroy(handle: VmHandle): Promise<void> {
-    const runtime = await readRuntime(handle);
-    const qemu = runtime === null ? null : await findQemu(handle, runtime);
-    if (qemu !== null) await endProcess(qemu);
+    const qemu = await findQemu(handle);
+    if (qemu !== null) await endProcess(qemu.process);
     await removeWorkDirectory(handle.directory);
   }
 
@@ -184,19 +181,18 @@ export class QemuBackend implements Hypervisor {
   }
 
   async observe(handle: VmHandle): Promise<ObservedVm> {
-    const runtime = await readRuntime(handle);
-    const qemu = runtime === null ? null : await findQemu(handle, runtime);
-    if (runtime === null || qemu === null) return { state: 'stopped', handle };
-    const { status, forwards } = await ask(handle, runtime);
+    const qemu = await findQemu(handle);
+    if (qemu === null) return { state: 'stopped', handle };
+    const { status, forwards } = await ask(handle, qemu.runtime);
     const ssh = forwards.find(({ guest }) => guest === SSH_PORT);
     return {
       // With "io-error" QEMU has paused the guest because the host's disk is full; `resume` continues it.
       state: status === 'paused' || status === 'io-error' ? 'suspended' : 'running',
       handle,
-      pid: qemu.pid,
+      pid: qemu.process.pid,
       ssh: ssh === undefined ? null : { host: '127.0.0.1', port: ssh.host },
       forwards,
-      accelerator: runtime.accelerator,
+      accelerator: qemu.runtime.accelerator,
     };
   }
 

@@ -1,14 +1,20 @@
 /**
  * The QEMU process of a VM: found again by what was recorded when it started, never by a pid alone. A process counts
- * as the VM's only if its command line has the VM's UUID.
+ * as the VM's only if its command line is that of a QEMU with the VM's name and UUID.
  */
-import { readlink } from 'node:fs/promises';
+import { readlink, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as v from 'valibot';
 import { VM_FILES } from '../../paths.js';
 import type { VmHandle } from '../../model/vm.js';
 import { readTextIfPresent, writeFileAtomically } from '../../util/fs.js';
-import { type ProcessIdentity, commandLineOf, findProcessByWord, identifyProcess } from '../../util/process.js';
+import {
+  type CommandLineTest,
+  type ProcessIdentity,
+  commandLineOf,
+  findByCommandLine,
+  identifyByCommandLine,
+} from '../../util/process.js';
 
 const runtimeSchema = v.object({
   /** Null from before QEMU is spawned until its pid is known. */
@@ -21,28 +27,38 @@ const runtimeSchema = v.object({
 /** What is known of the process since it was started; kept in the VM's directory. */
 export type Runtime = v.InferOutput<typeof runtimeSchema>;
 
-/** Null where the VM was never started, or the file cannot be read. */
-export async function readRuntime(handle: VmHandle): Promise<Runtime | null> {
-  const text = await readTextIfPresent(join(handle.directory, VM_FILES.runtime));
-  const runtime = v.safeParse(v.pipe(v.string(), v.parseJson(), runtimeSchema), text);
-  return runtime.success ? runtime.output : null;
-}
-
 export async function writeRuntime(handle: VmHandle, runtime: Runtime): Promise<void> {
   await writeFileAtomically(join(handle.directory, VM_FILES.runtime), `${JSON.stringify(runtime)}\n`);
 }
 
+/** The living QEMU of a VM, and what was recorded of it. */
+export interface LiveQemu {
+  readonly process: ProcessIdentity;
+  readonly runtime: Runtime;
+}
+
 /**
- * The living QEMU of this VM. The recorded pid is tried first, then QEMU's own pidfile; where a start was interrupted
- * before either was written, every process is looked at.
+ * Finds the living QEMU of this VM; null when there is none. The recorded pid is tried first, then QEMU's own pidfile;
+ * where a start was interrupted before either was written, or the record is damaged, every process is looked at.
  */
-export async function findQemu(handle: VmHandle, runtime: Runtime): Promise<ProcessIdentity | null> {
-  for (const pid of [runtime.pid, await readPidfile(handle)]) {
-    if (pid !== null && (await isQemuOf(handle, pid))) return identifyProcess(pid);
+export async function findQemu(handle: VmHandle): Promise<LiveQemu | null> {
+  const text = await readTextIfPresent(join(handle.directory, VM_FILES.runtime));
+  const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), runtimeSchema), text);
+  const runtime = parsed.success ? parsed.output : null;
+  const isQemu = isQemuOf(handle);
+  let found: ProcessIdentity | null = null;
+  for (const pid of [runtime?.pid ?? null, await readPidfile(handle)]) {
+    if (pid !== null) found ??= await identifyByCommandLine(pid, isQemu);
   }
-  if (runtime.pid !== null) return null;
-  const found = await findProcessByWord(handle.uuid);
-  return found === null ? null : identifyProcess(found);
+  const mayBeUnrecorded = text !== null && (runtime?.pid ?? null) === null;
+  if (mayBeUnrecorded) found ??= (await findByCommandLine(isQemu))[0] ?? null;
+  return found === null ? null : { process: found, runtime: runtime ?? (await askCommandLine(found)) };
+}
+
+async function askCommandLine({ pid }: ProcessIdentity): Promise<Runtime> {
+  const words = (await commandLineOf(pid)) ?? [];
+  const told = words[words.indexOf('-accel') + 1];
+  return { pid, accelerator: told === 'kvm' || told === 'hvf' ? told : 'tcg', forwards: null };
 }
 
 /**
@@ -50,12 +66,23 @@ export async function findQemu(handle: VmHandle, runtime: Runtime): Promise<Proc
  * Where this host does not tell a process's directory (`/proc`), none is found, and none is ended by mistake.
  */
 export async function findQemuOfRemains(name: string, directory: string): Promise<ProcessIdentity | null> {
+  const isLike: CommandLineTest = (words) => follows(words, '-name', `guest=${name}`);
   const pid = await readPidfile({ directory });
-  if (pid === null) return null;
-  const words = await commandLineOf(pid);
-  const workingDirectory = await readlink(`/proc/${pid}/cwd`).catch(() => null);
-  const isIt = words?.includes(`guest=${name}`) === true && workingDirectory === directory;
-  return isIt ? identifyProcess(pid) : null;
+  const told = pid === null ? null : await identifyByCommandLine(pid, isLike);
+  if (told !== null && (await worksIn(told.pid, directory))) return told;
+  for (const candidate of await findByCommandLine(isLike)) {
+    if (await worksIn(candidate.pid, directory)) return candidate;
+  }
+  return null;
+}
+
+async function worksIn(pid: number, directory: string): Promise<boolean> {
+  try {
+    // The state directory may be reached through a symbolic link; the kernel tells the real path.
+    return (await readlink(`/proc/${pid}/cwd`)) === (await realpath(directory));
+  } catch {
+    return false;
+  }
 }
 
 async function readPidfile(handle: Pick<VmHandle, 'directory'>): Promise<number | null> {
@@ -64,7 +91,11 @@ async function readPidfile(handle: Pick<VmHandle, 'directory'>): Promise<number 
   return Number.isSafeInteger(pid) ? pid : null;
 }
 
-async function isQemuOf(handle: VmHandle, pid: number): Promise<boolean> {
-  const words = await commandLineOf(pid);
-  return words?.includes(handle.uuid) === true;
+/** Not any process that has the UUID among its words: somebody may be looking for the VM with `pgrep`. */
+function isQemuOf(handle: VmHandle): CommandLineTest {
+  return (words) => follows(words, '-name', `guest=${handle.name}`) && follows(words, '-uuid', handle.uuid);
+}
+
+function follows(words: readonly string[], option: string, value: string): boolean {
+  return words.some((word, index) => word === value && words[index - 1] === option);
 }

@@ -1,0 +1,293 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { dial } from '../../src/ssh/banner.js';
+import { type ConnectOptions, type SshConnection, type SshTarget, connectSsh } from '../../src/ssh/client.js';
+import { generateKeyPair } from '../../src/ssh/keys.js';
+import { runCommand } from '../../src/util/exec.js';
+import { waitFor } from '../../src/util/wait.js';
+import { SshServer, type SshServerOptions } from '../support/ssh-server.js';
+import { type Keys, calm, failureOf, newKeys, targetOf } from './guests.js';
+
+let keys: Keys;
+let server: SshServer;
+let target: SshTarget;
+
+async function serve(options: Partial<SshServerOptions> = {}): Promise<void> {
+  server = await SshServer.start({
+    hostKey: keys.host.privateKey,
+    authorizedKeys: [keys.user.publicKey],
+    ...options,
+  });
+  target = targetOf(server.endpoint, 'vm', keys);
+}
+
+function connect(changes: Partial<SshTarget> = {}, options: Partial<ConnectOptions> = {}): Promise<SshConnection> {
+  return connectSsh({ ...target, ...changes }, { signal: calm, ...options });
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  const reached = await waitFor(async () => (condition() ? true : null), { timeoutMs: 4_000 });
+  if (reached === null) throw new Error('that did not happen');
+}
+
+beforeEach(() => {
+  keys = newKeys();
+});
+
+afterEach(async () => {
+  vi.useRealTimers();
+  await server[Symbol.asyncDispose]();
+});
+
+async function keyFile(...options: readonly string[]): Promise<string> {
+  const path = join(server.root, `key-${Math.random()}`);
+  await runCommand('ssh-keygen', ['-q', '-C', 'test', '-f', path, ...options]);
+  const { stdout } = await runCommand('cat', [path]);
+  return `${stdout}\n`;
+}
+
+describe('logging in', () => {
+  it('says that a key is protected by a passphrase', async () => {
+    await serve();
+    const privateKeys = [{ source: '~/.ssh/id_ed25519', key: await keyFile('-t', 'ed25519', '-N', 'secret') }];
+    await expect(connect({ privateKeys })).rejects.toMatchObject({
+      code: 'SSH_AUTHENTICATION',
+      message: 'cannot log in as user "vm": ~/.ssh/id_ed25519 is protected by a passphrase',
+      hint: 'vmctl does not ask for passphrases: use a key without one, or let the cloud-init block make one for this VM.',
+    });
+    expect(server.connections).toBe(0);
+  });
+
+  it.each([
+    ['a public key', () => keys.user.publicKey, 'key is not a private key'],
+    ['something else', () => 'hello', 'key is not a private key'],
+  ])('says that %s cannot be used', async (_what, key, reason) => {
+    await serve();
+    await expect(connect({ privateKeys: [{ source: 'key', key: key() }] })).rejects.toMatchObject({
+      code: 'SSH_AUTHENTICATION',
+      message: `cannot log in as user "vm": ${reason}`,
+    });
+  });
+
+  it('says that there is no key', async () => {
+    await serve();
+    await expect(connect({ privateKeys: [] })).rejects.toMatchObject({
+      code: 'SSH_AUTHENTICATION',
+      message: 'cannot log in as user "vm": there is no private key',
+    });
+  });
+
+  it('passes over a key that cannot be used, and mentions it when the others are refused', async () => {
+    await serve();
+    const unusable = { source: 'broken', key: 'hello' };
+    await using connection = await connect({ privateKeys: [unusable, ...target.privateKeys] });
+    expect(await connection.exec('true')).toMatchObject({ exitCode: 0 });
+    const other = { source: 'other', key: generateKeyPair('other').privateKey };
+    await expect(connect({ privateKeys: [unusable, other] })).rejects.toMatchObject({
+      message: expect.stringMatching(/ refuses the key other for user "vm"; not offered: broken is not a private key$/),
+    });
+  });
+
+  it.each([
+    ['rsa', ['-t', 'rsa', '-b', '2048']],
+    ['ecdsa', ['-t', 'ecdsa']],
+    ['PEM', ['-t', 'ecdsa', '-m', 'PEM']],
+  ])('works with %s keys on both sides', async (_what, options) => {
+    await serve();
+    const key = await keyFile(...options, '-N', '');
+    const path = join(server.root, 'both');
+    await writeFile(path, key, { mode: 0o600 });
+    const publicKey = (await runCommand('ssh-keygen', ['-y', '-f', path])).stdout;
+    await using both = await SshServer.start({ hostKey: key, authorizedKeys: [publicKey] });
+    await using connection = await connect({
+      endpoint: both.endpoint,
+      privateKeys: [{ source: 'key', key }],
+      hostKey: { kind: 'pinned', publicKey },
+    });
+    expect(await connection.exec('exit 2')).toMatchObject({ exitCode: 2 });
+  });
+
+  it('says that the server has no key of the pinned type', async () => {
+    await serve();
+    const key = await keyFile('-t', 'ecdsa', '-N', '');
+    await using other = await SshServer.start({ hostKey: key, authorizedKeys: [keys.user.publicKey] });
+    await expect(connect({ endpoint: other.endpoint })).rejects.toMatchObject({
+      code: 'SSH_HOST_KEY',
+      message: expect.stringMatching(/: it has no ssh-ed25519 key, and the pinned host key is SHA256:\S{43}$/),
+    });
+  });
+
+  it('offers nothing to a server with another host key', async () => {
+    await serve();
+    const hostKey = { kind: 'pinned', publicKey: generateKeyPair('pinned').publicKey } as const;
+    await expect(connect({ hostKey })).rejects.toMatchObject({
+      code: 'SSH_HOST_KEY',
+      hint: 'Another machine answers on this port, or the image ignored the host key in its seed. Nothing was sent to it.',
+    });
+    expect(server.logins).toBe(0);
+  });
+
+  it('does not learn the host key of a server that refuses the login', async () => {
+    await serve();
+    server.refuseLogins = 1;
+    const onLearned = vi.fn<(publicKey: string) => void>();
+    await expect(connect({ hostKey: { kind: 'learn', onLearned } })).rejects.toMatchObject({
+      code: 'SSH_AUTHENTICATION',
+    });
+    expect(onLearned).not.toHaveBeenCalled();
+  });
+
+  it('fails when the learned host key cannot be kept', async () => {
+    await serve();
+    const onLearned = (): Promise<void> => Promise.reject(new Error('disk full'));
+    await expect(connect({ hostKey: { kind: 'learn', onLearned } })).rejects.toThrow('disk full');
+    await until(() => server.open === 0);
+  });
+
+  it('shows what the server said about the refusal', async () => {
+    await serve({ banner: 'System is booting up. Unprivileged users are not permitted to log in yet.\n' });
+    server.refuseLogins = 1;
+    await expect(connect()).rejects.toMatchObject({
+      code: 'SSH_AUTHENTICATION',
+      details: 'System is booting up. Unprivileged users are not permitted to log in yet.',
+    });
+  });
+
+  it.each([
+    ['refuses', 'close', /Connection lost before handshake|ECONNRESET|closed the connection/],
+    ['says nothing', 'hang', /nothing happened for 0\.05 s$/],
+  ] as const)('fails when the port %s', async (_what, mode, words) => {
+    await serve({ mode });
+    await expect(connect({}, { timeoutMs: 50 })).rejects.toMatchObject({
+      code: 'SSH_TRANSPORT',
+      message: expect.stringMatching(words),
+    });
+    await until(() => server.open === 0);
+  });
+
+  it('fails when nothing listens', async () => {
+    await serve();
+    const { endpoint } = server;
+    await server[Symbol.asyncDispose]();
+    await expect(connect()).rejects.toMatchObject({
+      code: 'SSH_TRANSPORT',
+      message: `cannot log in over SSH at 127.0.0.1:${endpoint.port}: connect ECONNREFUSED 127.0.0.1:${endpoint.port}`,
+      fields: endpoint,
+    });
+    await serve();
+  });
+
+  it('stops at once when it is cancelled, and closes its connection', async () => {
+    await serve({ mode: 'hang' });
+    const controller = new AbortController();
+    const connecting = connect({}, { signal: controller.signal });
+    await until(() => server.open === 1);
+    controller.abort();
+    await expect(connecting).rejects.toMatchObject({ code: 'ABORTED' });
+    await until(() => server.open === 0);
+  });
+
+  it('does not begin when it is cancelled already', async () => {
+    await serve();
+    await expect(connect({}, { signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'ABORTED' });
+    expect(server.connections).toBe(0);
+  });
+
+  it('takes over a connection that is there already', async () => {
+    await serve();
+    const outcome = await dial(target.endpoint, { timeoutMs: 5_000, signal: calm });
+    if (outcome.kind !== 'answered') throw new Error(outcome.kind);
+    await using connection = await connect({}, { socket: outcome.socket });
+    expect(await connection.exec('exit 6')).toMatchObject({ exitCode: 6 });
+    expect(server.connections).toBe(1);
+  });
+
+  it('closes a connection that it was given and cannot use', async () => {
+    await serve();
+    const outcome = await dial(target.endpoint, { timeoutMs: 5_000, signal: calm });
+    if (outcome.kind !== 'answered') throw new Error(outcome.kind);
+    await expect(connect({ privateKeys: [] }, { socket: outcome.socket })).rejects.toThrow('no private key');
+    await until(() => server.open === 0);
+  });
+});
+
+describe('a connection', () => {
+  it('says that the guest has no SFTP', async () => {
+    await serve({ sftp: false });
+    await using connection = await connect();
+    await expect(connection.upload('/etc/hostname', 'x')).rejects.toMatchObject({
+      code: 'UNSUPPORTED',
+      message: `the guest at 127.0.0.1:${target.endpoint.port} has no SFTP: Unable to start subsystem: sftp`,
+    });
+  });
+
+  it('gives up a command that the guest never starts', async () => {
+    await serve();
+    await using connection = await connect();
+    server.ignoreRequests = true;
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    const failing = failureOf(connection.exec('true'));
+    vi.advanceTimersByTime(30_000);
+    expect(await failing).toMatchObject({
+      code: 'SSH_TRANSPORT',
+      message: `the guest at 127.0.0.1:${target.endpoint.port} did not start the command within 30 s`,
+    });
+    vi.useRealTimers();
+  });
+
+  it('ends a command that was cancelled before it had started', async () => {
+    await serve();
+    await using connection = await connect();
+    server.ignoreRequests = true;
+    const controller = new AbortController();
+    const waiting = connection.exec('true', { signal: controller.signal });
+    controller.abort();
+    await expect(waiting).rejects.toMatchObject({ code: 'ABORTED' });
+    await expect(connection.exec('true', { signal: controller.signal })).rejects.toMatchObject({ code: 'ABORTED' });
+  });
+
+  it('is given up when the guest hangs', async () => {
+    await serve();
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
+    const connection = await connect();
+    server.freeze();
+    const failing = failureOf(connection.exec('true'));
+    vi.advanceTimersByTime(20_000);
+    expect(await failing).toMatchObject({
+      code: 'SSH_TRANSPORT',
+      message: expect.stringMatching(/broke off before the command could start: Keepalive timeout$/),
+    });
+    await connection.closed;
+    vi.useRealTimers();
+  });
+
+  it('is closed soon although the guest hangs', async () => {
+    await serve();
+    const connection = await connect();
+    server.freeze();
+    await connection.close();
+    await connection.closed;
+    await expect(connection.exec('true')).rejects.toThrow(
+      'broke off before the command could start: it was closed here',
+    );
+  });
+
+  it('refuses a variable that no shell takes before anything is run', async () => {
+    await serve();
+    await using connection = await connect();
+    await expect(connection.exec('true', { environment: { 'A;B': '1' } })).rejects.toMatchObject({ code: 'USAGE' });
+    expect(server.commands).toEqual([]);
+  });
+
+  it('leaves nothing behind on the signal that many commands share', async () => {
+    await serve();
+    await using connection = await connect();
+    const { signal } = new AbortController();
+    const add = vi.spyOn(signal, 'addEventListener');
+    const remove = vi.spyOn(signal, 'removeEventListener');
+    for (let count = 0; count < 5; count += 1) await connection.exec('true', { signal });
+    expect(add).toHaveBeenCalled();
+    expect(remove.mock.calls.length).toBe(add.mock.calls.length);
+  });
+});
