@@ -43,7 +43,7 @@ export function progressReader(): (event: VmEvent) => string | null {
 export function printable(line: string): string {
   return stripVTControlCharacters(line)
     .replaceAll('\t', '    ')
-    .replaceAll(/[\u0000-\u001f\u007f-\u009f]/g, '');
+    .replaceAll(/\p{Cc}/gu, '');
 }
 
 function amountText(bytes: number, totalBytes: number | null): string {

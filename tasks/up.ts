@@ -188,10 +188,10 @@ class UpFlow {
     const observed = await this.#env.hypervisor.observe(this.#vm.handle);
     if (observed.state === 'stopped') return;
     const graceMs = this.#begun === 'ready' ? INTERRUPTED_GRACE_MS : 0;
-    const context = {
-      signal: new AbortController().signal,
-      reporter: this.#env.events.reporter(this.run.name, 'stop'),
-    };
+    const reporter = this.#env.events.reporter(this.run.name, step);
+    reporter.status('interrupted: stopping it (interrupt again to leave at once)');
+    // The command's own signal is aborted already; stopping has its own deadline.
+    const context = { signal: new AbortController().signal, reporter: silentReporter };
     await this.#env.hypervisor.stop(observed, { graceMs }, context);
   }
 }

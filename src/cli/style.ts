@@ -14,10 +14,10 @@ export function wantsColor(stream: OutputStream, variables: Variables): boolean 
   return stream.isTTY === true && variables['TERM'] !== 'dumb';
 }
 
-/** A live tree needs a terminal that can move its cursor, and somebody who watches. */
+/** A live tree needs a terminal that can move its cursor and has a width, and somebody who watches. */
 export function wantsTree(stream: OutputStream, variables: Variables): boolean {
   const inCi = variables['CI'] !== undefined && variables['CI'] !== '' && variables['CI'] !== 'false';
-  return stream.isTTY === true && variables['TERM'] !== 'dumb' && !inCi;
+  return stream.isTTY === true && stream.columns !== 0 && variables['TERM'] !== 'dumb' && !inCi;
 }
 
 export type Painter = (format: Format, text: string) => string;

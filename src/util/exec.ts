@@ -3,12 +3,14 @@ import type { Buffer } from 'node:buffer';
 import { once } from 'node:events';
 import { createWriteStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
+import { constants } from 'node:os';
 import type { Readable, Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { ExecaError, type Options, execa } from 'execa';
 import { VmctlError } from '../errors.js';
 import { PRIVATE_FILE_MODE } from '../paths.js';
 import { stateDirectoryError } from './fs.js';
+import { throwIfAborted } from './wait.js';
 
 export interface CommandResult {
   readonly stdout: string;
@@ -35,6 +37,8 @@ export type CommandRunner = (
  * Throws `HOST_UNSUPPORTED` when it is not installed, `ABORTED` when cancelled, `COMMAND_FAILED` with its own words else.
  */
 export const runCommand: CommandRunner = async (program, arguments_, options = {}) => {
+  // execa starts the program even if the signal is aborted already, and ends it then.
+  throwIfAborted(options.signal);
   const settings = {
     env: { LC_ALL: 'C' },
     reject: false,
@@ -77,6 +81,7 @@ export interface PipeOptions {
  */
 export async function pipeThrough(program: string, arguments_: readonly string[], options: PipeOptions): Promise<void> {
   const { input, output, signal } = options;
+  throwIfAborted(signal);
   const child = execa(program, [...arguments_], { env: { LC_ALL: 'C' }, buffer: { stdout: false } });
   try {
     await pipeline(input, child.duplex(), output, signal === undefined ? {} : { signal });
@@ -170,6 +175,7 @@ export async function runInteractive(
       hint: `Install ${program} and try again.`,
     });
   }
+  if (result.signal !== undefined) return 128 + constants.signals[result.signal];
   return result.exitCode ?? 255;
 }
 

@@ -37,7 +37,7 @@ export async function writeFileAtomically(path: string, content: string | Uint8A
     }
     await rename(temporary, path);
   } catch (error) {
-    await rm(temporary, { force: true });
+    await rm(temporary, { force: true }).catch(() => {});
     throw stateDirectoryError('write', path, error);
   }
 }

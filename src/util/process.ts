@@ -83,8 +83,8 @@ export async function findByCommandLine(
   platform: NodeJS.Platform = process.platform,
 ): Promise<readonly ProcessIdentity[]> {
   const found: ProcessIdentity[] = [];
-  for (const pid of await allPids(platform)) {
-    const identity = pid === process.pid ? null : await identifyByCommandLine(pid, isLike, platform);
+  for (const [pid, words] of await allCommandLines(platform)) {
+    const identity = pid === process.pid || !isLike(words) ? null : await identifyByCommandLine(pid, isLike, platform);
     if (identity !== null) found.push(identity);
   }
   return found;
@@ -127,9 +127,13 @@ function isGone(error: unknown): boolean {
   return isMissing(error) || errorCode(error) === 'ESRCH';
 }
 
-async function allPids(platform: NodeJS.Platform): Promise<readonly number[]> {
-  if (platform === 'linux') return (await readdir('/proc')).map(Number).filter(Number.isSafeInteger);
-  return ((await ps(['-A', '-o', 'pid='])) ?? '').trim().split(/\s+/).map(Number);
+async function allCommandLines(platform: NodeJS.Platform): Promise<readonly (readonly [number, readonly string[]])[]> {
+  if (platform !== 'linux') {
+    const lines = ((await ps(['-A', '-ww', '-o', 'pid=', '-o', 'args='])) ?? '').split('\n');
+    return lines.map((line) => line.trim().split(/\s+/)).map(([pid, ...words]) => [Number(pid), words]);
+  }
+  const pids = (await readdir('/proc')).map(Number).filter(Number.isSafeInteger);
+  return Promise.all(pids.map(async (pid) => [pid, (await commandLineOf(pid)) ?? []] as const));
 }
 
 async function identifyByPs(pid: number): Promise<ProcessIdentity | null> {

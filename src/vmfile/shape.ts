@@ -223,15 +223,14 @@ function reportMissingArgument(node: KdlNode, shape: Shape, expected: string, fi
 }
 
 function isKnown(shape: Shape, property: string): boolean {
-  return shape.anyProperty !== undefined || Object.hasOwn(shape.properties ?? {}, property);
+  return shape.anyProperty !== undefined || lookUp(shape.properties, property) !== undefined;
 }
 
 function readProperties(node: KdlNode, shape: Shape, findings: Findings): void {
-  const known = shape.properties ?? {};
   for (const property of node.entries) {
     if (property.kind === 'argument') continue;
     const name = property.name.value;
-    const field = shape.anyProperty ?? (Object.hasOwn(known, name) ? known[name] : undefined);
+    const field = shape.anyProperty ?? lookUp(shape.properties, name);
     if (field === undefined) reportUnknownProperty(property, { node, shape }, findings);
     else field.property(property, findings);
   }
@@ -255,9 +254,10 @@ function propertyHint({ name: { value: name }, value }: KdlProperty, { node, sha
   const child = suggest(name, children);
   if (!children.includes(name) && near !== undefined) return near;
   if (child !== null) return `\`${child}\` stands inside the braces: { ${child} ${value.text} }`;
-  const elsewhere = shape.elsewhere?.[name];
+  const elsewhere = lookUp(shape.elsewhere, name);
   if (elsewhere !== undefined) return elsewhere;
-  return shape.arguments?.length === 1 ? `the value stands alone: ${node.name.value} ${value.text}` : undefined;
+  const isBare = shape.arguments?.length === 1 && node.entries.every((entry) => entry.kind === 'property');
+  return isBare ? `the value stands alone: ${node.name.value} ${value.text}` : undefined;
 }
 
 function readChildren(node: KdlNode, shape: Shape, findings: Findings): void {
@@ -271,7 +271,7 @@ function readChildren(node: KdlNode, shape: Shape, findings: Findings): void {
   }
   for (const child of node.children) {
     const name = child.name.value;
-    const field = Object.hasOwn(shape.children, name) ? shape.children[name] : undefined;
+    const field = lookUp(shape.children, name);
     if (field === undefined) reportUnknownNode(child, { shape, children: shape.children }, findings);
     else field.node(child, findings);
   }
@@ -284,9 +284,9 @@ function reportUnknownNode(
 ): void {
   const name = child.name.value;
   const known = Object.keys(children);
-  const elsewhere = shape.elsewhere?.[name];
+  const elsewhere = lookUp(shape.elsewhere, name);
   const near = suggest(name, known);
-  if (near !== null) children[near]?.excuse?.();
+  if (near !== null) lookUp(children, near)?.excuse?.();
   findings.error({
     code: 'unknown-node',
     message: `${shape.title} has no node \`${name}\``,
@@ -301,4 +301,9 @@ function reportUnknownNode(
             'and',
           )}`),
   });
+}
+
+/** An author may call a node `constructor`, which every object has. */
+function lookUp<T>(record: Readonly<Record<string, T>> | undefined, name: string): T | undefined {
+  return record !== undefined && Object.hasOwn(record, name) ? record[name] : undefined;
 }

@@ -5,21 +5,21 @@ export type Parsed<T> = { readonly ok: true; readonly value: T } | { readonly ok
 export const MIB = 2 ** 20;
 export const GIB = 2 ** 30;
 
-const SIZE_UNITS: Readonly<Record<string, number>> = {
-  b: 1,
-  k: 2 ** 10,
-  kib: 2 ** 10,
-  kb: 1e3,
-  m: MIB,
-  mib: MIB,
-  mb: 1e6,
-  g: GIB,
-  gib: GIB,
-  gb: 1e9,
-  t: 2 ** 40,
-  tib: 2 ** 40,
-  tb: 1e12,
-};
+const SIZE_UNITS: ReadonlyMap<string, number> = new Map([
+  ['b', 1],
+  ['k', 2 ** 10],
+  ['kib', 2 ** 10],
+  ['kb', 1e3],
+  ['m', MIB],
+  ['mib', MIB],
+  ['mb', 1e6],
+  ['g', GIB],
+  ['gib', GIB],
+  ['gb', 1e9],
+  ['t', 2 ** 40],
+  ['tib', 2 ** 40],
+  ['tb', 1e12],
+]);
 
 /**
  * The bytes of a size such as `2GiB`, `512 MiB`, `1.5G` or `20 GB`: K, M, G, T and KiB to TiB count in powers of 1024
@@ -30,7 +30,7 @@ export function parseSize(text: string): Parsed<number> {
   if (match === null) return problem(`${JSON.stringify(text)} is not a size`);
   const [, digits = '', unit = ''] = match;
   if (unit === '') return problem(`${JSON.stringify(text)} has no unit`);
-  const factor = SIZE_UNITS[unit.toLowerCase()];
+  const factor = SIZE_UNITS.get(unit.toLowerCase());
   if (factor === undefined) return problem(`${JSON.stringify(text)} has the unknown unit ${JSON.stringify(unit)}`);
   const bytes = Number(digits) * factor;
   if (bytes > Number.MAX_SAFE_INTEGER) return problem(`${JSON.stringify(text)} is too large`);
@@ -38,7 +38,13 @@ export function parseSize(text: string): Parsed<number> {
   return { ok: true, value: bytes };
 }
 
-const DURATION_UNITS: Readonly<Record<string, number>> = { d: 86_400_000, h: 3_600_000, m: 60_000, s: 1000, ms: 1 };
+const DURATION_UNITS: ReadonlyMap<string, number> = new Map([
+  ['d', 86_400_000],
+  ['h', 3_600_000],
+  ['m', 60_000],
+  ['s', 1000],
+  ['ms', 1],
+]);
 
 /**
  * The seconds of a duration such as `90s`, `2m`, `1h30m` or `500ms`: each of d, h, m, s, ms at most once and in this
@@ -55,7 +61,7 @@ export function parseDuration(text: string): Parsed<number> {
   let milliseconds = 0;
   let previous = Number.POSITIVE_INFINITY;
   for (const [, digits = '', unit = ''] of parts) {
-    const factor = DURATION_UNITS[unit.toLowerCase()];
+    const factor = DURATION_UNITS.get(unit.toLowerCase());
     if (factor === undefined) return problem(`${JSON.stringify(text)} has the unknown unit ${JSON.stringify(unit)}`);
     if (factor >= previous) return problem(`${JSON.stringify(text)} does not go from larger units to smaller ones`);
     previous = factor;
