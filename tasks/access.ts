@@ -1,7 +1,6 @@
 /** How a VM is logged in to: which keys are tried, in which order, and which host key it must show. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { SshSpec, VmSpec } from '../src/model/spec.js';
 import type { VmHandle } from '../src/model/vm.js';
 import { VM_FILES } from '../src/paths.js';
 import { knownHostsLine } from '../src/ssh/keys.js';
@@ -52,10 +51,4 @@ async function hostKeyPolicy(handle: VmHandle): Promise<HostKeyPolicy> {
   if (line !== undefined && line !== '') return { kind: 'pinned', publicKey: line.split(' ').slice(1, 3).join(' ') };
   const onLearned = (publicKey: string) => writeFileAtomically(path, `${knownHostsLine(handle.name, publicKey)}\n`);
   return { kind: 'learn', onLearned };
-}
-
-/** True when somebody promised that this guest can be logged in to. */
-export function promisesSsh(spec: VmSpec): boolean {
-  const declared: SshSpec['declared'] = spec.ssh.declared;
-  return declared && spec.network.kind !== 'none';
 }

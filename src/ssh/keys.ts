@@ -1,8 +1,9 @@
 /**
  * Ed25519 key pairs and public keys in OpenSSH's formats, with nothing but node:crypto.
  *
- * The private key is written here, because the key comes out of a JWK, where both halves always have 32 bytes
- * (RFC 8037, section 2), and so is right every time.
+ * The private key is written here. node:crypto gives both halves as DER, where each always has its 32 bytes behind a
+ * fixed prefix (RFC 8410, sections 4 and 7). Not as JWK: in Node 20 a garbage collection during that export of a
+ * generated key can lock the key's mutex a second time, and the process stands still for ever.
  */
 import { Buffer } from 'node:buffer';
 import { createHash, generateKeyPairSync, randomBytes } from 'node:crypto';
@@ -11,6 +12,9 @@ import type { KeyPair } from '../model/vm.js';
 
 const ED25519 = 'ssh-ed25519';
 const ED25519_BYTES = 32;
+/** What stands before the key itself in PKCS #8 and in SubjectPublicKeyInfo: lengths and the OID 1.3.101.112. */
+const PKCS8_PREFIX = Buffer.from('302e020100300506032b657004220420', 'hex');
+const SPKI_PREFIX = Buffer.from('302a300506032b6570032100', 'hex');
 /** ssh-keygen breaks the lines of a private key here. */
 const PEM_LINE = 70;
 /** The block size of the cipher `none` (PROTOCOL.key, section 3). */
@@ -32,9 +36,12 @@ export function generateKeyPair(comment: string): KeyPair {
   if (/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/.test(comment)) {
     throw new VmctlError('INTERNAL', `Internal error: ${JSON.stringify(comment)} cannot be the comment of a key`);
   }
-  const jwk = generateKeyPairSync('ed25519').privateKey.export({ format: 'jwk' });
-  const seed = key32(jwk.d);
-  const point = key32(jwk.x);
+  const der = generateKeyPairSync('ed25519', {
+    privateKeyEncoding: { format: 'der', type: 'pkcs8' },
+    publicKeyEncoding: { format: 'der', type: 'spki' },
+  });
+  const seed = afterPrefix(der.privateKey, PKCS8_PREFIX);
+  const point = afterPrefix(der.publicKey, SPKI_PREFIX);
   const blob = Buffer.concat([wireString(ED25519), wireString(point)]);
   const trimmed = comment.trim();
   return {
@@ -122,12 +129,14 @@ function pem(bytes: Buffer): string {
   return ['-----BEGIN OPENSSH PRIVATE KEY-----', ...lines, '-----END OPENSSH PRIVATE KEY-----', ''].join('\n');
 }
 
-function key32(base64url: string | undefined): Buffer {
-  const bytes = Buffer.from(base64url ?? '', 'base64url');
-  if (bytes.length !== ED25519_BYTES) {
-    throw new VmctlError('INTERNAL', `Internal error: an Ed25519 key came out with ${bytes.length} bytes`);
+function afterPrefix(der: Buffer, prefix: Buffer): Buffer {
+  if (der.length !== prefix.length + ED25519_BYTES || der.compare(prefix, 0, prefix.length, 0, prefix.length) !== 0) {
+    throw new VmctlError(
+      'INTERNAL',
+      `Internal error: an Ed25519 key came out in an unknown form (${der.length} bytes)`,
+    );
   }
-  return bytes;
+  return der.subarray(prefix.length);
 }
 
 /** SSH's `string`: its length and its bytes (RFC 4251, section 5). */

@@ -33,19 +33,20 @@ export async function checkFiles(
   looker: FileLooker = FILE_SYSTEM,
 ): Promise<readonly Diagnostic[]> {
   const findings = new Findings();
-  const problems = new Map<string, Promise<Problem | null>>();
+  const unique = new Map(files.map((file) => [keyOf(file), file]));
+  const looks = Array.from(unique, async ([key, file]) => [key, await look(file, looker)] as const);
+  const problems = new Map(await Promise.all(looks));
   for (const file of files) {
-    const key = `${file.role}\0${file.path}`;
-    const problem = problems.get(key) ?? look(file, looker);
-    problems.set(key, problem);
-  }
-  for (const file of files) {
-    const problem = await problems.get(`${file.role}\0${file.path}`);
-    if (problem === null || problem === undefined) continue;
-    const { message, hint } = problem;
-    findings.error({ code: problem.code ?? 'file', message, span: file.span, hint });
+    const problem = problems.get(keyOf(file)) ?? null;
+    if (problem === null) continue;
+    const { code = 'file', message, hint } = problem;
+    findings.error({ code, message, span: file.span, hint });
   }
   return findings.diagnostics;
+}
+
+function keyOf({ role, path }: NeededFile): string {
+  return `${role} ${path}`;
 }
 
 interface Problem {

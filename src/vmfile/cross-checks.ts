@@ -27,23 +27,21 @@ export function checkProject({ vms, complete }: DeclaredVms, findings: Findings)
 function checkNames(vms: readonly VmDefinition[], findings: Findings): void {
   const seen = new Map<string, VmDefinition>();
   for (const vm of vms) {
-    // Two names that differ in letter case only are one directory on macOS and one host everywhere.
     const key = vm.name.value.toLowerCase();
     const first = seen.get(key);
     if (first === undefined) {
       seen.set(key, vm);
       continue;
     }
-    const same = first.name.value === vm.name.value;
-    findings.error({
-      code: 'duplicate',
-      message: same
-        ? `two VMs are called "${vm.name.value}"`
-        : `the names "${first.name.value}" and "${vm.name.value}" differ in letter case only`,
-      span: vm.name.span,
-      labels: [{ span: first.name.span, text: 'the first one' }],
-      hint: 'give every VM a name of its own',
-    });
+    const place = { span: vm.name.span, labels: [{ span: first.name.span, text: 'the first one' }] };
+    const hint = 'give every VM a name of its own';
+    if (first.name.value === vm.name.value) {
+      findings.error({ code: 'duplicate', message: `two VMs are called "${vm.name.value}"`, ...place, hint });
+    } else {
+      // Two directories on Linux, one on macOS, and one host everywhere.
+      const message = `the names "${first.name.value}" and "${vm.name.value}" differ in letter case only`;
+      findings.warning({ code: 'duplicate', message, ...place, hint });
+    }
   }
 }
 
@@ -172,6 +170,7 @@ function checkDependencies({ vms, complete }: DeclaredVms, findings: Findings): 
       code: 'cycle',
       message: rest.length === 0 ? `"${first.from}" depends on itself` : `these VMs wait for each other: ${path}`,
       span: first.place,
+      ...(rest.length === 0 ? {} : { label: `"${first.from}" waits for "${first.to}"` }),
       labels: rest.map((step) => ({ span: step.place, text: `"${step.from}" waits for "${step.to}"` })),
       hint: rest.length === 0 ? 'leave the name out' : 'leave one of these dependencies out',
     });

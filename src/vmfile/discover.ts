@@ -14,16 +14,18 @@ export interface DiscoverOptions {
   readonly cwd: string;
   /** The VMFile itself, absolute or relative to `cwd`; `VMFile.kdl` in `cwd` where it is not given. */
   readonly file?: string | undefined;
+  /** Default: from the file system. */
+  readonly read?: (path: string) => Promise<Uint8Array>;
 }
 
 /**
  * Reads the VMFile. Throws `VMFILE_NOT_FOUND` when there is none or it cannot be read. Bytes that are not UTF-8 are
  * noted in the result, for `parseVmFile` to report; a byte order mark is left out.
  */
-export async function discoverVmFile({ cwd, file }: DiscoverOptions): Promise<SourceFile> {
+export async function discoverVmFile({ cwd, file, read = readFile }: DiscoverOptions): Promise<SourceFile> {
   const path = resolve(cwd, file ?? VMFILE_NAME);
   try {
-    return { path, ...decodeUtf8(await readFile(path)) };
+    return { path, ...decodeUtf8(await read(path)) };
   } catch (error) {
     throw unreadable({ path, explicit: file !== undefined }, error);
   }

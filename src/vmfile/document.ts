@@ -1,7 +1,8 @@
 /** A whole VMFile as located KDL, with everything that is wrong with its syntax. */
 import type { Span } from '../model/source.js';
 import type { Finding, Findings } from './diagnostic.js';
-import { type KdlNode, parseKdl } from './kdl.js';
+import { parseKdl } from './kdl.js';
+import type { KdlNode } from './kdl-tree.js';
 import { outline, type Statement } from './outline.js';
 import { explainStatement, nameOf } from './syntax.js';
 

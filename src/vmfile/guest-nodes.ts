@@ -1,13 +1,10 @@
 /** What a VMFile says about the inside of a guest: `cloud-init`, `ssh` and `ready`. */
 import type { CloudInitDeclaration, ReadyCondition, ReadyDeclaration, SshDeclaration } from '../model/definition.js';
 import type { Findings } from './diagnostic.js';
-import type { KdlNode } from './kdl.js';
+import type { KdlNode } from './kdl-tree.js';
 import { hostname, oneLine, type Rule, unixUser } from './names.js';
 import { Children, type NodeReader, readShape, Setting } from './shape.js';
-import { integer, seconds, text } from './values.js';
-
-export const path = text('a path', oneLine);
-const port = integer({ minimum: 1, maximum: 65_535 });
+import { integer, path, port, seconds, text } from './values.js';
 
 /** Reads `cloud-init { … }`; all of it is optional. */
 export function readCloudInit(node: KdlNode, findings: Findings): CloudInitDeclaration {

@@ -3,44 +3,9 @@
  * is KDL; kdljs itself has no positions for nodes, loses the order of entries and lets a repeated property win
  * silently, so its parser is subclassed and watched while it works. What KDL means to vmctl is not known here.
  */
-import { KdlParser, lexer, type ParsedNode, type Rule, type Token, type Value } from 'kdljs/src/parser/kdl.js';
+import { KdlParser, lexer, type ParsedNode, type Rule, type Token } from 'kdljs/src/parser/kdl.js';
 import type { Located, Span } from '../model/source.js';
-
-export interface KdlNode {
-  readonly name: Located<string>;
-  /** A type annotation, `(type)node`; KDL lets readers ignore it. Its span has the parentheses. */
-  readonly type: Located<string> | null;
-  /** Arguments and properties as they follow one another. */
-  readonly entries: readonly KdlEntry[];
-  /** The children block with its braces; null where there is none. */
-  readonly block: Span | null;
-  readonly children: readonly KdlNode[];
-  /** From the first to the last character. */
-  readonly span: Span;
-  /** The span without the children block. */
-  readonly head: Span;
-  /** Which parts had syntax errors and may lack something that the author wrote. */
-  readonly damage: { readonly head: boolean; readonly body: boolean };
-}
-
-export type KdlEntry = KdlArgument | KdlProperty;
-
-export interface KdlArgument {
-  readonly kind: 'argument';
-  readonly value: KdlValue;
-}
-
-export interface KdlProperty {
-  readonly kind: 'property';
-  readonly name: Located<string>;
-  readonly value: KdlValue;
-}
-
-export interface KdlValue extends Located<Value> {
-  readonly type: Located<string> | null;
-  /** As it was written: `0x10`, `"a\tb"`. */
-  readonly text: string;
-}
+import type { KdlEntry, KdlNode, KdlValue } from './kdl-tree.js';
 
 /** What kdljs says of a piece of text: its nodes, or where it stopped understanding (a zero-width span at the end). */
 export type KdlResult =

@@ -2,10 +2,10 @@
 import { unreachable } from '../errors.js';
 import type { ForwardDeclaration, LanDeclaration, NetworkDeclaration } from '../model/definition.js';
 import type { Findings } from './diagnostic.js';
-import type { KdlNode } from './kdl.js';
+import type { KdlNode } from './kdl-tree.js';
 import { interfaceName, ipv4Address, oneLine } from './names.js';
 import { Child, Children, readShape, readValue, Setting, type Shape } from './shape.js';
-import { choice, integer, text } from './values.js';
+import { choice, integer, port, text } from './values.js';
 
 const KINDS = choice(['user', 'tap', 'vnic', 'none']);
 type Kind = NetworkDeclaration['kind'];
@@ -74,7 +74,7 @@ function readUser(node: KdlNode, common: Shape, findings: Findings): NetworkDecl
 
 function readForward(node: KdlNode, findings: Findings): ForwardDeclaration | undefined {
   const host = new Setting('host port', integer({ minimum: 0, maximum: 65_535 }));
-  const guest = new Setting('guest port', integer({ minimum: 1, maximum: 65_535 }));
+  const guest = new Setting('guest port', port);
   readShape(node, { title: '`forward`', arguments: [host, guest], example: 'forward 8080 80' }, findings);
   if (host.value === undefined || guest.value === undefined) return undefined;
   return { host: host.value.value, guest: guest.value.value };

@@ -7,7 +7,7 @@ import type { SourceFile } from '../model/source.js';
 import { checkProject } from './cross-checks.js';
 import { type Diagnostic, Findings } from './diagnostic.js';
 import { type KdlDocument, readDocument } from './document.js';
-import type { KdlNode } from './kdl.js';
+import type { KdlNode } from './kdl-tree.js';
 import { didYouMean } from './suggest.js';
 import { readVm, vmNodeNames } from './vm-node.js';
 
@@ -25,6 +25,8 @@ export const MINIMAL_VMFILE = 'vm "web" { image "disk.qcow2" }';
 export function parseVmFile(source: SourceFile): ParsedVmFile {
   const findings = new Findings();
   reportInvalidBytes(source, findings);
+  // Nothing of a text in another encoding would make sense.
+  if (isUtf16(source)) return { project: { source, vms: [] }, diagnostics: findings.diagnostics };
   const document = readDocument(source.text, findings);
   const vms: VmDefinition[] = [];
   for (const node of document.nodes) {
@@ -40,13 +42,18 @@ export function parseVmFile(source: SourceFile): ParsedVmFile {
   return { project: { source, vms }, diagnostics: findings.diagnostics };
 }
 
+/** UTF-16 is ASCII with a NUL beside every letter, and starts with bytes that are not UTF-8. */
+function isUtf16({ text, invalidBytes }: SourceFile): boolean {
+  return invalidBytes !== undefined && text.includes('\0');
+}
+
 function reportInvalidBytes(source: SourceFile, findings: Findings): void {
   for (const span of source.invalidBytes ?? []) {
     findings.error({
       code: 'syntax',
       message: 'these bytes are not UTF-8',
       span,
-      hint: 'save the file as UTF-8',
+      hint: isUtf16(source) ? 'the file looks like UTF-16; save it as UTF-8' : 'save the file as UTF-8',
     });
   }
 }

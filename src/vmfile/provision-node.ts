@@ -2,11 +2,10 @@
 import type { ProvisionDeclaration, RunPolicy } from '../model/definition.js';
 import type { Located } from '../model/source.js';
 import type { Findings } from './diagnostic.js';
-import { path } from './guest-nodes.js';
-import type { KdlNode, KdlProperty } from './kdl.js';
+import type { KdlNode, KdlProperty } from './kdl-tree.js';
 import { environmentName, script } from './names.js';
 import { type NodeField, readShape, readValue, Setting, type Shape } from './shape.js';
-import { choice, seconds, text } from './values.js';
+import { choice, path, seconds, text } from './values.js';
 
 const KINDS = choice(['shell', 'file']);
 

@@ -4,7 +4,7 @@
  */
 import type { Located, Span } from '../model/source.js';
 import type { Findings } from './diagnostic.js';
-import type { KdlNode, KdlProperty, KdlValue } from './kdl.js';
+import type { KdlNode, KdlProperty, KdlValue } from './kdl-tree.js';
 import { didYouMean, suggest } from './suggest.js';
 import { describeValue, listOf, type ValueReader } from './values.js';
 

@@ -7,6 +7,7 @@ export function suggest(word: string, known: Iterable<string>): string | null {
   // One slip in three letters is a typo, more is another word.
   let limit = Math.max(1, Math.floor(wanted.length / 3)) + 1;
   for (const candidate of known) {
+    if (Math.abs(candidate.length - wanted.length) >= limit) continue;
     const distance = editDistance(wanted, candidate.toLowerCase());
     if (distance < limit) {
       best = candidate;

@@ -18,7 +18,6 @@ export function explainString(text: string, span: Span): readonly Finding[] {
 
 function explainEscapes(text: string, inner: Span): readonly Finding[] {
   const findings: Finding[] = [];
-  // oxlint-disable-next-line no-control-regex -- a NUL may stand in a file
   for (const match of text.slice(inner.start, inner.end).matchAll(/\\(?:u(?:\{[^}"]*\}?)?|\s+|[^])/gu)) {
     const [escape] = match;
     const reason = wrongEscape(escape);

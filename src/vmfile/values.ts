@@ -1,7 +1,7 @@
 /** Readers of single values: what a node or property takes, and what to say when it is something else. */
 import type { DiagnosticCode } from './diagnostic.js';
-import type { KdlValue } from './kdl.js';
-import type { Rule } from './names.js';
+import type { KdlValue } from './kdl-tree.js';
+import { oneLine, type Rule } from './names.js';
 import type { Parsed } from './sizes.js';
 import { GIB, MIB, parseDuration, parseSize } from './sizes.js';
 import { didYouMean } from './suggest.js';
@@ -46,6 +46,12 @@ export function integer(range: Range, unit = ''): ValueReader<number> {
   const expected = `an integer from ${range.minimum} to ${range.maximum}${unit}`;
   return { expected, read: (value) => readInteger(value, range) };
 }
+
+/** A path, as it is written. */
+export const path = text('a path', oneLine);
+
+/** A TCP port. */
+export const port = integer({ minimum: 1, maximum: 65_535 });
 
 /** One of some words. */
 export function choice<const T extends string>(words: readonly T[]): ValueReader<T> {

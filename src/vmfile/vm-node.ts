@@ -2,15 +2,15 @@
 import type { ImageDeclaration, VmDefinition } from '../model/definition.js';
 import type { Located, Span } from '../model/source.js';
 import type { Findings } from './diagnostic.js';
-import { path, readCloudInit, readReady, readSsh } from './guest-nodes.js';
-import type { KdlNode, KdlValue } from './kdl.js';
+import { readCloudInit, readReady, readSsh } from './guest-nodes.js';
+import type { KdlNode, KdlValue } from './kdl-tree.js';
 import { imageUrl, oneLine, parseChecksum, vmName } from './names.js';
 import { readNetwork } from './network-node.js';
 import { readProvision } from './provision-node.js';
 import { Child, Children, type NodeField, readShape, readValue, Setting } from './shape.js';
-import { choice, diskBytes, flagOr, integer, memoryMib, text } from './values.js';
+import { choice, diskBytes, flagOr, integer, memoryMib, path, text } from './values.js';
 
-export const VM_NAME = text(
+const VM_NAME = text(
   'the name of a VM',
   vmName,
   'it is a directory and a hostname: 1 to 63 of a-z A-Z 0-9 . _ -, a letter or digit first',
@@ -57,7 +57,6 @@ interface ImageFields {
   readonly preset: Setting<string>;
 }
 
-// oxlint-disable-next-line typescript/explicit-function-return-type -- the table is its own type
 function vmFields() {
   const image: ImageFields = {
     image: new Setting('image', path),

@@ -2,6 +2,8 @@ import { Buffer } from 'node:buffer';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { build } from 'esbuild';
 import ssh2 from 'ssh2';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { VmctlError } from '../../src/errors.js';
@@ -26,6 +28,21 @@ describe('a generated key pair', () => {
     const loop = 'for key in "$1"/*; do ssh-keygen -y -P "" -f "$key" || exit 1; done';
     const { stdout } = await runCommand('sh', ['-c', loop, 'sh', directory]);
     expect(stdout.split('\n')).toEqual(pairs.map((pair) => pair.publicKey));
+  });
+
+  test('does not depend on when garbage is collected', async () => {
+    const outfile = join(directory, 'keys.mjs');
+    const keys = fileURLToPath(new URL('../../src/ssh/keys.ts', import.meta.url));
+    await build({ entryPoints: [keys], outfile, bundle: true, format: 'esm', platform: 'node' });
+    const program = join(directory, 'program.mjs');
+    await writeFile(
+      program,
+      `import { generateKeyPair } from './keys.mjs';
+       for (let count = 0; count < 10_000; count++) generateKeyPair('web');
+       console.log('done');`,
+    );
+    const { stdout } = await runCommand(process.execPath, ['--random-gc-interval=50', program], { timeoutMs: 25_000 });
+    expect(stdout).toBe('done');
   });
 
   test('is accepted by ssh2, with its comment', () => {

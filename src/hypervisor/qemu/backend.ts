@@ -2,8 +2,8 @@
 import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
 import { access, rm, writeFile } from 'node:fs/promises';
-import { delimiter, join } from 'node:path';
-import { seedFiles } from '../../cloud-init/seed.js';
+import { delimiter, join, resolve } from 'node:path';
+import { SEED_VOLUME, seedFiles } from '../../cloud-init/seed.js';
 import { buildIso } from '../../cloud-init/iso9660.js';
 import { VmctlError } from '../../errors.js';
 import { createOverlay } from '../../image/qemu-img.js';
@@ -106,7 +106,7 @@ export class QemuBackend implements Hypervisor {
       const overlay = { base: image, path: join(directory, VM_FILES.overlay), sizeBytes: spec.diskBytes };
       await createOverlay(overlay, { signal: context.signal });
       if (vm.seed !== null) {
-        const iso = buildIso({ volume: 'cidata', files: seedFiles(vm.seed, { instanceId: uuid, mac }) });
+        const iso = buildIso({ volume: SEED_VOLUME, files: seedFiles(vm.seed, { instanceId: uuid, mac }) });
         await writeFile(join(directory, VM_FILES.seed), iso, { mode: PRIVATE_FILE_MODE });
       }
       await writeGuestAccess(directory, vm);
@@ -236,10 +236,9 @@ export class QemuBackend implements Hypervisor {
 
   async #findBinary(): Promise<string> {
     const name = this.#options.binary ?? defaultBinary();
-    const candidates = name.includes('/')
-      ? [name]
-      : this.#options.searchPath.split(delimiter).map((d) => join(d, name));
-    for (const candidate of candidates) {
+    const folders = name.includes('/') ? [''] : this.#options.searchPath.split(delimiter);
+    // Absolute, because QEMU is started in another directory than this one.
+    for (const candidate of folders.map((folder) => resolve(folder, name))) {
       const executable = await access(candidate, constants.X_OK).then(
         () => true,
         () => false,
