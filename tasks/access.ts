@@ -49,6 +49,6 @@ async function hostKeyPolicy(handle: VmHandle): Promise<HostKeyPolicy> {
   const path = join(handle.directory, VM_FILES.knownHosts);
   const line = (await readTextIfPresent(path))?.trim();
   if (line !== undefined && line !== '') return { kind: 'pinned', publicKey: line.split(' ').slice(1, 3).join(' ') };
-  const onLearned = (publicKey: string) => writeFileAtomically(path, `${knownHostsLine(handle.name, publicKey)}\n`);
+  const onLearned = (publicKey: string) => writeFileAtomically(path, knownHostsLine(handle.name, publicKey));
   return { kind: 'learn', onLearned };
 }

@@ -1,8 +1,9 @@
 /** Provision: the guest is waited for, and the steps of the VMFile are run in it, in order. */
 import { join } from 'node:path';
+import { VmctlError } from '../src/errors.js';
 import type { StageContext } from '../src/model/event.js';
 import { type VmSpec, stepTitle } from '../src/model/spec.js';
-import type { ProvisionedVm, RunningVm } from '../src/model/vm.js';
+import type { ProvisionedVm, RunningVm, SuspendedVm } from '../src/model/vm.js';
 import { VM_FILES } from '../src/paths.js';
 import { runSteps } from '../src/provision/provisioner.js';
 import { waitUntilReady } from '../src/provision/readiness.js';
@@ -60,6 +61,7 @@ async function connectWhenReady(
   const { handle } = vm;
   const observe = async () => {
     const now = await env.hypervisor.observe(handle);
+    if (now.state === 'suspended') throw pausedError(spec.name, now);
     return now.state === 'stopped' ? null : now;
   };
   return waitUntilReady({
@@ -70,6 +72,16 @@ async function connectWhenReady(
     consoleTail: () => tailOfFile(join(handle.directory, VM_FILES.consoleLog), CONSOLE_TAIL_LINES),
     timeoutMs: readySeconds(env, vm, spec) * 1000,
     ...context,
+  });
+}
+
+/** A paused guest answers nobody, so there is no sense in waiting for it. */
+function pausedError(name: string, vm: SuspendedVm): VmctlError {
+  const byDisk = vm.pausedBy === 'disk-error';
+  const why = byDisk ? 'the host’s disk refused a write; it is probably full' : 'somebody suspended it';
+  return new VmctlError('VM_STATE', `VM "${name}" was paused while it was waited for: ${why}`, {
+    hint: `${byDisk ? 'Free some space, then' : 'To continue,'} run: vmctl up ${name}`,
+    fields: { vm: name, state: vm.state },
   });
 }
 

@@ -1,5 +1,13 @@
 /** The only root Listr: it runs the tasks and shows them as a live tree, or as nothing at all. */
-import { DefaultRenderer, Listr, ListrLogger, type ListrTask, PRESET_TIMER, ProcessOutput } from 'listr2';
+import {
+  DefaultRenderer,
+  Listr,
+  type ListrDefaultRendererLogLevels,
+  ListrLogger,
+  type ListrTask,
+  PRESET_TIMER,
+  ProcessOutput,
+} from 'listr2';
 
 export interface RunOptions {
   /** `tree` draws on stderr; `silent` leaves the telling to whoever listens to the events. */
@@ -22,7 +30,9 @@ export async function runTasks(tasks: readonly ListrTask[], options: RunOptions)
     await new Listr([...tasks], { ...common, renderer: 'silent' }).run();
     return;
   }
-  const logger = new ListrLogger({ processOutput: new ProcessOutput(process.stderr, process.stderr) });
+  const logger = new ListrLogger<ListrDefaultRendererLogLevels>({
+    processOutput: new ProcessOutput(process.stderr, process.stderr),
+  });
   await new Listr([...tasks], {
     ...common,
     renderer: StderrTreeRenderer,

@@ -84,6 +84,8 @@ export interface RunningVm extends LiveVm {
 
 export interface SuspendedVm extends LiveVm {
   readonly state: 'suspended';
+  /** Who paused it: somebody, or the backend because the host's disk failed or is full. */
+  readonly pausedBy: 'request' | 'disk-error';
 }
 
 /** A prepared VM as its backend sees it at this moment. */

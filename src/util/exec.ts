@@ -63,6 +63,7 @@ export const runCommand: CommandRunner = async (program, arguments_, options = {
     : `failed ${result.exitCode === undefined ? `(${result.shortMessage})` : `with exit code ${result.exitCode}`}`;
   throw new VmctlError('COMMAND_FAILED', `${program} ${how}${words === '' ? '' : `: ${lastLine(words)}`}`, {
     ...(words.includes('\n') ? { details: words } : {}),
+    ...(words.includes('No space left on device') ? { hint: 'Free some space on that file system.' } : {}),
     cause: result.cause,
     fields: { program, exitCode: result.exitCode ?? null },
   });

@@ -1,15 +1,7 @@
-import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
-import { pipeline } from 'node:stream/promises';
 import { expect, test } from 'vitest';
+import { sha256 } from '../support/digest.js';
 import { guestImage } from '../support/guests.js';
 import { MachineRoom } from '../support/machine-room.js';
-
-async function sha256(path: string): Promise<string> {
-  const hash = createHash('sha256');
-  await pipeline(createReadStream(path), hash);
-  return hash.digest('hex');
-}
 
 const MINUTES = 60_000;
 

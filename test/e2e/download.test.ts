@@ -1,34 +1,11 @@
-import { createReadStream } from 'node:fs';
-import { readdir, stat } from 'node:fs/promises';
-import { type Server, createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { readdir } from 'node:fs/promises';
 import { expect, test } from 'vitest';
+import { serveFile } from '../support/file-server.js';
 import { guestImage } from '../support/guests.js';
 import { MachineRoom } from '../support/machine-room.js';
 
-/** Serves one file, and counts how often it was asked for. */
-async function serve(path: string): Promise<{ url: string; requests: () => number } & AsyncDisposable> {
-  let requests = 0;
-  const { size } = await stat(path);
-  const server: Server = createServer((_request, response) => {
-    requests += 1;
-    response.writeHead(200, { 'content-length': size });
-    createReadStream(path).pipe(response);
-  });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as AddressInfo;
-  return {
-    url: `http://127.0.0.1:${port}/guest.qcow2`,
-    requests: () => requests,
-    [Symbol.asyncDispose]: async () => {
-      server.closeAllConnections();
-      await new Promise((resolve) => server.close(resolve));
-    },
-  };
-}
-
 test('an image is downloaded once, although five VMs of two processes ask for it', async () => {
-  await using server = await serve(await guestImage('pocket'));
+  await using server = await serveFile(await guestImage('pocket'));
   // The machines need not run for this, so the backend without guests prepares and "starts" them.
   await using room = await MachineRoom.open({ variables: { VMCTL_BACKEND: 'noop' } });
   const names = ['a', 'b', 'c', 'd', 'e'];
@@ -41,7 +18,7 @@ test('an image is downloaded once, although five VMs of two processes ask for it
 });
 
 test('a machine boots from an image that was downloaded', async () => {
-  await using server = await serve(await guestImage('pocket'));
+  await using server = await serveFile(await guestImage('pocket'));
   await using room = await MachineRoom.open();
   await room.write('VMFile.kdl', `vm "web" { image-url "${server.url}"; memory 256; cloud-init; ssh }`);
   const up = await room.vmctl('up');

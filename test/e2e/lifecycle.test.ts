@@ -1,19 +1,11 @@
-import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { pipeline } from 'node:stream/promises';
 import { expect, test } from 'vitest';
 import { VM_FILES } from '../../src/paths.js';
 import { waitFor } from '../../src/util/wait.js';
+import { sha256 } from '../support/digest.js';
 import { guestImage } from '../support/guests.js';
 import { MachineRoom } from '../support/machine-room.js';
-
-async function sha256(path: string): Promise<string> {
-  const hash = createHash('sha256');
-  await pipeline(createReadStream(path), hash);
-  return hash.digest('hex');
-}
 
 /** A folder whose name would break anything that goes through a shell, a QEMU option or a socket path unescaped. */
 const HOSTILE_FOLDER = `it's "quoted", with = commas, $HOME, %h, ${'long '.repeat(18)}`.trim();
