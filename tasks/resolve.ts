@@ -23,7 +23,8 @@ async function localImage(env: TaskEnvironment, source: ImageSource, context: St
   if (source.kind === 'file') return source.path;
   const leave = await takePlace(env.limits.downloads, context.signal);
   try {
-    return await fetchImage(source, { directory: env.paths.images, command: env.command, ...context });
+    const { paths, command, variables } = env;
+    return await fetchImage(source, { directory: paths.images, command, environment: variables, ...context });
   } finally {
     leave();
   }

@@ -24,20 +24,19 @@ export async function runCli(words: readonly string[], cli: Cli): Promise<number
 
 async function buildProgram(words: readonly string[], cli: Cli): Promise<Command> {
   const program = new Command('vmctl')
-    .description('Real virtual machines from one file: VMFile.kdl.')
+    .description(described('Real virtual machines from one file: VMFile.kdl.', ['vmctl up', 'vmctl ssh web']))
     .version(VERSION, '-V, --version', 'print the version')
     .usage('<command> [options]')
     .showSuggestionAfterError()
     .enablePositionalOptions()
     .helpCommand('help [command]', 'show the help of a command')
-    .addHelpText(
-      'after',
-      `\nExamples:\n  $ vmctl up\n  $ vmctl ssh web\n\nDocumentation of a command: vmctl <command> --help`,
-    );
+    .addHelpText('after', '\nMore about a command: vmctl <command> --help');
   // The one that is asked for is found where a command line names it: in the first word, or after "help".
   const asked = words[0] === 'help' ? words[1] : words[0];
   for (const [name, entry] of Object.entries(COMMANDS)) await addCommand(program, { name, entry, asked, cli });
   for (const command of [program, ...program.commands, ...program.commands.flatMap((c) => c.commands)]) {
+    // The descriptions tell the defaults themselves.
+    command.configureHelp({ optionDescription: (option) => option.description });
     command.exitOverride().configureOutput({
       writeOut: (text) => void cli.stdout.write(text),
       writeErr: (text) => void cli.stderr.write(text),
@@ -54,10 +53,14 @@ async function addCommand(
   const command = program.command(name).summary(entry.summary);
   if (name !== asked) return;
   const { command: module } = await entry.load();
-  const examples = entry.examples.map((example) => `  $ ${example}`).join('\n');
-  command.description(capitalised(entry.summary)).addHelpText('after', `\nExamples:\n${examples}`);
+  command.description(described(capitalised(entry.summary), entry.examples));
   command.showHelpAfterError(`(see: vmctl ${name} --help)`);
   module.configure(command, cli);
+}
+
+/** What stands below the usage line: what it does, and two examples. */
+function described(text: string, examples: readonly string[]): string {
+  return `${text}\n\nExamples:\n${examples.map((example) => `  $ ${example}`).join('\n')}`;
 }
 
 function capitalised(text: string): string {
