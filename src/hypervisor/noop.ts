@@ -77,7 +77,7 @@ export class NoopBackend implements Hypervisor {
 
   async suspend(vm: RunningVm, context: StageContext): Promise<SuspendedVm> {
     await this.#change(vm.handle, 'suspend', 'suspended', context);
-    return { state: 'suspended', ...live(vm.handle) };
+    return { state: 'suspended', pausedBy: 'request', ...live(vm.handle) };
   }
 
   async resume(vm: SuspendedVm, context: StageContext): Promise<RunningVm> {
@@ -96,7 +96,8 @@ export class NoopBackend implements Hypervisor {
 
   async observe(handle: VmHandle): Promise<ObservedVm> {
     const state = await readState(handle);
-    return state === 'stopped' ? { state, handle } : { state, ...live(handle) };
+    if (state === 'stopped') return { state, handle };
+    return state === 'running' ? { state, ...live(handle) } : { state, pausedBy: 'request', ...live(handle) };
   }
 
   console(): ConsoleEndpoint {

@@ -10,6 +10,9 @@ export const command: CommandModule = {
     program
       .command('pull')
       .summary('download an image into the cache and print its path')
+      .description(
+        'Download an image into the cache and print its path.\n\nExamples:\n  $ vmctl image pull https://cloud.example.org/debian.qcow2\n  $ vmctl image pull URL --json',
+      )
       .argument('<url>', 'https:// or http:// URL of a qcow2 or raw disk image')
       .option('--json', 'print JSON', false)
       .action((url: string, flags: { readonly json: boolean }) => pull(cli, url, flags.json));

@@ -160,12 +160,13 @@ export class QemuBackend implements Hypervisor {
 
   async suspend(vm: RunningVm): Promise<SuspendedVm> {
     await this.#command(vm.handle, 'suspend', 'stop');
-    return { ...vm, state: 'suspended' };
+    return { ...vm, state: 'suspended', pausedBy: 'request' };
   }
 
   async resume(vm: SuspendedVm): Promise<RunningVm> {
     await this.#command(vm.handle, 'resume', 'cont');
-    return { ...vm, state: 'running' };
+    const { pausedBy: _over, ...live } = vm;
+    return { ...live, state: 'running' };
   }
 
   async destroy(handle: VmHandle): Promise<void> {
@@ -185,15 +186,17 @@ export class QemuBackend implements Hypervisor {
     if (qemu === null) return { state: 'stopped', handle };
     const { status, forwards } = await ask(handle, qemu.runtime);
     const ssh = forwards.find(({ guest }) => guest === SSH_PORT);
-    return {
-      // With "io-error" QEMU has paused the guest because the host's disk is full; `resume` continues it.
-      state: status === 'paused' || status === 'io-error' ? 'suspended' : 'running',
+    const live = {
       handle,
       pid: qemu.process.pid,
       ssh: ssh === undefined ? null : { host: '127.0.0.1', port: ssh.host },
       forwards,
       accelerator: qemu.runtime.accelerator,
     };
+    if (status === 'paused') return { state: 'suspended', pausedBy: 'request', ...live };
+    // QEMU manual, "-drive werror=enospc", the default: a write that the host's disk refuses pauses the guest.
+    if (status === 'io-error') return { state: 'suspended', pausedBy: 'disk-error', ...live };
+    return { state: 'running', ...live };
   }
 
   console(handle: VmHandle): ConsoleEndpoint {
