@@ -34,7 +34,7 @@ export type CommandRunner = (
 
 /**
  * Runs a program with `LC_ALL=C` and no shell, and gives what it printed.
- * Throws `HOST_UNSUPPORTED` when it is not installed, `ABORTED` when cancelled, `COMMAND_FAILED` with its own words else.
+ * Throws `HOST_UNSUPPORTED` when it cannot be run, `ABORTED` when cancelled, `COMMAND_FAILED` with its own words else.
  */
 export const runCommand: CommandRunner = async (program, arguments_, options = {}) => {
   // execa starts the program even if the signal is aborted already, and ends it then.
@@ -50,13 +50,7 @@ export const runCommand: CommandRunner = async (program, arguments_, options = {
   const result = await execa(program, [...arguments_], settings);
   if (!result.failed) return { stdout: result.stdout, stderr: result.stderr };
   if (result.isCanceled) throw new VmctlError('ABORTED', 'interrupted', { cause: result.cause });
-  if (result.code === 'ENOENT') {
-    throw new VmctlError('HOST_UNSUPPORTED', `${program} is not installed or not in PATH`, {
-      hint: `Install ${program} and try again.`,
-      cause: result.cause,
-      fields: { program },
-    });
-  }
+  throwIfNotRunnable(program, result);
   const words = result.stderr.trim() === '' ? result.stdout.trim() : result.stderr.trim();
   const how = result.timedOut
     ? `did not finish within ${options.timeoutMs} ms`
@@ -91,13 +85,7 @@ export async function pipeThrough(program: string, arguments_: readonly string[]
     await child.catch(() => null);
     if (signal?.aborted === true) throw new VmctlError('ABORTED', 'interrupted', { cause: error });
     if (!(error instanceof ExecaError)) throw error;
-    if (error.code === 'ENOENT') {
-      throw new VmctlError('HOST_UNSUPPORTED', `${program} is not installed or not in PATH`, {
-        hint: `Install ${program} and try again.`,
-        cause: error,
-        fields: { program },
-      });
-    }
+    throwIfNotRunnable(program, error);
     const stderr: unknown = error.stderr;
     const words = typeof stderr === 'string' ? stderr.trim() : '';
     throw new VmctlError('COMMAND_FAILED', `${program} failed${words === '' ? '' : `: ${lastLine(words)}`}`, {
@@ -171,13 +159,21 @@ export async function runInteractive(
   options: { readonly cwd: string },
 ): Promise<number> {
   const result = await execa(program, [...arguments_], { ...options, stdio: 'inherit', reject: false });
-  if (result.code === 'ENOENT') {
-    throw new VmctlError('HOST_UNSUPPORTED', `${program} is not installed or not in PATH`, {
-      hint: `Install ${program} and try again.`,
-    });
-  }
+  throwIfNotRunnable(program, result);
   if (result.signal !== undefined) return 128 + constants.signals[result.signal];
   return result.exitCode ?? 255;
+}
+
+/** `HOST_UNSUPPORTED` for a program that the system did not find or did not let this user execute. */
+function throwIfNotRunnable(program: string, outcome: { readonly code?: string; readonly cause?: unknown }): void {
+  if (outcome.code !== 'ENOENT' && outcome.code !== 'EACCES') return;
+  const missing = outcome.code === 'ENOENT';
+  const problem = missing ? 'is not installed or not in PATH' : 'may not be executed by this user';
+  throw new VmctlError('HOST_UNSUPPORTED', `${program} ${problem}`, {
+    hint: missing ? `Install ${program} and try again.` : 'Check its permissions, and those of the folders in PATH.',
+    cause: outcome.cause,
+    fields: { program },
+  });
 }
 
 function lastLine(text: string): string {

@@ -18,10 +18,10 @@ import {
   assertTransition,
 } from '../../model/vm.js';
 import { PRIVATE_FILE_MODE, VM_FILES } from '../../paths.js';
-import { startDetached, tailOfFile } from '../../util/exec.js';
+import { startDetached } from '../../util/exec.js';
 import { exists } from '../../util/fs.js';
-import { type ProcessIdentity, identifyProcess, isSameProcess, signalProcess } from '../../util/process.js';
-import { settlesWithin, waitFor } from '../../util/wait.js';
+import { identifyProcess } from '../../util/process.js';
+import { waitFor } from '../../util/wait.js';
 import type {
   Capabilities,
   ConsoleEndpoint,
@@ -36,6 +36,8 @@ import { type AcceleratorChoice, type AcceleratorWish, chooseAccelerator } from 
 import { SSH_PORT, parseUserNetwork, qemuArguments } from './command-line.js';
 import { type Runtime, findQemu, findQemuOfRemains, writeRuntime } from './process.js';
 import { type QmpConnection, connectQmp } from './qmp.js';
+import { endProcess, powerDown } from './shutdown.js';
+import { startError } from './start-error.js';
 
 export interface QemuOptions {
   /** A path or a name to look for in PATH; null takes the host architecture's. */
@@ -49,9 +51,6 @@ export interface QemuOptions {
 }
 
 const START_TIMEOUT_MS = 30_000;
-const TERMINATE_TIMEOUT_MS = 5_000;
-/** A guest that is still booting drops the first press of the power button, so it is pressed again. */
-const POWER_BUTTON_INTERVAL_MS = 3_000;
 /** Long enough for a busy QEMU to answer; a QMP socket that another vmctl is using stays silent. */
 const OBSERVE_TIMEOUT_MS = 1_000;
 
@@ -281,74 +280,4 @@ async function ask(
   } finally {
     qmp?.close();
   }
-}
-
-/** Presses the power button until QEMU is gone; false when the grace is over first. */
-async function powerDown(
-  handle: VmHandle,
-  qemu: ProcessIdentity,
-  options: { graceMs: number; signal: AbortSignal },
-): Promise<boolean> {
-  const deadline = performance.now() + options.graceMs;
-  let qmp: QmpConnection;
-  try {
-    qmp = await connectQmp(join(handle.directory, VM_FILES.qmpSocket));
-  } catch {
-    return isGone(qemu, Math.min(options.graceMs, TERMINATE_TIMEOUT_MS));
-  }
-  try {
-    // A paused guest cannot react to its power button.
-    await qmp.execute('cont');
-    while (performance.now() < deadline) {
-      await qmp.execute('system_powerdown');
-      const left = Math.min(POWER_BUTTON_INTERVAL_MS, deadline - performance.now());
-      if (await settlesWithin(qmp.closed, left, options.signal)) return await isGone(qemu, TERMINATE_TIMEOUT_MS);
-    }
-    return false;
-  } catch (error) {
-    // QEMU may end between two commands; then the broken socket is no failure.
-    if (await isGone(qemu, 100)) return true;
-    if (error instanceof VmctlError && error.code === 'QMP') return false;
-    throw error;
-  } finally {
-    qmp.close();
-  }
-}
-
-async function endProcess(qemu: ProcessIdentity): Promise<StopMethod> {
-  await signalProcess(qemu, 'SIGTERM');
-  if (await isGone(qemu, TERMINATE_TIMEOUT_MS)) return 'SIGTERM';
-  await signalProcess(qemu, 'SIGKILL');
-  if (await isGone(qemu, TERMINATE_TIMEOUT_MS)) return 'SIGKILL';
-  throw new VmctlError('QMP', `QEMU (pid ${qemu.pid}) is still there ${TERMINATE_TIMEOUT_MS / 1000} s after SIGKILL`, {
-    hint: 'It is probably waiting for a disk or network file system; look at it with ps and try again.',
-  });
-}
-
-async function isGone(qemu: ProcessIdentity, timeoutMs: number): Promise<boolean> {
-  const gone = await waitFor(async () => ((await isSameProcess(qemu)) ? null : true), { timeoutMs });
-  return gone === true;
-}
-
-async function startError(handle: VmHandle, what: string): Promise<VmctlError> {
-  const words = await tailOfFile(join(handle.directory, VM_FILES.qemuLog), 20);
-  const last = words.split('\n').findLast((line) => line.includes('qemu')) ?? words;
-  return new VmctlError('QEMU_START', `VM "${handle.name}" did not start: ${what}${last === '' ? '' : `: ${last}`}`, {
-    ...(words.includes('\n') ? { details: words } : {}),
-    ...startHint(words),
-    fields: { vm: handle.name },
-  });
-}
-
-function startHint(words: string): { hint?: string } {
-  if (words.includes('Could not set up host forwarding rule')) {
-    return { hint: 'Another program uses that port. Change the "forward" in the VMFile, or use 0 for a free port.' };
-  }
-  if (words.includes('Failed to get "write" lock')) {
-    return { hint: 'Another QEMU has this disk open. Find it with: pgrep -af qemu-system' };
-  }
-  if (words.includes('Cannot allocate memory') || words.includes('cannot set up guest memory')) {
-    return { hint: 'The host has too little free memory. Lower "memory" in the VMFile, or stop other VMs.' };
-  }
-  return {};
 }

@@ -1,0 +1,61 @@
+/** How a QEMU ends: by its guest, which is asked over QMP, or by a signal. */
+import { join } from 'node:path';
+import { VmctlError } from '../../errors.js';
+import type { VmHandle } from '../../model/vm.js';
+import { VM_FILES } from '../../paths.js';
+import { type ProcessIdentity, isSameProcess, signalProcess } from '../../util/process.js';
+import { settlesWithin, waitFor } from '../../util/wait.js';
+import type { StopMethod } from '../hypervisor.js';
+import { type QmpConnection, connectQmp } from './qmp.js';
+
+const TERMINATE_TIMEOUT_MS = 5_000;
+/** A guest that is still booting drops the first press of the power button, so it is pressed again. */
+const POWER_BUTTON_INTERVAL_MS = 3_000;
+
+/** Presses the power button until QEMU is gone; false when the grace is over first. */
+export async function powerDown(
+  handle: VmHandle,
+  qemu: ProcessIdentity,
+  options: { graceMs: number; signal: AbortSignal },
+): Promise<boolean> {
+  const deadline = performance.now() + options.graceMs;
+  let qmp: QmpConnection;
+  try {
+    qmp = await connectQmp(join(handle.directory, VM_FILES.qmpSocket));
+  } catch {
+    return isGone(qemu, Math.min(options.graceMs, TERMINATE_TIMEOUT_MS));
+  }
+  try {
+    // A paused guest cannot react to its power button.
+    await qmp.execute('cont');
+    while (performance.now() < deadline) {
+      await qmp.execute('system_powerdown');
+      const left = Math.min(POWER_BUTTON_INTERVAL_MS, deadline - performance.now());
+      if (await settlesWithin(qmp.closed, left, options.signal)) return await isGone(qemu, TERMINATE_TIMEOUT_MS);
+    }
+    return false;
+  } catch (error) {
+    // QEMU may end between two commands; then the broken socket is no failure.
+    if (await isGone(qemu, 100)) return true;
+    if (error instanceof VmctlError && error.code === 'QMP') return false;
+    throw error;
+  } finally {
+    qmp.close();
+  }
+}
+
+/** Ends it by force; settles when it is gone. */
+export async function endProcess(qemu: ProcessIdentity): Promise<StopMethod> {
+  await signalProcess(qemu, 'SIGTERM');
+  if (await isGone(qemu, TERMINATE_TIMEOUT_MS)) return 'SIGTERM';
+  await signalProcess(qemu, 'SIGKILL');
+  if (await isGone(qemu, TERMINATE_TIMEOUT_MS)) return 'SIGKILL';
+  throw new VmctlError('QMP', `QEMU (pid ${qemu.pid}) is still there ${TERMINATE_TIMEOUT_MS / 1000} s after SIGKILL`, {
+    hint: 'It is probably waiting for a disk or network file system; look at it with ps and try again.',
+  });
+}
+
+async function isGone(qemu: ProcessIdentity, timeoutMs: number): Promise<boolean> {
+  const gone = await waitFor(async () => ((await isSameProcess(qemu)) ? null : true), { timeoutMs });
+  return gone === true;
+}

@@ -1,0 +1,30 @@
+/** Why a QEMU did not start: its own words, and what to do about them. */
+import { join } from 'node:path';
+import { VmctlError } from '../../errors.js';
+import type { VmHandle } from '../../model/vm.js';
+import { VM_FILES } from '../../paths.js';
+import { tailOfFile } from '../../util/exec.js';
+
+/** `QEMU_START` with what happened and the last words of QEMU's log. */
+export async function startError(handle: VmHandle, what: string): Promise<VmctlError> {
+  const words = await tailOfFile(join(handle.directory, VM_FILES.qemuLog), 20);
+  const last = words.split('\n').findLast((line) => line.includes('qemu')) ?? words;
+  return new VmctlError('QEMU_START', `VM "${handle.name}" did not start: ${what}${last === '' ? '' : `: ${last}`}`, {
+    ...(words.includes('\n') ? { details: words } : {}),
+    ...startHint(words),
+    fields: { vm: handle.name },
+  });
+}
+
+function startHint(words: string): { hint?: string } {
+  if (words.includes('Could not set up host forwarding rule')) {
+    return { hint: 'Another program uses that port. Change the "forward" in the VMFile, or use 0 for a free port.' };
+  }
+  if (words.includes('Failed to get "write" lock')) {
+    return { hint: 'Another QEMU has this disk open. Find it with: pgrep -af qemu-system' };
+  }
+  if (words.includes('Cannot allocate memory') || words.includes('cannot set up guest memory')) {
+    return { hint: 'The host has too little free memory. Lower "memory" in the VMFile, or stop other VMs.' };
+  }
+  return {};
+}

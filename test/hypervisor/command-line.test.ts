@@ -1,0 +1,122 @@
+import { describe, expect, test } from 'vitest';
+import { parseUserNetwork, qemuArguments } from '../../src/hypervisor/qemu/command-line.js';
+import type { NetworkSpec } from '../../src/model/spec.js';
+import { vmHandle, vmSpec } from '../support/fixtures.js';
+
+const TCG = { accelerator: 'tcg', hasSeed: true, extraArguments: [] } as const;
+
+/** The words of the network alone. */
+function network(spec: NetworkSpec): readonly string[] {
+  const words = qemuArguments(vmHandle({ spec: vmSpec({ network: spec }) }), TCG);
+  return words.filter((word) => /^user,|^virtio-net|hostfwd/.test(word));
+}
+
+describe('the command line', () => {
+  test('of a VM with a seed and the user network is this', () => {
+    const spec = vmSpec({ name: 'web', vcpus: 2, memoryMib: 1024 });
+    expect(qemuArguments(vmHandle({ spec }), TCG)).toEqual([
+      ...['-name', 'guest=web', '-uuid', '6f6dfa32-5e3c-4c2b-8a0c-0d7b8a3a4f11'],
+      ...['-nodefaults', '-no-user-config', '-machine', 'q35', '-accel', 'tcg,thread=multi', '-cpu', 'max'],
+      ...['-smp', '2', '-m', '1024M', '-display', 'none', '-device', 'VGA'],
+      ...['-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'],
+      ...['-chardev', 'socket,id=qmp,path=qmp.sock,server=on,wait=off'],
+      ...['-mon', 'chardev=qmp,mode=control', '-pidfile', 'pidfile'],
+      '-chardev',
+      'socket,id=console,path=console.sock,server=on,wait=off,logfile=console.log,logappend=on',
+      ...['-serial', 'chardev:console', '-device', 'virtio-rng-pci', '-device', 'vmgenid,guid=auto'],
+      '-blockdev',
+      'driver=qcow2,node-name=root,discard=unmap,file.driver=file,file.filename=overlay.qcow2',
+      ...['-device', 'virtio-blk-pci,drive=root,bootindex=0', '-device', 'virtio-scsi-pci,id=scsi'],
+      ...['-blockdev', 'driver=raw,node-name=seed,read-only=on,file.driver=file,file.filename=seed.iso'],
+      ...['-device', 'scsi-cd,bus=scsi.0,drive=seed'],
+      ...['-netdev', 'user,id=net0,hostfwd=tcp:127.0.0.1:0-:22'],
+      ...['-device', 'virtio-net-pci,netdev=net0,mac=52:54:00:12:34:56'],
+    ]);
+  });
+
+  test('has no seed and no SCSI where there is none', () => {
+    const words = qemuArguments(vmHandle(), { ...TCG, hasSeed: false }).join(' ');
+    expect(words).not.toMatch(/seed|scsi/);
+    expect(words).toContain('overlay.qcow2');
+  });
+
+  test.each(['kvm', 'hvf'] as const)('takes the host’s own processor under %s', (accelerator) => {
+    const words = qemuArguments(vmHandle(), { ...TCG, accelerator });
+    const at = words.indexOf('-accel');
+    expect(words.slice(at, at + 4)).toEqual(['-accel', accelerator, '-cpu', 'host']);
+  });
+
+  test('ends with the user’s own arguments, as they are', () => {
+    const words = qemuArguments(vmHandle(), { ...TCG, extraArguments: ['-device', 'a,b', ''] });
+    expect(words.slice(-3)).toEqual(['-device', 'a,b', '']);
+  });
+
+  test('has no path and no text of the user’s, only bare names of files', () => {
+    const hostile = `/evil, dir="x" 'y'/$(z)\n`;
+    const spec = vmSpec({
+      project: hostile,
+      image: { kind: 'file', path: hostile },
+      cloudInit: { hostname: hostile, userData: { kind: 'raw', path: hostile }, networkConfig: hostile },
+      ssh: { declared: true, user: hostile, privateKey: hostile, timeoutSeconds: null },
+      dependsOn: [hostile],
+      provision: [{ kind: 'file', source: hostile, destination: hostile, timeoutSeconds: null }],
+    });
+    const image = { path: hostile, format: 'qcow2', virtualBytes: 1 } as const;
+    const words = qemuArguments(vmHandle({ spec, directory: hostile, image }), TCG);
+    expect(words).toEqual(qemuArguments(vmHandle(), TCG));
+    expect(words.join('\n')).not.toMatch(/evil|\/|\$|"|'/);
+  });
+});
+
+describe('the network', () => {
+  test('is left out where there is none', () => {
+    expect(network({ kind: 'none' })).toEqual([]);
+  });
+
+  test('forwards what is declared, on 127.0.0.1 only, and SSH besides', () => {
+    const forwards = [
+      { host: 8080, guest: 80 },
+      { host: 0, guest: 443 },
+    ];
+    expect(network({ kind: 'user', forwards })).toEqual([
+      'user,id=net0,hostfwd=tcp:127.0.0.1:0-:22,hostfwd=tcp:127.0.0.1:8080-:80,hostfwd=tcp:127.0.0.1:0-:443',
+      'virtio-net-pci,netdev=net0,mac=52:54:00:12:34:56',
+    ]);
+  });
+
+  test('forwards SSH once where it is declared', () => {
+    const forwards = [
+      { host: 8080, guest: 80 },
+      { host: 2222, guest: 22 },
+    ];
+    expect(network({ kind: 'user', forwards })[0]).toBe(
+      'user,id=net0,hostfwd=tcp:127.0.0.1:8080-:80,hostfwd=tcp:127.0.0.1:2222-:22',
+    );
+  });
+});
+
+describe('the forwards that QEMU tells', () => {
+  /** QEMU 7.2.22, `info usernet`, with a connection through the first forward. */
+  const TEXT = [
+    'Hub -1 (net0):',
+    '  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ',
+    '  TCP[ESTABLISHED]   13       127.0.0.1 41517       10.0.2.15    22     0     0',
+    '  TCP[HOST_FORWARD]  10       127.0.0.1 41517       10.0.2.15    22     0     0',
+    '  TCP[HOST_FORWARD]   9       127.0.0.1 45775       10.0.2.15  8080     0     0',
+    '  UDP[HOST_FORWARD]   8       127.0.0.1 44214       10.0.2.15    53     0     0',
+    '  ICMP[40]           14       10.0.2.15 40            8.8.8.8 *         0     0',
+    '',
+  ].join('\r\n');
+
+  test('are the TCP ports of this host and of the guest', () => {
+    expect(parseUserNetwork(TEXT)).toEqual([
+      { host: 41517, guest: 22 },
+      { host: 45775, guest: 8080 },
+    ]);
+  });
+
+  test('are none where there is no user network', () => {
+    expect(parseUserNetwork('')).toEqual([]);
+    expect(parseUserNetwork('No slirp stacks\r\n')).toEqual([]);
+  });
+});

@@ -1,0 +1,101 @@
+/** A state directory with a backend, where VMs come to life; at the end nothing of them is left. */
+import { createHash } from 'node:crypto';
+import { mkdir, readFile, readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Hypervisor } from '../../src/hypervisor/hypervisor.js';
+import { NoopBackend, type NoopOptions } from '../../src/hypervisor/noop.js';
+import { QemuBackend, type QemuOptions } from '../../src/hypervisor/qemu/backend.js';
+import type { StageContext } from '../../src/model/event.js';
+import type { VmSpec } from '../../src/model/spec.js';
+import type { BaseImage, RunningVm, VmHandle } from '../../src/model/vm.js';
+import { type StatePaths, VM_FILES, statePaths } from '../../src/paths.js';
+import { runCommand } from '../../src/util/exec.js';
+import { type ProcessIdentity, findByCommandLine, signalProcess } from '../../src/util/process.js';
+import { quiet, resolvedVm, temporaryDirectory } from '../support/fixtures.js';
+import { awaitEnd, qemuBinary } from './real-qemu.js';
+
+export interface Lab extends AsyncDisposable {
+  readonly backend: Hypervisor;
+  readonly paths: StatePaths;
+  readonly image: BaseImage;
+  prepare(changes?: Partial<VmSpec>, context?: StageContext): Promise<VmHandle>;
+  /** Prepares and starts. */
+  run(changes?: Partial<VmSpec>): Promise<RunningVm>;
+  /** The living processes of a VM. */
+  processes(handle: VmHandle): Promise<readonly ProcessIdentity[]>;
+  /** What is in the folder of the VMs, those under construction included. */
+  left(): Promise<readonly string[]>;
+}
+
+export interface LabOptions {
+  /** Goes into the path of every VM. */
+  readonly folder?: string;
+}
+
+export async function openNoopLab(options: LabOptions & NoopOptions = {}): Promise<Lab> {
+  return openLab(new NoopBackend(options), options);
+}
+
+/** Guests are emulated, which every host can do, and have no operating system: they run, and do nothing. */
+export async function openQemuLab(options: LabOptions & Partial<QemuOptions> = {}): Promise<Lab> {
+  const { folder = '.', ...changes } = options;
+  return openLab(
+    new QemuBackend({
+      binary: await qemuBinary(),
+      extraArguments: [],
+      accelerator: 'tcg',
+      hostFile: '/nonexistent/host.json',
+      searchPath: '',
+      ...changes,
+    }),
+    { folder },
+  );
+}
+
+/** A VM that is up in a fraction of a second. */
+const SMALL = { vcpus: 1, memoryMib: 64 } as const;
+
+async function openLab(backend: Hypervisor, { folder = '.' }: LabOptions): Promise<Lab> {
+  const directory = await temporaryDirectory();
+  const root = join(directory.path, folder);
+  const paths = statePaths(join(root, 'vmctl'));
+  await mkdir(root, { recursive: true });
+  const image: BaseImage = { path: join(root, 'base.qcow2'), format: 'qcow2', virtualBytes: 8 * 1024 ** 2 };
+  await runCommand('qemu-img', ['create', '-q', '-f', 'qcow2', image.path, String(image.virtualBytes)]);
+  const handles: VmHandle[] = [];
+  const prepare = async (changes: Partial<VmSpec> = {}, context = quiet): Promise<VmHandle> => {
+    const vm = resolvedVm(image, { ...SMALL, ...changes });
+    const places = { directory: paths.vm(vm.spec.name), staging: paths.vmStaging(vm.spec.name) };
+    const handle = await backend.prepare(vm, places, context);
+    handles.push(handle);
+    return handle;
+  };
+  const processes = ({ uuid }: VmHandle) => findByCommandLine((words) => words[words.indexOf('-uuid') + 1] === uuid);
+  return {
+    backend,
+    paths,
+    image,
+    prepare,
+    run: async (changes) => backend.start({ state: 'stopped', handle: await prepare(changes) }, quiet),
+    processes,
+    left: () => readdir(paths.vms).catch(() => []),
+    [Symbol.asyncDispose]: async () => {
+      for (const handle of handles) {
+        for (const qemu of await processes(handle)) {
+          await signalProcess(qemu, 'SIGKILL');
+          await awaitEnd(qemu.pid);
+        }
+      }
+      await rm(root, { recursive: true, force: true });
+      await directory[Symbol.asyncDispose]();
+    },
+  };
+}
+
+export async function checksum(path: string): Promise<string> {
+  return createHash('sha256')
+    .update(await readFile(path))
+    .digest('hex');
+}
+
+export const fileOf = (handle: VmHandle, name: keyof typeof VM_FILES): string => join(handle.directory, VM_FILES[name]);

@@ -1,0 +1,235 @@
+import { chmod, mkdir, readFile, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
+import { VM_FILES, type StatePaths, statePaths } from '../src/paths.js';
+import { Registry } from '../src/registry.js';
+import * as fs from '../src/util/fs.js';
+import { type TemporaryDirectory, putVm, temporaryDirectory, vmHandle, withoutPrivileges } from './support/fixtures.js';
+import { type Script, bundleScript } from './util/actor.js';
+
+vi.mock('../src/util/fs.js', { spy: true });
+
+const NOW = new Date('2025-03-04T05:06:07.089Z');
+
+let script: Script;
+let directory: TemporaryDirectory;
+let paths: StatePaths;
+let registry: Registry;
+
+beforeAll(async () => {
+  script = await bundleScript('recorder');
+});
+
+afterAll(() => script[Symbol.asyncDispose]());
+
+beforeEach(async () => {
+  directory = await temporaryDirectory();
+  paths = statePaths(join(directory.path, 'vmctl'));
+  registry = newRegistry();
+});
+
+afterEach(async () => {
+  await script.killAll();
+  await directory[Symbol.asyncDispose]();
+});
+
+function newRegistry(): Registry {
+  return new Registry({ paths, command: 'test' });
+}
+
+async function add(...names: readonly string[]): Promise<void> {
+  for (const name of names) await registry.add(await putVm(paths, { name }));
+}
+
+const names = async (from = registry) => (await from.list()).map(({ name }) => name);
+
+async function get(name: string) {
+  const entry = await registry.get(name);
+  if (entry === null) throw new Error(`${name} is not in the registry`);
+  return entry;
+}
+
+const rootFiles = async () => (await readdir(paths.root)).toSorted();
+
+const registryWrites = () => vi.mocked(fs.writeFileAtomically).mock.calls.filter(([path]) => path === paths.registry);
+
+describe('the list of VMs', () => {
+  test('is empty where there is no state directory, and makes none', async () => {
+    expect(await registry.list()).toEqual([]);
+    expect(await registry.get('web')).toBeNull();
+    expect(await readdir(directory.path)).toEqual([]);
+  });
+
+  test('has what was added, by name, and no longer what was removed', async () => {
+    await add('web', 'db', 'Cache', 'web-2', 'web.1');
+    expect(await names(newRegistry())).toEqual(['Cache', 'db', 'web', 'web-2', 'web.1']);
+    await rm(paths.vm('db'), { recursive: true });
+    await registry.remove('db');
+    expect(await names(newRegistry())).toEqual(['Cache', 'web', 'web-2', 'web.1']);
+    expect(JSON.parse(await readFile(paths.registry, 'utf8'))).toMatchObject({ schemaVersion: 1 });
+    expect(await readFile(paths.registry, 'utf8')).not.toContain('"db"');
+  });
+
+  test('tells of each VM its backend, directory, VMFile and time', async () => {
+    await add('web');
+    expect(await registry.get('web')).toEqual({
+      name: 'web',
+      backend: 'noop',
+      directory: paths.vm('web'),
+      project: '/project/VMFile.kdl',
+      createdAt: '2025-01-02T03:04:05.678Z',
+    });
+    expect((await stat(paths.registry)).mode & 0o777).toBe(0o600);
+  });
+
+  test('leaves out an entry whose directory is gone', async () => {
+    await add('web', 'db');
+    await rm(paths.vm('web'), { recursive: true });
+    expect(await names()).toEqual(['db']);
+    await add('cache');
+    expect(await readFile(paths.registry, 'utf8')).not.toContain('"web"');
+  });
+
+  test('takes in a directory that is not recorded, and records it with the next change', async () => {
+    await putVm(paths, { name: 'web', backend: 'qemu' });
+    expect(await registry.get('web')).toMatchObject({ backend: 'qemu', project: '/project/VMFile.kdl' });
+    await add('db');
+    expect(await readFile(paths.registry, 'utf8')).toContain('"web"');
+  });
+
+  test('does not take files, VMs under construction and other folders for VMs', async () => {
+    await add('web');
+    for (const name of ['.staging-db', '.removing-cache', 'lost+found']) await mkdir(join(paths.vms, name));
+    await writeFile(join(paths.vms, 'notes'), '');
+    expect(await names()).toEqual(['web']);
+  });
+
+  test('follows a state directory that was moved', async () => {
+    await add('web');
+    await fs.makeDirectory(join(directory.path, 'elsewhere'));
+    const moved = statePaths(join(directory.path, 'elsewhere', 'vmctl'));
+    await rename(paths.root, moved.root);
+    const entry = await new Registry({ paths: moved, command: 'test' }).get('web');
+    expect(entry?.directory).toBe(moved.vm('web'));
+  });
+});
+
+describe('many changes at once', () => {
+  test('of one process share a few writes, and none is lost', async () => {
+    const all = Array.from({ length: 60 }, (_, index) => `vm-${String(index).padStart(2, '0')}`);
+    const handles = await Promise.all(all.map((name) => putVm(paths, { name })));
+    await Promise.all(handles.map((handle) => registry.add(handle)));
+    expect(registryWrites().length).toBeLessThanOrEqual(2);
+    expect(Object.keys(JSON.parse(await readFile(paths.registry, 'utf8')).vms)).toEqual(expect.arrayContaining(all));
+  });
+
+  test('of many processes lose nothing', async () => {
+    const actors = await Promise.all(Array.from({ length: 4 }, () => script.start()));
+    const all = actors.flatMap((_, actor) => Array.from({ length: 8 }, (__, index) => `vm-${actor}-${index}`));
+    await Promise.all(
+      actors.map(async (actor, index) => {
+        const own = all.filter((name) => name.startsWith(`vm-${index}-`));
+        for (const name of own) await actor.ask('add', paths.root, [name]);
+      }),
+    );
+    const recorded: { vms: object } = JSON.parse(await readFile(paths.registry, 'utf8'));
+    expect(Object.keys(recorded.vms).toSorted()).toEqual(all.toSorted());
+    expect(await readdir(paths.locks)).toEqual([]);
+  });
+
+  test('that fail are told to those who made them, and later ones are written', async () => {
+    const web = await putVm(paths, { name: 'web' });
+    let later: Promise<void> = Promise.resolve();
+    vi.mocked(fs.writeFileAtomically).mockImplementationOnce(async () => {
+      // Without a directory, so that only this change can bring it into the file.
+      later = registry.add(vmHandle({ name: 'db' }));
+      throw new Error('the disk is full');
+    });
+    await expect(registry.add(web)).rejects.toThrow('the disk is full');
+    await later;
+    expect(await readFile(paths.registry, 'utf8')).toContain('"db"');
+    await registry.add(web);
+    expect(await names()).toEqual(['web']);
+  });
+});
+
+describe('the handle', () => {
+  test('is what was prepared, in the directory where it is now', async () => {
+    const handle = await putVm(paths, { name: 'web' });
+    await writeFile(join(handle.directory, VM_FILES.handle), JSON.stringify({ ...handle, directory: '/moved/from' }));
+    expect(await registry.handle(await get('web'))).toEqual(handle);
+  });
+});
+
+describe('the record', () => {
+  test('of a new VM says that it is to be provisioned and that nothing has failed', async () => {
+    await add('web');
+    expect(await registry.record(await get('web'))).toEqual({ provisioning: 'pending', lastFailure: null });
+  });
+
+  test('keeps what is not changed', async () => {
+    await add('web');
+    const web = await get('web');
+    const error = {
+      code: 'READY_TIMEOUT',
+      message: 'too late',
+      hint: null,
+      details: 'x',
+      fields: { vm: 'web' },
+    } as const;
+    const lastFailure = { step: 'provision', time: NOW.toISOString(), error } as const;
+    await registry.updateRecord(web, { lastFailure });
+    await registry.updateRecord(web, { provisioning: 'failed' });
+    expect(await newRegistry().record(web)).toEqual({ provisioning: 'failed', lastFailure });
+    await registry.updateRecord(web, { provisioning: 'done', lastFailure: null });
+    expect(await registry.record(web)).toEqual({ provisioning: 'done', lastFailure: null });
+  });
+
+  test('that is damaged counts as new', async () => {
+    await add('web');
+    await writeFile(join(paths.vm('web'), VM_FILES.record), '{"provisioning":"maybe"}');
+    expect(await registry.record(await get('web'))).toEqual({ provisioning: 'pending', lastFailure: null });
+  });
+
+  test('does not touch vms.json', async () => {
+    await add('web');
+    const before = await stat(paths.registry);
+    await registry.updateRecord(await get('web'), { provisioning: 'done' });
+    expect((await stat(paths.registry)).ino).toBe(before.ino);
+  });
+});
+
+describe('a state directory', () => {
+  test('that may not be written is an error with a hint, and the list can still be read', async () => {
+    await add('web');
+    const db = await putVm(paths, { name: 'db' });
+    await chmod(directory.path, 0o755);
+    for (const path of [paths.root, paths.vms, paths.locks, paths.vm('web'), paths.vm('db')]) await chmod(path, 0o555);
+    await chmod(paths.registry, 0o444);
+    await withoutPrivileges(async () => {
+      expect(await names()).toEqual(['db', 'web']);
+      await expect(registry.add(db)).rejects.toMatchObject({
+        code: 'STATE_DIRECTORY',
+        message: expect.stringContaining('EACCES'),
+        hint: 'Check who owns it and its permissions.',
+      });
+    });
+    for (const path of [paths.root, paths.vms, paths.locks, paths.vm('web'), paths.vm('db')]) await chmod(path, 0o700);
+  });
+
+  test('that is a file is an error that names it', async () => {
+    await writeFile(paths.root, '');
+    await expect(registry.add(vmHandle({ name: 'web' }))).rejects.toMatchObject({
+      code: 'STATE_DIRECTORY',
+      message: expect.stringContaining(paths.root),
+    });
+  });
+
+  test('keeps nothing of writers that were killed', async () => {
+    await add('web');
+    await writeFile(`${paths.registry}.4711-0a1b2c3d.tmp`, '{"half');
+    await writeFile(join(paths.root, 'vms.jsonl'), '');
+    await add('db');
+    expect(await rootFiles()).toEqual(['locks', 'vms', 'vms.json', 'vms.jsonl']);
+  });
+});
