@@ -164,7 +164,8 @@ export class Registry {
     const { paths, command } = this.#options;
     const repair = async (): Promise<Entries> => {
       const text = await readTextIfPresent(paths.registry);
-      if (v.safeParse(v.pipe(v.string(), v.parseJson(), registrySchema), text).success) return this.#read({ locked: true });
+      const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), registrySchema), text);
+      if (parsed.success) return this.#read({ locked: true });
       const entries = await this.#compareWithDirectories(new Map());
       if (text !== null) await this.#setAside();
       await writeRegistry(paths, entries);

@@ -200,6 +200,8 @@ class UpFlow {
 async function ownEntry(registry: Registry, spec: VmSpec): Promise<RegistryEntry | null> {
   const entry = await registry.get(spec.name);
   if (entry === null || entry.project === spec.project) return entry;
+  // Damaged files may have lost whose it is: that is told first.
+  await registry.handle(entry);
   const owner = entry.project === null ? 'was created without a VMFile' : `belongs to ${entry.project}`;
   throw new VmctlError('VM_FOREIGN', `a VM "${spec.name}" exists already and ${owner}; this is ${spec.project}`, {
     hint: `Give one of them another name, or remove that VM with: vmctl destroy ${spec.name}`,

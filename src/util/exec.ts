@@ -165,7 +165,10 @@ export async function runInteractive(
 }
 
 /** `HOST_UNSUPPORTED` for a program that the system did not find or did not let this user execute. */
-function throwIfNotRunnable(program: string, outcome: { readonly code?: string; readonly cause?: unknown }): void {
+function throwIfNotRunnable(
+  program: string,
+  outcome: { readonly code?: string | undefined; readonly cause?: unknown },
+): void {
   if (outcome.code !== 'ENOENT' && outcome.code !== 'EACCES') return;
   const missing = outcome.code === 'ENOENT';
   const problem = missing ? 'is not installed or not in PATH' : 'may not be executed by this user';

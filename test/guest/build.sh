@@ -95,7 +95,7 @@ resolve_somehow() {
 # Downloads the packages. Lists that are too old name files that are gone (404).
 fetch_somehow() {
   fetch_packages "$1" && return
-  say "some packages are not there any more: the package lists are old"
+  say "cannot download all packages: the package lists may be old"
   if apt_update_private_lists && resolve "$1"; then
     [[ ! -f $IMAGE ]] || return 0
     fetch_packages "$1" && return
@@ -110,6 +110,7 @@ build() {
   rm -rf "$CACHE/$GUEST".build.*
   WORK=$(mktemp -d "$CACHE/$GUEST.build.XXXXXX")
   trap 'rm -rf "$WORK"' EXIT
+  apt_use_machine_lists
   resolve_somehow "$WORK/packages"
   [[ -n $KEY_ONLY || -f $IMAGE ]] || fetch_somehow "$WORK/packages"
   if [[ -z $KEY_ONLY && ! -f $IMAGE ]]; then

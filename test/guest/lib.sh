@@ -25,14 +25,20 @@ need() {
 
 # --- The distribution's packages -------------------------------------------
 
-# Options for every apt call: empty to read the machine's own package lists,
-# or pointing to a private copy of them in the cache, which needs no root.
-APT_OPTIONS=(-qq -o APT::Sandbox::User=root)
+# Options for every apt call: the machine's package lists, as if nothing were
+# installed. Needs no root; apt's index of the lists is kept while a build lasts.
+apt_use_machine_lists() {
+  mkdir -p "$WORK/apt/archives/partial"
+  APT_OPTIONS=(-qq -o APT::Sandbox::User=root -o Dir::State::status=/dev/null
+    -o "Dir::Cache=$WORK/apt" -o Dir::Cache::pkgcache=pkgcache.bin
+    -o Dir::Cache::srcpkgcache=srcpkgcache.bin)
+}
 
+# The same with package lists of our own.
 apt_use_private_lists() {
-  local state=$CACHE/apt
-  mkdir -p "$state/lists/partial" "$state/cache/archives/partial"
-  APT_OPTIONS+=(-o "Dir::State::lists=$state/lists" -o "Dir::Cache=$state/cache")
+  mkdir -p "$CACHE/apt/lists/partial"
+  apt_use_machine_lists
+  APT_OPTIONS+=(-o "Dir::State::lists=$CACHE/apt/lists")
 }
 
 # Fetches the package lists of the machine's own sources into the private copy.
@@ -87,9 +93,13 @@ fetch_packages() {
       version=${version%_*}
       wanted+=("$name=${version//%3a/:}")
     done
-    (cd "$incoming" && apt-get "${APT_OPTIONS[@]}" download "${wanted[@]}" >&2) || return 1
+    if ! (cd "$incoming" && apt-get "${APT_OPTIONS[@]}" download "${wanted[@]}" >log 2>&1); then
+      head -n 3 "$incoming/log" >&2
+      rm -rf "$incoming"
+      return 1
+    fi
     mv "$incoming"/*.deb "$pool/"
-    rmdir "$incoming"
+    rm -rf "$incoming"
   fi
   while read -r _ file _ hash; do
     printf '%s  %s\n' "${hash#SHA256:}" "$pool/$file"

@@ -87,6 +87,14 @@ describe('what the probe found', () => {
     expect(probes).toHaveLength(1);
   });
 
+  test('is found out again after an hour where KVM did not work, because the host may only have been busy', async () => {
+    const later = () => Date.now() + 3_600_001;
+    await choose({ run: endsWith(1) });
+    expect((await choose({ run: endsWith(33), now: later })).accelerator).toBe('kvm');
+    expect((await choose({ run: endsWith(1), now: () => later() + 3_600_001 })).accelerator).toBe('kvm');
+    expect(probes).toHaveLength(2);
+  });
+
   test('is found out once by all who ask at the same time', async () => {
     const answers = await Promise.all(Array.from({ length: 5 }, () => choose()));
     expect(new Set(answers.map(({ accelerator }) => accelerator))).toEqual(new Set(['kvm']));

@@ -33,6 +33,8 @@ export interface AcceleratorOptions {
   readonly run?: CommandRunner;
   readonly kvmDevice?: string;
   readonly platform?: NodeJS.Platform;
+  /** Milliseconds since the epoch. */
+  readonly now?: () => number;
 }
 
 /** A working KVM runs the probe in a fraction of a second; one that emulates takes minutes, a broken one for ever. */
@@ -77,15 +79,21 @@ function deviceProblem(device: string, error: unknown): string {
   return `${device} cannot be opened: ${error instanceof Error ? error.message : String(error)}`;
 }
 
-const memorySchema = v.object({ key: v.string(), kvmWorks: v.boolean() });
+const memorySchema = v.object({ key: v.string(), kvmWorks: v.boolean(), probedAt: v.number() });
+
+/** A host that was too busy for the probe must not be slow until its next boot. */
+const REFUSAL_HOLDS_MS = 3_600_000;
 
 async function rememberedProbe(options: AcceleratorOptions): Promise<boolean> {
+  const { now = Date.now } = options;
   const { size, mtimeMs } = await stat(options.binary);
   const key = [await bootId(), options.binary, size, mtimeMs].join(' ');
   const recall = async (): Promise<boolean | null> => {
     const text = await readTextIfPresent(options.cacheFile);
     const memory = v.safeParse(v.pipe(v.string(), v.parseJson(), memorySchema), text);
-    return memory.success && memory.output.key === key ? memory.output.kvmWorks : null;
+    if (!memory.success || memory.output.key !== key) return null;
+    const { kvmWorks, probedAt } = memory.output;
+    return kvmWorks || now() - probedAt < REFUSAL_HOLDS_MS ? kvmWorks : null;
   };
   const known = await recall();
   if (known !== null) return known;
@@ -94,7 +102,7 @@ async function rememberedProbe(options: AcceleratorOptions): Promise<boolean> {
     const meanwhile = await recall();
     if (meanwhile !== null) return meanwhile;
     const kvmWorks = await probe(options);
-    await writeFileAtomically(options.cacheFile, `${JSON.stringify({ key, kvmWorks })}\n`);
+    await writeFileAtomically(options.cacheFile, `${JSON.stringify({ key, kvmWorks, probedAt: now() })}\n`);
     return kvmWorks;
   });
 }

@@ -24,8 +24,8 @@ essential_packages() {
 guest_packages() {
   local -a names
   mapfile -t names < <(essential_packages && included_packages)
-  apt-get "${APT_OPTIONS[@]}" -s -o Dir::State::status=/dev/null --no-install-recommends \
-    install apt "${names[@]}" | sed -n 's/^Inst \([^ :]*\).*/\1/p'
+  apt-get "${APT_OPTIONS[@]}" -s --no-install-recommends install apt "${names[@]}" |
+    sed -n 's/^Inst \([^ :]*\).*/\1/p' || return 1
   grub_packages
 }
 
@@ -90,14 +90,17 @@ guest_build() {
   make_repository "$list" "$SHOP/packages"
   cp -r "$HERE/debian/root" "$SHOP/files"
   cp "$HERE/debian/customize.sh" "$SHOP/"
-  install_system
+  install_system >"$WORK/log" 2>&1 || {
+    tail -n 30 "$WORK/log" >&2
+    die 1 "mmdebstrap failed"
+  }
 
   if ((UID == 0)); then
     make_partition "$SHOP/root.tar" "$SHOP/partition"
   else
-    export -f make_partition
     export SHOP DEBIAN_LABEL DEBIAN_SIZE_MIB
-    fakeroot bash -c "set -e; make_partition '$SHOP/root.tar' '$SHOP/partition'"
+    fakeroot bash -c "set -e; $(declare -f make_partition)
+      make_partition '$SHOP/root.tar' '$SHOP/partition'"
   fi
   make_disk "$DEBIAN_LABEL" "$SHOP/partition" "$SHOP/disk"
   to_qcow2 "$SHOP/disk" "$image"
