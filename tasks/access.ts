@@ -1,11 +1,13 @@
 /** How a VM is logged in to: which keys are tried, in which order, and which host key it must show. */
-import { readFile } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { access, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { VmctlError } from '../src/errors.js';
 import type { VmHandle } from '../src/model/vm.js';
 import { VM_FILES } from '../src/paths.js';
 import { knownHostsLine } from '../src/ssh/keys.js';
 import type { HostKeyPolicy, PrivateKeySource, SshTarget } from '../src/ssh/target.js';
-import { exists, readTextIfPresent, writeFileAtomically } from '../src/util/fs.js';
+import { readTextIfPresent, writeFileAtomically } from '../src/util/fs.js';
 
 export interface AccessOptions {
   readonly home: string;
@@ -15,30 +17,49 @@ export interface AccessOptions {
   readonly key?: string | undefined;
 }
 
-/** Private keys that exist, in the order in which they are tried. */
+/**
+ * Private keys in the order in which they are tried: those that somebody named, and those of the usual places that are
+ * there and may be read.
+ */
 export async function identityFiles(handle: VmHandle, options: AccessOptions): Promise<readonly string[]> {
   const { ssh, cloudInit } = handle.spec;
+  const named = [options.key, ssh.privateKey];
   const candidates = [
     join(handle.directory, VM_FILES.privateKey),
-    options.key,
-    ssh.privateKey,
+    ...named,
     cloudInit?.userData.kind === 'public-key' ? cloudInit.userData.path.replace(/\.pub$/, '') : null,
     ...['id_ed25519', 'id_ecdsa', 'id_rsa'].map((name) => join(options.home, '.ssh', name)),
   ].filter((path) => path !== null && path !== undefined);
   const found: string[] = [];
   for (const path of new Set(candidates)) {
-    if (path === options.key || (await exists(path))) found.push(path);
+    if (named.includes(path) || (await isReadable(path))) found.push(path);
   }
   return found;
+}
+
+async function isReadable(path: string): Promise<boolean> {
+  return access(path, constants.R_OK).then(
+    () => true,
+    () => false,
+  );
 }
 
 /** Everything about the login but the address, which changes with every start. */
 export async function sshAccess(handle: VmHandle, options: AccessOptions): Promise<Omit<SshTarget, 'endpoint'>> {
   const privateKeys: PrivateKeySource[] = [];
   for (const source of await identityFiles(handle, options)) {
-    privateKeys.push({ source, key: await readFile(source, 'utf8') });
+    privateKeys.push({ source, key: await readKey(source) });
   }
   return { user: options.user ?? handle.spec.ssh.user, privateKeys, hostKey: await hostKeyPolicy(handle) };
+}
+
+async function readKey(path: string): Promise<string> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (cause) {
+    const message = `the private key ${path} cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`;
+    throw new VmctlError('FILE_NOT_FOUND', message, { cause, fields: { path } });
+  }
 }
 
 /**

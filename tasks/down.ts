@@ -1,10 +1,11 @@
 /** The way down: VMs are stopped, those that depend on others first, and destroyed if that was asked for. */
 import type { ListrTask } from 'listr2';
-import type { StageContext, Step } from '../src/model/event.js';
+import type { StageContext } from '../src/model/event.js';
 import type { VmHandle } from '../src/model/vm.js';
 import type { RegistryEntry } from '../src/registry.js';
-import type { VmctlError } from '../src/errors.js';
+import { unlessAborted } from '../src/util/wait.js';
 import type { TaskEnvironment } from './context.js';
+import { recordFailure } from './record-failure.js';
 import type { TaskGraph } from './up.js';
 import { type StepResult, VmRun } from './vm-run.js';
 
@@ -46,7 +47,7 @@ class DownFlow {
       env,
       last: options.destroy ? 'destroy' : 'stop',
       outcome: () => (this.#changed ? 'done' : 'unchanged'),
-      onFailure: (step, error) => this.#recordFailure(step, error),
+      onFailure: (step, error) => recordFailure(env, options.entry, { step, error }),
     });
   }
 
@@ -65,15 +66,16 @@ class DownFlow {
   }
 
   async #stop(context: StageContext): Promise<StepResult> {
-    await this.run.lock(context);
     const { destroy, entry } = this.#options;
-    // Looked at again under the lock: another vmctl may have destroyed it meanwhile.
+    // Before the lock: who holds it must not wait for somebody who may be waiting for it.
+    await this.#awaitDependents(context);
+    await this.run.lock(context);
+    // Looked at under the lock: another vmctl may have changed it meanwhile.
     if ((await this.#env.registry.get(entry.name)) === null) return { skipped: 'already gone' };
     if (this.#options.handle === null && destroy) return { skipped: 'its files are damaged' };
     const handle = await this.#env.registry.handle(entry);
     const observed = await this.#env.hypervisor.observe(handle);
     if (observed.state === 'stopped') return { skipped: 'already stopped' };
-    await this.#awaitDependents(context);
     // What is to be destroyed has nothing to save.
     const graceMs = destroy ? 0 : this.#options.graceMs;
     const method = await this.#env.hypervisor.stop(observed, { graceMs }, context);
@@ -92,20 +94,32 @@ class DownFlow {
     return { done: 'every file removed' };
   }
 
+  /** Waits until the runs of those that depend on this one have ended, or this command is interrupted. */
   async #awaitDependents(context: StageContext): Promise<void> {
-    const name = this.run.name;
-    const dependents = [...this.#options.flows.values()].filter((flow) => flow.#dependsOn.includes(name));
-    if (dependents.length > 0) {
-      context.reporter.status(`waiting for ${dependents.map(({ run }) => run.name).join(', ')} to stop first`);
-    }
-    for (const { run } of dependents) await run.ended;
+    const dependents = this.#dependents();
+    if (dependents.length === 0) return;
+    context.reporter.status(`waiting for ${dependents.map(({ run }) => run.name).join(', ')} to stop first`);
+    await unlessAborted(Promise.all(dependents.map(({ run }) => run.ended)), context.signal);
   }
 
-  async #recordFailure(step: Step, error: VmctlError): Promise<void> {
-    const { entry } = this.#options;
-    if (error.code === 'ABORTED' || (await this.#env.registry.get(entry.name)) === null) return;
-    const lastFailure = { step, time: new Date().toISOString(), error: error.toJSON() };
-    await this.#env.registry.updateRecord(entry, { lastFailure });
+  /**
+   * Those that depend on this one. The VMs may have been made from different versions of the VMFile, and so depend on
+   * each other in a circle; then nobody in it waits.
+   */
+  #dependents(): readonly DownFlow[] {
+    const name = this.run.name;
+    return [...this.#options.flows.values()].filter(
+      (flow) => flow.#dependsOn.includes(name) && !this.#reaches(flow.run.name, new Set()),
+    );
+  }
+
+  /** True when this one depends on that one, be it by way of others. */
+  #reaches(name: string, seen: Set<string>): boolean {
+    if (seen.has(this.run.name)) return false;
+    seen.add(this.run.name);
+    const { flows } = this.#options;
+    const next = this.#dependsOn.map((dependency) => flows.get(dependency)).filter((flow) => flow !== undefined);
+    return this.#dependsOn.includes(name) || next.some((flow) => flow.#reaches(name, seen));
   }
 }
 

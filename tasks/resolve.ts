@@ -21,13 +21,14 @@ export async function resolveVm(env: TaskEnvironment, spec: VmSpec, context: Sta
 /** The path of the image on this host; a URL is downloaded unless it is in the cache. */
 async function localImage(env: TaskEnvironment, source: ImageSource, context: StageContext): Promise<string> {
   if (source.kind === 'file') return source.path;
-  const leave = await takePlace(env.limits.downloads, context.signal);
-  try {
-    const { paths, command, variables } = env;
-    return await fetchImage(source, { directory: paths.images, command, environment: variables, ...context });
-  } finally {
-    leave();
-  }
+  const { paths, command, variables, limits } = env;
+  return fetchImage(source, {
+    directory: paths.images,
+    command,
+    environment: variables,
+    takePlace: (signal) => takePlace(limits.downloads, signal),
+    ...context,
+  });
 }
 
 async function seedContent(spec: VmSpec, cloudInit: CloudInitSpec, userKey: KeyPair | null): Promise<SeedContent> {

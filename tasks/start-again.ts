@@ -1,6 +1,7 @@
 /** Starting a VM that exists, without its VMFile: one listr2 task per VM with the start step alone. */
 import type { RegistryEntry } from '../src/registry.js';
 import { type TaskEnvironment, takePlace } from './context.js';
+import { recordFailure } from './record-failure.js';
 import { startVm } from './start.js';
 import { type TaskGraph, runningSummary } from './up.js';
 import { VmRun } from './vm-run.js';
@@ -20,14 +21,15 @@ function startRun(env: TaskEnvironment, entry: RegistryEntry) {
     env,
     last: 'start',
     outcome: () => (changed ? 'done' : 'unchanged'),
-    onFailure: async () => {},
+    onFailure: (step, error) => recordFailure(env, entry, { step, error }),
   });
   const step = run.step('start', async (context) => {
     await run.lock(context);
     const observed = await env.hypervisor.observe(await env.registry.handle(entry));
     if (observed.state === 'running') return { skipped: 'already running' };
     if (observed.state === 'suspended') return { skipped: 'suspended; continue it with: vmctl up' };
-    await env.hypervisor.checkHost({ signal: context.signal, reporter: env.events.reporter(null, 'start') });
+    const reporter = env.events.reporter(null, 'start');
+    await env.hypervisor.checkHostFor(entry.backend, { signal: context.signal, reporter });
     run.atEnd(await takePlace(env.limits.boots, context.signal));
     const running = await startVm(env, { stopped: observed, entry }, context);
     changed = true;

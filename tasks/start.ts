@@ -11,5 +11,7 @@ export async function startVm(
 ): Promise<RunningVm> {
   // Recorded first: whatever happens from here on, the next `up` knows that there is something left to do.
   await env.registry.updateRecord(vm.entry, { provisioning: 'pending' });
-  return env.hypervisor.start(vm.stopped, context);
+  const running = await env.hypervisor.start(vm.stopped, context);
+  await env.registry.updateRecord(vm.entry, { lastFailure: null });
+  return running;
 }

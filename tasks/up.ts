@@ -6,8 +6,10 @@ import { type StageContext, type Step, silentReporter } from '../src/model/event
 import type { VmSpec } from '../src/model/spec.js';
 import type { ObservedVm, ResolvedVm, RunningVm } from '../src/model/vm.js';
 import type { Registry, RegistryEntry } from '../src/registry.js';
+import { unlessAborted } from '../src/util/wait.js';
 import { type TaskEnvironment, takePlace } from './context.js';
 import { prepareVm } from './prepare.js';
+import { recordFailure } from './record-failure.js';
 import { provisionVm } from './provision.js';
 import { resolveVm } from './resolve.js';
 import { startVm } from './start.js';
@@ -101,7 +103,8 @@ class UpFlow {
     const record = this.#entry === null ? null : await registry.record(this.#entry);
     this.#action = decideUp({ observed: this.#vm, record });
     if (this.#action.kind === 'none') return { skipped: 'already running' };
-    await hypervisor.checkHost({ signal: context.signal, reporter: events.reporter(null, 'start') });
+    const backend = this.#vm?.handle.backend ?? hypervisor.kind;
+    await hypervisor.checkHostFor(backend, { signal: context.signal, reporter: events.reporter(null, 'start') });
     if (this.#action.kind !== 'create') return { skipped: 'already there' };
     this.#resolved = await resolveVm(this.#env, this.#spec, context);
     return { done: basename(this.#resolved.image.path) };
@@ -121,9 +124,13 @@ class UpFlow {
     if (vm.state === 'running') return { skipped: 'already running' };
     await this.#awaitDependencies(context);
     this.#leaveBoots = await this.#takeBootPlace(context);
-    this.#begun = 'booting';
-    if (vm.state === 'suspended') this.#vm = await this.#env.hypervisor.resume(vm, context);
-    else this.#vm = await startVm(this.#env, { stopped: vm, entry: this.#entry }, context);
+    if (vm.state === 'suspended') {
+      // Not this run's to stop again: it may have run for days before it was paused.
+      this.#vm = await this.#env.hypervisor.resume(vm, context);
+    } else {
+      this.#begun = 'booting';
+      this.#vm = await startVm(this.#env, { stopped: vm, entry: this.#entry }, context);
+    }
     return { done: runningSummary(this.#vm) };
   }
 
@@ -153,7 +160,7 @@ class UpFlow {
       .filter((flow) => flow !== undefined);
     if (flows.length > 0) context.reporter.status(`waiting for ${flows.map(({ run }) => run.name).join(', ')}`);
     for (const { run } of flows) {
-      const outcome = await run.ended;
+      const outcome = await unlessAborted(run.ended, context.signal);
       if (outcome.result !== 'failed') continue;
       if (outcome.error.code === 'ABORTED') throw outcome.error;
       const chain = outcome.error.code === 'DEPENDENCY_FAILED' ? `: ${outcome.error.message}` : '';
@@ -178,9 +185,7 @@ class UpFlow {
     const entry = this.#entry ?? (await this.#env.registry.get(this.run.name));
     if (entry === null || entry.project !== this.#spec.project) return;
     if (error.code === 'ABORTED') return this.#stopBegun(step);
-    const lastFailure = { step, time: new Date().toISOString(), error: error.toJSON() };
-    const provisioning = step === 'provision' ? ({ provisioning: 'failed' } as const) : {};
-    await this.#env.registry.updateRecord(entry, { lastFailure, ...provisioning });
+    await recordFailure(this.#env, entry, { step, error });
   }
 
   async #stopBegun(step: Step): Promise<void> {

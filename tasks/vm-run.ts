@@ -30,7 +30,10 @@ export interface VmRunOptions {
   readonly last: Step;
   /** How the run ended, asked after the last step. */
   readonly outcome: () => 'done' | 'unchanged';
-  /** Called when a step failed or was interrupted, before the lock is released: undoes what is half done. */
+  /**
+   * Called when a step failed or was interrupted while the VM's lock is held, before it is released: undoes what is
+   * half done. A run that never got the lock has nothing to undo and may not touch the VM's record.
+   */
   readonly onFailure: (step: Step, error: VmctlError) => Promise<void>;
 }
 
@@ -42,6 +45,7 @@ export class VmRun {
   readonly #options: VmRunOptions;
   #settle: (outcome: VmOutcome) => void = () => {};
   #releases: (() => Promise<void> | void)[] = [];
+  #locked = false;
 
   constructor(options: VmRunOptions) {
     this.name = options.name;
@@ -63,8 +67,11 @@ export class VmRun {
     const release = await acquireLock(paths.vmLock(this.name), {
       command,
       signal: context.signal,
+      // The other one may be waiting for a slow guest; it is alive, and a dead one's lock is taken over.
+      timeoutMs: Number.POSITIVE_INFINITY,
       onWait: (owner) => context.reporter.status(`waiting for "${owner.command}" (pid ${owner.pid}) to finish with it`),
     });
+    this.#locked = true;
     this.atEnd(release);
   }
 
@@ -73,11 +80,17 @@ export class VmRun {
     this.#releases.push(release);
   }
 
-  /** Ends the run. */
-  async end(outcome: VmOutcome): Promise<void> {
+  /** Ends the run. Others wait for that, so it ends even where something cannot be released. */
+  async #end(step: Step, outcome: VmOutcome): Promise<void> {
     const releases = this.#releases.toReversed();
     this.#releases = [];
-    for (const release of releases) await release();
+    for (const release of releases) {
+      try {
+        await release();
+      } catch (error) {
+        this.#env.events.reporter(this.name, step).log(`cleaning up failed: ${toVmctlError(error).message}`);
+      }
+    }
     this.#settle(outcome);
   }
 
@@ -94,7 +107,7 @@ export class VmRun {
         const durationMs = Math.round(performance.now() - startedAt);
         events.emit(this.name, step, { type: 'done', summary: result.done, durationMs });
       }
-      if (step === this.#options.last) await this.end({ result: this.#options.outcome() });
+      if (step === this.#options.last) await this.#end(step, { result: this.#options.outcome() });
     } catch (thrown) {
       throw await this.#fail(step, toVmctlError(thrown));
     } finally {
@@ -104,13 +117,13 @@ export class VmRun {
 
   async #fail(step: Step, error: VmctlError): Promise<VmctlError> {
     try {
-      await this.#options.onFailure(step, error);
+      if (this.#locked) await this.#options.onFailure(step, error);
     } catch (undoing) {
       this.#env.events.reporter(this.name, step).log(`cleaning up failed as well: ${toVmctlError(undoing).message}`);
     }
     const told: VmctlErrorJson = error.toJSON();
     this.#env.events.emit(this.name, step, { type: 'failed', error: told });
-    await this.end({ result: 'failed', step, error });
+    await this.#end(step, { result: 'failed', step, error });
     return error;
   }
 

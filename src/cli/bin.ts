@@ -19,16 +19,16 @@ const cli: Cli = {
   cwd: process.cwd(),
   signal: interrupts.signal,
   onInterrupt: null,
+  onOutputClosed: null,
   ignoreInterrupts: () => interrupts.ignore(),
   wordsBeforeDashes: 0,
   exitCode: 0,
 };
 
-// A reader that goes away, as in `vmctl list | head -1`, is no failure of ours.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code === 'EPIPE') process.exit(0);
-  throw error;
-});
+// Whoever reads may go away at any moment, as in `vmctl up | head -1`, or a closed terminal. What was begun is then
+// finished or stopped in good order all the same: only the words have nowhere to go.
+process.stdout.on('error', () => cli.onOutputClosed?.());
+process.stderr.on('error', () => {});
 
 const exitCode = await runCli(process.argv.slice(2), cli);
 process.exitCode = interrupts.exitCode() ?? exitCode;

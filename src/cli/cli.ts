@@ -22,6 +22,8 @@ export interface Cli {
   readonly signal: AbortSignal;
   /** Called to say what an interruption will do, while something runs that one would stop. */
   onInterrupt: (() => string) | null;
+  /** Called when nobody reads stdout any more. */
+  onOutputClosed: (() => void) | null;
   /** Leaves Ctrl-C to a child that has the terminal. */
   ignoreInterrupts(): void;
   /** How many words stand before `--`, without the command's name and options. */

@@ -15,12 +15,16 @@ export const readPositive: Reader<number> = (value) => {
   return fits ? { value: number } : { expected: 'a whole number of 1 or more' };
 };
 
-/** Seconds: a number, or a duration such as `90s`. */
+/** As in the VMFile; timers cannot wait longer than 24 days (Node.js, `setTimeout`). */
+const LONGEST_SECONDS = 7 * 24 * 3600;
+
+/** Seconds: a number, or a duration such as `90s`; a week at most. */
 export const readSeconds: Reader<number> = (value) => {
   const number = typeof value === 'string' && /^\d+$/.test(value) ? Number(value) : value;
-  if (typeof number === 'number' && Number.isFinite(number) && number >= 0) return { value: number };
-  const parsed = typeof value === 'string' ? parseDuration(value) : null;
-  return parsed?.ok === true ? { value: parsed.value } : { expected: 'seconds, or a duration such as "90s"' };
+  const parsed = typeof number === 'string' ? parseDuration(number) : null;
+  const duration = parsed?.ok === true ? parsed.value : number;
+  const fits = typeof duration === 'number' && duration >= 0 && duration <= LONGEST_SECONDS;
+  return fits ? { value: duration } : { expected: 'seconds, or a duration such as "90s", of a week at most' };
 };
 
 const words: Reader<readonly string[]> = (value) => {

@@ -2,7 +2,7 @@
  * Settings: flags, then `VMCTL_*` variables, then the project's configuration file, then the user's, then defaults.
  * The only importer of cosmiconfig.
  */
-import { isAbsolute, join } from 'node:path';
+import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { type Loader, cosmiconfig } from 'cosmiconfig';
 import * as v from 'valibot';
 import { VmctlError } from '../errors.js';
@@ -40,7 +40,18 @@ async function readConfig(
     throw new VmctlError('CONFIG_INVALID', `a configuration file cannot be read: ${words}`, { cause });
   });
   if (found === null || found.isEmpty === true) return {};
-  return checkSettings(found.config, found.filepath);
+  return fromFolder(checkSettings(found.config, found.filepath), dirname(found.filepath));
+}
+
+/** Relative paths in a configuration file are meant from where it lies. */
+function fromFolder(settings: Settings, folder: string): Settings {
+  const { file, 'qemu.binary': binary } = settings;
+  return {
+    ...settings,
+    ...(file === undefined ? {} : { file: resolve(folder, file) }),
+    // A bare name is looked for in PATH.
+    ...(binary?.includes('/') === true ? { 'qemu.binary': resolve(folder, binary) } : {}),
+  };
 }
 
 /** cosmiconfig's own loader for TypeScript needs a compiler that not every project has. */

@@ -9,6 +9,8 @@ export const EXIT = {
   hostUnsupported: 4,
   timedOut: 124,
   interrupted: 130,
+  /** 128 + SIGPIPE: nobody reads the output any more. */
+  outputClosed: 141,
   /** As `ssh` has it: the connection failed, not the command. */
   transport: 255,
 } as const;

@@ -5,7 +5,7 @@ export interface Interrupts {
   readonly signal: AbortSignal;
   /** 130 for Ctrl-C, 143 for SIGTERM; null while nothing came. */
   exitCode(): number | null;
-  /** From now on they are for a child that has the terminal. */
+  /** From now on Ctrl-C is for a child that has the terminal. */
   ignore(): void;
   dispose(): void;
 }
@@ -19,7 +19,7 @@ export function listenForInterrupts(say: () => void): Interrupts {
   let ignored = false;
   const listeners = Object.entries(SIGNALS).map(([name, code]) => {
     const listener = () => {
-      if (ignored) return;
+      if (ignored && name === 'SIGINT') return;
       if (exitCode !== null) process.exit(code);
       exitCode = code;
       say();

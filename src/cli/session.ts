@@ -1,6 +1,8 @@
 /** What most commands begin with: the settings, the world built from them, and the VMs that are meant. */
+import { resolve } from 'node:path';
 import { VmctlError } from '../errors.js';
 import type { RegistryEntry } from '../registry.js';
+import { VMFILE_NAME } from '../vmfile/discover.js';
 import { didYouMean } from '../vmfile/suggest.js';
 import type { TaskEnvironment } from '../../tasks/context.js';
 import { createEnvironment } from '../../tasks/environment.js';
@@ -40,6 +42,11 @@ function outside(cli: Cli, command: string) {
   const { variables, home, cwd, signal, hypervisor } = cli;
   const onNote = (text: string) => printNote(cli, text);
   return { variables, home, cwd, signal, hypervisor, onNote, command: `vmctl ${command}` };
+}
+
+/** The absolute path of the VMFile that is meant: a flag's, a setting's, or `VMFile.kdl` in this folder. */
+export function projectPath(cli: Pick<Cli, 'cwd'>, settings: Settings): string {
+  return resolve(cli.cwd, settings.file ?? VMFILE_NAME);
 }
 
 /** The VM of that name. Throws `VM_NOT_FOUND` with names that are near. */

@@ -57,7 +57,12 @@ export class RouterHypervisor implements Hypervisor {
   }
 
   checkHost(context: StageContext): Promise<void> {
-    return this.#backend(this.kind).checkHost(context);
+    return this.checkHostFor(this.kind, context);
+  }
+
+  /** Like `checkHost`, for VMs of one backend. */
+  async checkHostFor(backend: BackendKind, context: StageContext): Promise<void> {
+    await this.#backend(backend).checkHost(context);
   }
 
   prepare(vm: ResolvedVm, options: PrepareOptions, context: StageContext): Promise<VmHandle> {

@@ -66,6 +66,8 @@ export interface FetchOptions extends StageContext {
   readonly stallMs?: number;
   /** Milliseconds before the second attempt, the third, and so on; default 1 s and 4 s. */
   readonly retryDelaysMs?: readonly number[];
+  /** Waits for a place among the downloads of this process, and gives the function that leaves it; default none. */
+  readonly takePlace?: (signal: AbortSignal) => Promise<() => void>;
   /** Who else in this process wants the same; default everybody. */
   readonly shared?: SharedWork<string>;
 }
@@ -124,7 +126,16 @@ async function fetchOnce(source: ParsedSource, options: FetchOptions): Promise<s
       reporter.status(`waiting for ${what}, which downloads ${imageName(source.url)}`);
     },
   };
-  return withLock(lock, settings, async () => (await find(directory, source)) ?? (await fetchLocked(source, options)));
+  return withLock(lock, settings, async () => {
+    const meanwhile = await find(directory, source);
+    if (meanwhile !== null) return meanwhile;
+    const leave = await options.takePlace?.(signal);
+    try {
+      return await fetchLocked(source, options);
+    } finally {
+      leave?.();
+    }
+  });
 }
 
 /** The newest image from this URL; with a checksum only one whose downloaded bytes had it. */

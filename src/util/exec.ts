@@ -156,9 +156,11 @@ export async function startDetached(
 export async function runInteractive(
   program: string,
   arguments_: readonly string[],
-  options: { readonly cwd: string },
+  options: { readonly cwd: string; readonly signal?: AbortSignal },
 ): Promise<number> {
-  const result = await execa(program, [...arguments_], { ...options, stdio: 'inherit', reject: false });
+  const { cwd, signal } = options;
+  const cancel = signal === undefined ? {} : { cancelSignal: signal };
+  const result = await execa(program, [...arguments_], { cwd, ...cancel, stdio: 'inherit', reject: false });
   throwIfNotRunnable(program, result);
   if (result.signal !== undefined) return 128 + constants.signals[result.signal];
   return result.exitCode ?? 255;

@@ -64,6 +64,21 @@ export async function settlesWithin(
   }
 }
 
+/** Gives the promise's value, or throws `ABORTED` as soon as the signal says so. */
+export async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  throwIfAborted(signal);
+  const settled = new AbortController();
+  const aborted = new Promise<never>((_resolve, reject) => {
+    const stop = () => reject(new VmctlError('ABORTED', 'interrupted', { cause: signal.reason }));
+    signal.addEventListener('abort', stop, { once: true, signal: settled.signal });
+  });
+  try {
+    return await Promise.race([promise, aborted]);
+  } finally {
+    settled.abort();
+  }
+}
+
 export function throwIfAborted(signal: AbortSignal | undefined): void {
   if (signal?.aborted === true) throw new VmctlError('ABORTED', 'interrupted', { cause: signal.reason });
 }

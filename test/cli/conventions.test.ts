@@ -28,6 +28,8 @@ test.each([
   [['up', '--fiel', 'x'], '(Did you mean --file?)'],
   [['up', '--parallel', '0'], 'It must be a whole number of 1 or more.'],
   [['up', '--timeout', 'soon'], 'It must be seconds, or a duration'],
+  [['up', '--timeout', '30d'], 'It must be seconds, or a duration'],
+  [['up', '--timeout', '999999999'], 'of a week at most'],
   [['start'], "missing required argument 'name'"],
   [['list', 'extra'], 'too many arguments'],
 ])('wrong usage %j has exit code 2 and says what is wrong', async (words, expected) => {
@@ -92,4 +94,15 @@ test('a configuration written in TypeScript is read', async () => {
   await rig.write('vmctl.config.ts', "const file: string = 'elsewhere.kdl';\nexport default { file };");
   await rig.vmctl(['up']);
   expect(await rig.states()).toEqual({ typed: 'running' });
+});
+
+test('a path in a configuration file is meant from where that file lies', async () => {
+  await using rig = await Rig.create();
+  await rig.write('package.json', JSON.stringify({ vmctl: { file: 'vms/VMFile.kdl' } }));
+  await rig.write('vms/VMFile.kdl', 'vm "above" { image "../disk.raw" }');
+  await rig.write('packages/app/keep', '');
+  const { exitCode } = await rig.vmctl(['up'], { cwd: 'packages/app' });
+  expect(exitCode).toBe(0);
+  expect(await rig.states()).toEqual({ above: 'running' });
+  expect((await rig.vmctl(['ssh'], { cwd: 'packages/app' })).stderr).toContain('VM "above" cannot be logged in to');
 });

@@ -45,7 +45,7 @@ apt_use_private_lists() {
 apt_update_private_lists() {
   say "fetching package lists"
   apt_use_private_lists
-  apt-get "${APT_OPTIONS[@]}" update >&2
+  flock "$CACHE/apt.lock" apt-get "${APT_OPTIONS[@]}" update >&2
 }
 
 # package_files NAME...: one line "URI FILE SIZE SHA256:…" per package.

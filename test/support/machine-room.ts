@@ -69,15 +69,15 @@ export class MachineRoom implements AsyncDisposable {
     return finish(this.start(words));
   }
 
-  /** Starts `vmctl up --json` and calls `reached` once, at the first event of that step. */
-  async upUntil(step: VmEvent['step'], reached: (child: ChildProcess) => void): Promise<RunResult> {
+  /** Starts `vmctl up --json` and calls `reached` once, at the first event that is the moment. */
+  async upUntil(isMoment: (event: VmEvent) => boolean, reached: (child: ChildProcess) => void): Promise<RunResult> {
     const child = this.start(['up', '--json']);
     const result = finish(child);
     if (child.stdout === null) throw new Error('vmctl has no stdout');
     let done = false;
     for await (const line of createInterface({ input: child.stdout })) {
       const event: VmEvent = JSON.parse(line);
-      if (done || event.step !== step || event.type !== 'started') continue;
+      if (done || !isMoment(event)) continue;
       done = true;
       reached(child);
     }

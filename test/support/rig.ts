@@ -22,6 +22,8 @@ export interface RunExtras {
   readonly variables?: Readonly<Record<string, string>>;
   readonly signal?: AbortSignal;
   readonly stdin?: string;
+  /** Below the project. */
+  readonly cwd?: string;
   /** Makes stdin and stderr terminals, as for a person who is asked something. */
   readonly terminal?: boolean;
 }
@@ -74,9 +76,10 @@ export class Rig implements AsyncDisposable {
       stderr,
       variables: { PATH: process.env['PATH'], XDG_DATA_HOME: join(this.root, 'data'), ...extras.variables },
       home: join(this.root, 'home'),
-      cwd: this.project,
+      cwd: join(this.project, extras.cwd ?? ''),
       signal: extras.signal ?? new AbortController().signal,
       onInterrupt: null,
+      onOutputClosed: null,
       ignoreInterrupts: () => {},
       wordsBeforeDashes: 0,
       exitCode: 0,

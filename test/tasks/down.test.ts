@@ -1,4 +1,4 @@
-import { readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { Rig } from '../support/rig.js';
@@ -84,7 +84,6 @@ test('what a killed vmctl left half-built is cleared away by the next command th
   await rig.declare({ web: '' });
   await rig.vmctl(['up']);
   await rig.vmctl(['stop', 'web']);
-  const { mkdir } = await import('node:fs/promises');
   await mkdir(rig.paths.vmStaging('db'));
   await mkdir(join(rig.paths.vms, '.removing-cache'));
   await rig.vmctl(['down']);
@@ -110,4 +109,55 @@ test('a VM whose directory was removed by hand is no longer listed', async () =>
   await rig.vmctl(['up']);
   await rm(rig.paths.vm('web'), { recursive: true });
   expect(await rig.states()).toEqual({ db: 'running' });
+});
+
+test('machines that were made from different versions of a VMFile, and so depend on each other, are brought down', async () => {
+  await using rig = await Rig.create();
+  await rig.declare({ a: 'depends-on "b"', b: '' });
+  await rig.vmctl(['up']);
+  await rig.declare({ a: '', b: 'depends-on "a"' });
+  await rig.vmctl(['down', '--destroy', 'b']);
+  await rig.vmctl(['up']);
+  expect((await rig.vmctl(['down'])).exitCode).toBe(0);
+  expect(await rig.states()).toEqual({ a: 'stopped', b: 'stopped' });
+});
+
+test('a machine that stops by itself while those that depend on it are stopped is no failure', async () => {
+  let stopped = '';
+  await using rig = await Rig.create({
+    before: async (operation, name) => {
+      if (operation === 'stop' && name === 'web') await writeFile(stopped, 'stopped\n');
+    },
+  });
+  await rig.declare({ db: '', web: 'depends-on "db"' });
+  await rig.vmctl(['up']);
+  stopped = join(rig.paths.vm('db'), 'runtime.json');
+  const { exitCode, stderr } = await rig.vmctl(['down']);
+  expect(exitCode).toBe(0);
+  expect(stderr).toContain('db  │ stop: skipped, already stopped');
+});
+
+test('an interrupted down leaves what it has not stopped yet, and does not wait for it', async () => {
+  const interruption = new AbortController();
+  await using rig = await Rig.create({
+    before: async (operation, name, signal) => {
+      if (operation !== 'stop' || name !== 'web') return;
+      interruption.abort();
+      signal.throwIfAborted();
+    },
+  });
+  await rig.declare({ db: '', web: 'depends-on "db"' });
+  await rig.vmctl(['up']);
+  const { exitCode } = await rig.vmctl(['down'], { signal: interruption.signal });
+  expect(exitCode).toBe(130);
+  expect(await rig.states()).toEqual({ db: 'running', web: 'running' });
+});
+
+test('up and down at once on machines that depend on each other both end', async () => {
+  await using rig = await Rig.create();
+  await rig.declare({ db: '', web: 'depends-on "db"' });
+  await rig.vmctl(['up']);
+  await rig.vmctl(['stop', 'web']);
+  const results = await Promise.all([rig.vmctl(['up']), rig.vmctl(['down'])]);
+  expect(results.map(({ exitCode }) => exitCode)).toEqual([0, 0]);
 });

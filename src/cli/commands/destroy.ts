@@ -25,6 +25,7 @@ async function destroy(cli: Cli, names: readonly string[], yes: boolean): Promis
     return;
   }
   const graph = await downTasks(env, { entries, destroy: true, graceMs: 0 });
+  cli.onInterrupt = () => 'leaving what is not stopped yet as it is';
   await showGraph(cli, env, graph, { json: false, errors });
 }
 

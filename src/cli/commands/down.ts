@@ -1,11 +1,9 @@
-import { resolve } from 'node:path';
 import { downTasks } from '../../../tasks/down.js';
-import { VMFILE_NAME } from '../../vmfile/discover.js';
 import type { Cli, CommandModule } from '../cli.js';
 import { showGraph } from '../graph.js';
 import { collect, durationOption } from '../options.js';
 import { printNote } from '../report.js';
-import { openSession, unknownVm } from '../session.js';
+import { openSession, projectPath, unknownVm } from '../session.js';
 
 interface DownFlags {
   readonly file?: string;
@@ -35,7 +33,7 @@ export const command: CommandModule = {
 async function down(cli: Cli, names: readonly string[], flags: DownFlags): Promise<void> {
   const flagged = flags.file === undefined ? {} : { file: flags.file };
   const { env, settings } = await openSession(cli, 'down', flagged);
-  const project = resolve(cli.cwd, settings.file ?? VMFILE_NAME);
+  const project = projectPath(cli, settings);
   const own = (await env.registry.list()).filter((entry) => entry.project === project);
   const known = own.map((entry) => entry.name);
   const unknown = [...new Set(names)].filter((name) => !known.includes(name));
@@ -44,5 +42,6 @@ async function down(cli: Cli, names: readonly string[], flags: DownFlags): Promi
   if (own.length === 0 && names.length === 0) printNote(cli, `${project} has no VMs`);
   const graceMs = (flags.timeout ?? settings['timeouts.stop'] ?? STOP_GRACE_SECONDS) * 1000;
   const graph = await downTasks(env, { entries, destroy: flags.destroy, graceMs });
+  cli.onInterrupt = () => 'leaving what is not stopped yet as it is';
   await showGraph(cli, env, graph, { json: false, errors });
 }

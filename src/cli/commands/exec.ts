@@ -32,20 +32,28 @@ async function exec(cli: Cli, request: { name: string; words: readonly string[];
   const env = openReader(cli, 'exec');
   const { vm, endpoint } = await reachableVm(env, await findEntry(env, name));
   const access = await sshAccess(vm.handle, { home: cli.home, user: flags.user });
+  // A command may print for ever; without a reader it has to end.
+  const closed = new AbortController();
+  cli.onOutputClosed = () => closed.abort();
+  const signal = AbortSignal.any([cli.signal, closed.signal]);
   const line = words.length === 1 ? (words[0] ?? '') : words.map(shellQuote).join(' ');
   try {
-    await using connection = await connectSsh({ ...access, endpoint }, { signal: cli.signal });
+    await using connection = await connectSsh({ ...access, endpoint }, { signal });
     const result = await connection.exec(line, {
       ...(cli.stdin.isTTY === true ? {} : { stdin: cli.stdin }),
       onStdout: (chunk) => void cli.stdout.write(chunk),
       onStderr: (chunk) => void cli.stderr.write(chunk),
       ...(flags.timeout === undefined ? {} : { timeoutMs: flags.timeout * 1000 }),
-      signal: cli.signal,
+      signal,
     });
     cli.exitCode = result.exitCode ?? EXIT.transport;
     if (result.exitCode === null) throw new VmctlError('SSH_TRANSPORT', `the command was ended by ${result.signal}`);
   } catch (error) {
     const told = toVmctlError(error);
+    if (closed.signal.aborted) {
+      cli.exitCode = EXIT.outputClosed;
+      return;
+    }
     if (told.code.startsWith('SSH_')) cli.exitCode = EXIT.transport;
     throw told;
   }

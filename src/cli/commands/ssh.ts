@@ -7,10 +7,10 @@ import { VM_FILES } from '../../paths.js';
 import type { RegistryEntry } from '../../registry.js';
 import { runInteractive } from '../../util/exec.js';
 import { exists } from '../../util/fs.js';
-import { VMFILE_NAME } from '../../vmfile/discover.js';
 import type { TaskEnvironment } from '../../../tasks/context.js';
 import type { Cli, CommandModule } from '../cli.js';
-import { findEntry, openReader } from '../session.js';
+import { loadSettings } from '../config.js';
+import { findEntry, openReader, projectPath } from '../session.js';
 
 interface SshFlags {
   readonly user?: string;
@@ -53,7 +53,7 @@ async function ssh(
   const options = sshOptions(vm.handle, { endpoint, identities, pinned });
   cli.ignoreInterrupts();
   const words = [...options, '-l', user, endpoint.host, ...remote];
-  cli.exitCode = await runInteractive('ssh', words, { cwd: vm.handle.directory });
+  cli.exitCode = await runInteractive('ssh', words, { cwd: vm.handle.directory, signal: cli.signal });
 }
 
 /**
@@ -84,7 +84,8 @@ function configValue(path: string): string {
 }
 
 async function onlyVm(cli: Cli, env: TaskEnvironment, file: string | undefined): Promise<RegistryEntry> {
-  const project = resolve(cli.cwd, file ?? VMFILE_NAME);
+  const settings = await loadSettings(cli);
+  const project = projectPath(cli, file === undefined ? settings : { ...settings, file });
   const own = (await env.registry.list()).filter((entry) => entry.project === project);
   const [only] = own;
   if (only !== undefined && own.length === 1) return only;

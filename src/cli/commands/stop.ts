@@ -19,5 +19,6 @@ async function stop(cli: Cli, names: readonly string[], timeout: number | undefi
   const { entries, errors } = await findEntries(env, names);
   const graceMs = (timeout ?? settings['timeouts.stop'] ?? STOP_GRACE_SECONDS) * 1000;
   const graph = await downTasks(env, { entries, destroy: false, graceMs });
+  cli.onInterrupt = () => 'leaving what is not stopped yet as it is';
   await showGraph(cli, env, graph, { json: false, errors });
 }

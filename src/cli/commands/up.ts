@@ -38,7 +38,6 @@ async function up(cli: Cli, names: readonly string[], flags: UpFlags): Promise<v
   const settings: Partial<Settings> = {
     ...(flags.file === undefined ? {} : { file: flags.file }),
     ...(flags.parallel === undefined ? {} : { 'concurrency.boots': flags.parallel }),
-    ...(flags.timeout === undefined ? {} : { 'timeouts.ssh': flags.timeout }),
   };
   const session = await openSession(cli, 'up', settings);
   const project = await parseProject({ file: session.settings.file, cwd: cli.cwd, home: cli.home });

@@ -19,12 +19,11 @@ export async function powerDown(
   options: { graceMs: number; signal: AbortSignal },
 ): Promise<boolean> {
   const deadline = performance.now() + options.graceMs;
-  let qmp: QmpConnection;
-  try {
-    qmp = await connectQmp(join(handle.directory, VM_FILES.qmpSocket));
-  } catch {
-    return isGone(qemu, Math.min(options.graceMs, TERMINATE_TIMEOUT_MS));
-  }
+  // Another vmctl may be using the socket, or the host be busy: there is time until the grace is over.
+  const reach = async (): Promise<QmpConnection | 'gone' | null> =>
+    (await isSameProcess(qemu)) ? connectQmp(join(handle.directory, VM_FILES.qmpSocket)).catch(() => null) : 'gone';
+  const qmp = await waitFor(reach, { timeoutMs: options.graceMs, signal: options.signal });
+  if (qmp === null || qmp === 'gone') return qmp === 'gone';
   try {
     // A paused guest cannot react to its power button.
     await qmp.execute('cont');
