@@ -1,0 +1,28 @@
+import { execFile } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { expect, test } from 'vitest';
+import { MachineRoom } from '../support/machine-room.js';
+
+const checkout = fileURLToPath(new URL('../..', import.meta.url));
+
+test('npm run quickstart brings up two machines, lists them, and says how to get in and how to clean up', async () => {
+  await using room = await MachineRoom.open();
+  const env = { ...process.env, XDG_DATA_HOME: `${room.paths.root}/..` };
+  const { stdout, stderr } = await promisify(execFile)('npm', ['run', '--silent', 'quickstart'], {
+    cwd: checkout,
+    env,
+    encoding: 'utf8',
+  });
+  expect(stderr).toContain('2 up');
+  expect(stderr).toContain('db has 3 rows');
+  expect(stdout).toMatch(/^web +qemu +running/m);
+  expect(stdout).toMatch(/^db +qemu +running/m);
+  expect(stdout).toContain('node dist/cli.js ssh web');
+  const cleanUp = /^ {4}(node .* down --destroy .*)$/m.exec(stdout)?.[1] ?? '';
+  expect(Object.keys(await room.machines())).toHaveLength(2);
+  const served = await room.vmctl('exec', 'web', '--', 'cat', '/tmp/index.html');
+  expect(served.stdout).toContain('Served by a virtual machine');
+  await promisify(execFile)('sh', ['-c', cleanUp], { cwd: checkout, env });
+  expect(await room.leftovers()).toEqual([]);
+});
