@@ -36,7 +36,7 @@ async function there(path: string): Promise<true | null> {
   }
 }
 
-describe.each(GUESTS)('against $name', ({ name, start }) => {
+describe.each(GUESTS)('against $name', ({ name: server, start }) => {
   let guest: Guest;
   let connection: SshConnection;
   let local: string;
@@ -216,7 +216,7 @@ describe.each(GUESTS)('against $name', ({ name, start }) => {
     });
 
     // Failed once against the fake on a busy machine, for a reason not found yet; the real servers show it.
-    it.skipIf(name === 'the fake')('stops when it is aborted, and the connection can still be used', async () => {
+    it.skipIf(server === 'the fake')('stops when it is aborted, and the connection can still be used', async () => {
       const controller = new AbortController();
       await writeFile(join(local, 'large'), randomBytes(16 * 1024 * 1024));
       const upload = connection.upload(join(local, 'large'), 'large', {
