@@ -2,8 +2,10 @@
 import type { Duplex, Readable } from 'node:stream';
 import { VmctlError } from '../errors.js';
 
-/** How long a command that is told to end may take to do so, before it is killed and no longer waited for. */
+/** How long a command that is told to end may take to do so, before it is killed. */
 const GRACE_MS = 500;
+/** How long its end is waited for after that, before its channel is closed from this side. */
+const KILL_GRACE_MS = 1_000;
 
 export interface ExecOptions {
   /** What the command reads; nothing (end of file at once) by default. */
@@ -42,8 +44,8 @@ export interface CommandHost {
 /**
  * Feeds the command, tells its output, and gives how it ended.
  *
- * Throws `ABORTED` and `TIMEOUT` after ending the command: SIGTERM, half a second later SIGKILL, then the channel is
- * closed. These signals do not reach everything: OpenSSH sends them to the process group, but not for root, and not to
+ * Throws `ABORTED` and `TIMEOUT` after ending the command: SIGTERM, half a second later SIGKILL, a second later
+ * the channel is closed. These signals do not reach everything: OpenSSH sends them to the process group, but not for root, and not to
  * processes of another user, such as one under sudo; dropbear sends them to the shell alone. What is not reached goes on
  * without its input and output. Throws what `brokenOff` makes when the channel ends and nobody said how the command did.
  */
@@ -68,8 +70,11 @@ export function followCommand(channel: CommandChannel, options: ExecOptions, hos
       host.signal('TERM');
       grace = setTimeout(() => {
         host.signal('KILL');
-        channel.close();
-        settle();
+        // Closing at once, with the process still there, makes dropbear 2022.83 close the next channel as well.
+        grace = setTimeout(() => {
+          channel.close();
+          settle();
+        }, KILL_GRACE_MS);
       }, GRACE_MS);
     };
     const onAbort = (): void => stop(new VmctlError('ABORTED', 'interrupted', { cause: options.signal?.reason }));

@@ -236,6 +236,21 @@ describe('a connection', () => {
     vi.useRealTimers();
   });
 
+  it('sends nothing more for a file that it has closed because the upload was aborted', async () => {
+    await serve();
+    await using connection = await connect();
+    const [large, small] = [join(server.root, 'large'), join(server.root, 'small')];
+    await writeFile(large, Buffer.alloc(16 * 1024 * 1024));
+    await writeFile(small, 'small');
+    const controller = new AbortController();
+    const options = { signal: controller.signal, onProgress: () => controller.abort() };
+    await expect(connection.upload(large, 'large-copy', options)).rejects.toMatchObject({ code: 'ABORTED' });
+    // Answered in order, so that everything sent before has been looked at by then.
+    await connection.upload(small, 'small-copy');
+    await connection.upload(small, 'small-copy');
+    expect(server.strayRequests).toBe(0);
+  });
+
   it('ends a command that was cancelled before it had started', async () => {
     await serve();
     await using connection = await connect();

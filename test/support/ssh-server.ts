@@ -45,6 +45,8 @@ export class SshServer implements AsyncDisposable {
   logins = 0;
   /** That many logins are refused before one is let in. */
   refuseLogins = 0;
+  /** SFTP requests so far for a file that the client had closed already; a server may use its handle for another by then. */
+  strayRequests = 0;
   /** While true, requests for a command or SFTP are never answered. */
   ignoreRequests = false;
   /** Milliseconds between a connection and the server's first word. */
@@ -142,7 +144,12 @@ export class SshServer implements AsyncDisposable {
       });
       session.on('sftp', (acceptSftp, reject) => {
         if (this.#options.sftp === false) reject();
-        else if (!this.ignoreRequests) serveFiles(acceptSftp(), (path) => this.#path(path));
+        else if (!this.ignoreRequests) {
+          serveFiles(acceptSftp(), {
+            locate: (path) => this.#path(path),
+            onStray: () => void (this.strayRequests += 1),
+          });
+        }
       });
     });
   }
@@ -193,23 +200,29 @@ function kill(child: ChildProcess, signal: string): void {
 const { STATUS_CODE, OPEN_MODE } = ssh2.utils.sftp;
 
 /** The requests that vmctl makes, on real files (draft-ietf-secsh-filexfer-02). */
-function serveFiles(sftp: SFTPWrapper, locate: (path: string) => string): void {
+function serveFiles(sftp: SFTPWrapper, server: { locate: (path: string) => string; onStray: () => void }): void {
+  const { locate } = server;
   const files = new Map<number, FileHandle>();
+  let opened = 0;
   const answer = (id: number, work: () => Promise<void>): void => {
     work().catch((error: unknown) => sftp.status(id, statusOf(error)));
   };
   const fileOf = (handle: Buffer): FileHandle => {
     const file = files.get(handle.readUInt32BE());
-    if (file === undefined) throw new Error('no such handle');
+    if (file === undefined) {
+      server.onStray();
+      throw new Error('no such handle');
+    }
     return file;
   };
   sftp.on('error', () => {});
   sftp.on('OPEN', (id, path, flags, attributes) =>
     answer(id, async () => {
       const file = await open(locate(path), (flags & OPEN_MODE.WRITE) === 0 ? 'r' : 'w', attributes.mode);
-      files.set(file.fd, file);
+      opened += 1;
+      files.set(opened, file);
       const handle = Buffer.alloc(4);
-      handle.writeUInt32BE(file.fd);
+      handle.writeUInt32BE(opened);
       sftp.handle(id, handle);
     }),
   );
@@ -234,7 +247,7 @@ function serveFiles(sftp: SFTPWrapper, locate: (path: string) => string): void {
   sftp.on('CLOSE', (id, handle) =>
     answer(id, async () => {
       const file = fileOf(handle);
-      files.delete(file.fd);
+      files.delete(handle.readUInt32BE());
       await file.close();
       sftp.status(id, STATUS_CODE.OK);
     }),
