@@ -10,7 +10,7 @@ import { unlessAborted } from '../src/util/wait.js';
 import { type TaskEnvironment, takePlace } from './context.js';
 import { prepareVm } from './prepare.js';
 import { recordFailure } from './record-failure.js';
-import { provisionVm } from './provision.js';
+import { provisionRecorded } from './provision.js';
 import { resolveVm } from './resolve.js';
 import { startVm } from './start.js';
 import { type UpAction, changedNodes, decideUp } from './up-plan.js';
@@ -145,12 +145,15 @@ class UpFlow {
       if (this.#begun === 'booting') this.#begun = 'ready';
       this.#leaveBoots();
     };
-    const record = await this.#env.registry.record(this.#entry);
-    const runSteps = record.provisioning !== 'done';
-    const options = { spec: this.#spec, runSteps, onReady };
-    const { stepsRun } = await provisionVm(this.#env, vm, options, context);
-    await this.#env.registry.updateRecord(this.#entry, { provisioning: 'done', lastFailure: null });
-    return { done: `${stepsRun} ${stepsRun === 1 ? 'step' : 'steps'} run` };
+    const { provisioning } = await this.#env.registry.record(this.#entry);
+    const runSteps = provisioning !== 'done';
+    return {
+      done: await provisionRecorded(
+        this.#env,
+        { vm, entry: this.#entry, spec: this.#spec, runSteps, onReady },
+        context,
+      ),
+    };
   }
 
   /** Throws `DEPENDENCY_FAILED`, naming the chain, when a VM that this one needs did not come up. */

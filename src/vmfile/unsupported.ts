@@ -67,12 +67,6 @@ export const UNSUPPORTED: readonly UnsupportedFeature[] = [
     instead: 'write one `vm` for each',
     places: ({ count }) => [count !== undefined && count.value > 1 ? count.span : undefined],
   },
-  {
-    what: '`run` other than "always"',
-    instead: 'leave it out and make the step harmless to repeat',
-    places: ({ provision }) =>
-      provision.map(({ value: { run } }) => (run === undefined || run.value === 'always' ? undefined : run.span)),
-  },
 ];
 
 function isList(checksum: string): boolean {
