@@ -10,6 +10,7 @@ export const ERROR_CODES = {
   VMFILE_NOT_FOUND: 'There is no VMFile where one was looked for.',
   VMFILE_INVALID: 'The VMFile has mistakes; `diagnostics` lists them all.',
   VM_NOT_FOUND: 'No VM of that name exists.',
+  VM_EXISTS: 'A VM of that name exists already.',
   VM_FOREIGN: 'A VM of that name belongs to another VMFile.',
   VM_STATE: 'The operation is not legal in the state that the VM is in.',
   VM_DAMAGED: 'Files of the VM are missing or unreadable.',

@@ -112,7 +112,7 @@ export const recordSchema = v.object({
   steps: v.array(v.object({ number: v.number(), digest: v.string() })),
   lastFailure: v.nullable(
     v.object({
-      step: v.picklist([...UP_STEPS, 'stop', 'destroy']),
+      step: v.picklist([...UP_STEPS, 'stop', 'destroy', 'suspend', 'resume']),
       time: v.string(),
       error: v.object({
         code: codeSchema,

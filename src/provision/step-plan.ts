@@ -12,6 +12,8 @@ export interface StepFacts {
 export interface StepDecision {
   readonly number: number;
   readonly digest: string | null;
+  /** Whether it has succeeded before: as it is now, as it was before somebody edited it, or not at all. */
+  readonly known: 'same' | 'edited' | 'new';
   readonly runs: boolean;
   /** In a few words, for `up --dry-run` and the log. */
   readonly reason: string;
@@ -35,11 +37,11 @@ export function planSteps(steps: readonly StepFacts[], history: readonly StepSuc
     const unchanged = same[index] ?? null;
     const edited = unchanged === null ? take(({ number }) => number === index + 1) : null;
     const known = unchanged !== null ? 'same' : edited !== null ? 'edited' : 'new';
-    return { number: index + 1, digest: step.digest, ...decide(step.run, known), earlier: unchanged ?? edited };
+    return { number: index + 1, digest: step.digest, known, ...decide(step.run, known), earlier: unchanged ?? edited };
   });
 }
 
-function decide(run: RunPolicy, known: 'same' | 'edited' | 'new'): Pick<StepDecision, 'runs' | 'reason'> {
+function decide(run: RunPolicy, known: StepDecision['known']): Pick<StepDecision, 'runs' | 'reason'> {
   if (known === 'new') return { runs: true, reason: run === 'always' ? 'always' : 'has not succeeded yet' };
   switch (run) {
     case 'always':

@@ -2,11 +2,14 @@ import { describe, expect, it } from 'vitest';
 import type { RunPolicy } from '../../src/model/definition.js';
 import { carriedOver, planSteps, withSuccess } from '../../src/provision/step-plan.js';
 
+const POLICIES: readonly RunPolicy[] = ['always', 'once', 'on-change'];
+
 /** `once:abc` is a step that runs once and does "abc". */
 function plan(steps: readonly string[], history: readonly string[] = []) {
   const facts = steps.map((step) => {
-    const [run, digest] = step.split(':');
-    return { run: run as RunPolicy, digest: digest === '?' ? null : (digest ?? '') };
+    const [policy, digest] = step.split(':');
+    const run = POLICIES.find((known) => known === policy) ?? 'always';
+    return { run, digest: digest === '?' ? null : (digest ?? '') };
   });
   return planSteps(
     facts,
