@@ -23,6 +23,8 @@ const MANAGERS = {
       sshd: ['openssh-server'],
       dropbear: ['dropbear-bin'],
       tmux: ['tmux'],
+      zsh: ['zsh'],
+      fish: ['fish'],
       mmdebstrap: ['mmdebstrap'],
       zstd: ['zstd'],
       xz: ['xz-utils'],

@@ -16,6 +16,8 @@ const PROGRAMS = [
   'zstd',
   'xz',
   'bzip2',
+  'zsh',
+  'fish',
 ];
 
 if (!buildsGuests()) giveUp('The tests build their guests from packages, and so run on Debian and Ubuntu only.');

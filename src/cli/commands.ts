@@ -93,6 +93,11 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     examples: ['vmctl validate', 'vmctl validate --file vms/VMFile.kdl --json'],
     load: () => import('./commands/validate.js'),
   },
+  completion: {
+    summary: 'print a script that makes a shell complete commands, options and names of VMs',
+    examples: ['source <(vmctl completion bash)', 'vmctl completion fish > ~/.config/fish/completions/vmctl.fish'],
+    load: () => import('./commands/completion.js'),
+  },
   image: {
     summary: 'work with the image cache',
     examples: ['vmctl image pull https://cloud.example.org/debian.qcow2', 'vmctl image pull URL --json'],
