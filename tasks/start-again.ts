@@ -29,7 +29,8 @@ function startRun(env: TaskEnvironment, entry: RegistryEntry) {
     if (observed.state === 'running') return { skipped: 'already running' };
     if (observed.state === 'suspended') return { skipped: 'suspended; continue it with: vmctl up' };
     const reporter = env.events.reporter(null, 'start');
-    await env.hypervisor.checkHostFor(entry.backend, { signal: context.signal, reporter });
+    const { spec } = observed.handle;
+    await env.hypervisor.checkHostFor(entry.backend, { signal: context.signal, reporter }, spec);
     run.atEnd(await takePlace(env.limits.boots, context.signal));
     const running = await startVm(env, { stopped: observed, entry }, context);
     changed = true;

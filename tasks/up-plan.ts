@@ -35,6 +35,7 @@ const FIXED = [
   ['vcpus', 'vcpus'],
   ['memoryMib', 'memory'],
   ['diskBytes', 'disk'],
+  ['firmware', 'firmware'],
   ['network', 'network'],
   ['cloudInit', 'cloud-init'],
 ] as const satisfies readonly (readonly [keyof VmSpec, string])[];

@@ -103,8 +103,9 @@ class UpFlow {
     const record = this.#entry === null ? null : await registry.record(this.#entry);
     this.#action = decideUp({ observed: this.#vm, record });
     if (this.#action.kind === 'none') return { skipped: 'already running' };
-    const backend = this.#vm?.handle.backend ?? hypervisor.kind;
-    await hypervisor.checkHostFor(backend, { signal: context.signal, reporter: events.reporter(null, 'start') });
+    const made = this.#vm?.handle;
+    const aboutHost = { signal: context.signal, reporter: events.reporter(null, 'start') };
+    await hypervisor.checkHostFor(made?.backend ?? hypervisor.kind, aboutHost, made?.spec ?? this.#spec);
     if (this.#action.kind !== 'create') return { skipped: 'already there' };
     this.#resolved = await resolveVm(this.#env, this.#spec, context);
     return { done: basename(this.#resolved.image.path) };
