@@ -75,6 +75,7 @@ const specSchema = v.object({
   vcpus: v.number(),
   memoryMib: v.number(),
   diskBytes: v.nullable(v.number()),
+  firmware: v.optional(v.picklist(['bios', 'uefi']), 'bios'),
   network: networkSchema,
   cloudInit: v.nullable(cloudInitSchema),
   ssh: v.object({

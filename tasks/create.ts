@@ -65,7 +65,8 @@ class CreateFlow {
     await this.run.lock(context);
     const there = await registry.get(name);
     if (there !== null) throw existsError(name, there.project);
-    await hypervisor.checkHost({ signal: context.signal, reporter: events.reporter(null, 'start') });
+    const aboutHost = { signal: context.signal, reporter: events.reporter(null, 'start') };
+    await hypervisor.checkHost(aboutHost, spec);
     this.#resolved = await resolveVm(this.#env, spec, context);
     return { done: basename(this.#resolved.image.path) };
   }

@@ -13,7 +13,8 @@ export function startTasks(env: TaskEnvironment, entries: readonly RegistryEntry
       if (observed.state === 'running') return { skipped: 'already running' };
       if (observed.state === 'suspended') return { skipped: `suspended; continue it with: vmctl resume ${entry.name}` };
       const reporter = env.events.reporter(null, 'start');
-      await env.hypervisor.checkHostFor(entry.backend, { signal: context.signal, reporter });
+      const { spec } = observed.handle;
+      await env.hypervisor.checkHostFor(entry.backend, { signal: context.signal, reporter }, spec);
       run.atEnd(await takePlace(env.limits.boots, context.signal));
       return { done: runningSummary(await startVm(env, { stopped: observed, entry }, context)) };
     },

@@ -62,6 +62,7 @@ const FIXED: readonly { node: string; part: (spec: VmSpec) => unknown; words: (s
     part: ({ diskBytes }) => diskBytes,
     words: ({ diskBytes }) => (diskBytes === null ? 'that of the image' : bytesText(diskBytes)),
   },
+  { node: 'firmware', part: ({ firmware }) => firmware, words: ({ firmware }) => firmware },
   { node: 'network', part: ({ network }) => network, words: ({ network }) => networkText(network) },
   { node: 'cloud-init', part: ({ cloudInit }) => cloudInit, words: ({ cloudInit }) => cloudInitText(cloudInit) },
   // The seed makes this user, unless the user-data is somebody else's.

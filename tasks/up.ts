@@ -106,9 +106,11 @@ class UpFlow {
     this.#vm = found.existing?.observed ?? null;
     noteDifferences(found, this.#spec.name, context);
     if (this.#action === 'none') return { skipped: 'already running' };
-    const backend = this.#vm?.handle.backend ?? hypervisor.kind;
-    await hypervisor.checkHostFor(backend, { signal: context.signal, reporter: events.reporter(null, 'start') });
-    if (this.#action !== 'create' && this.#action !== 'recreate') return { skipped: 'already there' };
+    const isNew = this.#action === 'create' || this.#action === 'recreate';
+    const made = isNew ? undefined : this.#vm?.handle;
+    const aboutHost = { signal: context.signal, reporter: events.reporter(null, 'start') };
+    await hypervisor.checkHostFor(made?.backend ?? hypervisor.kind, aboutHost, made?.spec ?? this.#spec);
+    if (!isNew) return { skipped: 'already there' };
     this.#resolved = await resolveVm(this.#env, this.#spec, context);
     return { done: basename(this.#resolved.image.path) };
   }

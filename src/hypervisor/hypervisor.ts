@@ -1,5 +1,6 @@
 /** What a backend is: it prepares, runs and removes VMs, and says what they are doing. It owns no policy. */
 import type { StageContext } from '../model/event.js';
+import type { VmSpec } from '../model/spec.js';
 import type { BackendKind, ObservedVm, ResolvedVm, RunningVm, StoppedVm, SuspendedVm, VmHandle } from '../model/vm.js';
 
 /** An ability that a backend may lack: then the reason is data, known before anything is tried. */
@@ -49,8 +50,11 @@ export interface VmRemains {
 export interface Hypervisor {
   readonly kind: BackendKind;
   readonly capabilities: Capabilities;
-  /** Throws `HOST_UNSUPPORTED`, with what to install, when this host cannot run VMs of this backend. */
-  checkHost(context: StageContext): Promise<void>;
+  /**
+   * Throws `HOST_UNSUPPORTED`, with what to install, when this host cannot run VMs of this backend; with a spec, also
+   * when it lacks what that VM needs, such as its firmware.
+   */
+  checkHost(context: StageContext, spec?: VmSpec): Promise<void>;
   /** Builds the VM's files completely or not at all. */
   prepare(vm: ResolvedVm, options: PrepareOptions, context: StageContext): Promise<VmHandle>;
   start(vm: StoppedVm, context: StageContext): Promise<RunningVm>;

@@ -14,6 +14,7 @@ export interface VmSpec {
   readonly memoryMib: number;
   /** The overlay's virtual size; null takes the image's. */
   readonly diskBytes: number | null;
+  readonly firmware: FirmwareKind;
   readonly network: NetworkSpec;
   /** Null: no seed is attached. */
   readonly cloudInit: CloudInitSpec | null;
@@ -31,6 +32,9 @@ export interface Checksum {
   /** Lower-case hexadecimal digits. */
   readonly digest: string;
 }
+
+/** What starts the guest. */
+export type FirmwareKind = 'bios' | 'uefi';
 
 export type NetworkSpec =
   | { readonly kind: 'user'; readonly forwards: readonly Forward[] }

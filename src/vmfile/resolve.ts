@@ -53,7 +53,14 @@ export interface ResolvedProject {
   readonly diagnostics: readonly Diagnostic[];
 }
 
-export const DEFAULTS = { vcpus: 1, memoryMib: 1024, user: 'vm', bridge: 'br0', run: 'always' } as const;
+export const DEFAULTS = {
+  vcpus: 1,
+  memoryMib: 1024,
+  user: 'vm',
+  firmware: 'bios',
+  bridge: 'br0',
+  run: 'always',
+} as const;
 
 /** Makes every decision that a VMFile leaves open. */
 export function resolveProject(project: ProjectDefinition, options: ResolveOptions): ResolvedProject {
@@ -98,6 +105,7 @@ function resolveVm(vm: VmDefinition, context: Context): VmSpec | null {
     vcpus: vm.vcpus?.value ?? DEFAULTS.vcpus,
     memoryMib: vm.memory?.value ?? DEFAULTS.memoryMib,
     diskBytes: vm.disk?.value ?? null,
+    firmware: vm.firmware?.value ?? DEFAULTS.firmware,
     network: resolveNetwork(vm),
     cloudInit,
     ssh: {

@@ -33,11 +33,6 @@ export const UNSUPPORTED: readonly UnsupportedFeature[] = [
     places: ({ checksum }) => [checksum !== undefined && isList(checksum.value) ? checksum.span : undefined],
   },
   {
-    what: 'firmware "uefi"',
-    instead: 'leave `firmware` out and use an image that boots with a BIOS',
-    places: ({ firmware }) => [firmware?.value === 'uefi' ? firmware.span : undefined],
-  },
-  {
     what: 'network "tap"',
     instead: 'use `network "user"` and `forward`',
     places: ({ network }) => [network?.value.kind === 'tap' ? network.span : undefined],

@@ -40,6 +40,7 @@ const DEFAULTS: Omit<VmSpec, 'name' | 'image'> = {
   vcpus: 1,
   memoryMib: 1024,
   diskBytes: null,
+  firmware: 'bios',
   network: { kind: 'user', forwards: [] },
   cloudInit: null,
   ssh: { declared: false, user: 'vm', privateKey: null, timeoutSeconds: null },
