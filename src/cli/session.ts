@@ -49,6 +49,17 @@ export function projectPath(cli: Pick<Cli, 'cwd'>, settings: Settings): string {
   return resolve(cli.cwd, settings.file ?? VMFILE_NAME);
 }
 
+/** The VMs that exist of one VMFile: a flag's, a setting's, or `VMFile.kdl` in this folder. */
+export async function ownEntries(
+  cli: Cli,
+  env: TaskEnvironment,
+  file: string | undefined,
+): Promise<{ readonly project: string; readonly entries: readonly RegistryEntry[] }> {
+  const settings = await loadSettings(cli);
+  const project = projectPath(cli, file === undefined ? settings : { ...settings, file });
+  return { project, entries: (await env.registry.list()).filter((entry) => entry.project === project) };
+}
+
 /** The VM of that name. Throws `VM_NOT_FOUND` with names that are near. */
 export async function findEntry(env: TaskEnvironment, name: string): Promise<RegistryEntry> {
   const entries = await env.registry.list();
