@@ -83,6 +83,16 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     examples: ['vmctl exec web -- systemctl is-active nginx', "vmctl exec web -- 'ps aux | grep nginx'"],
     load: () => import('./commands/exec.js'),
   },
+  cp: {
+    summary: 'copy files and folders into a VM or out of it',
+    examples: ['vmctl cp site.conf web:/tmp/', 'vmctl cp web:/var/log/nginx logs'],
+    load: () => import('./commands/cp.js'),
+  },
+  'ssh-config': {
+    summary: 'print settings with which ssh, scp, sftp and rsync reach the VMs by name',
+    examples: ['vmctl ssh-config > vms.conf; ssh -F vms.conf web', 'vmctl ssh-config web --json'],
+    load: () => import('./commands/ssh-config.js'),
+  },
   log: {
     summary: 'show what a VM printed on its console, or its provisioners',
     examples: ['vmctl log web', 'vmctl log web --provision --tail 20'],
