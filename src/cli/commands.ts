@@ -57,7 +57,7 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   },
   log: {
     summary: 'show what a VM printed on its console, or its provisioners',
-    examples: ['vmctl log web', 'vmctl log web --provision --tail 20'],
+    examples: ['vmctl log web --provision --tail 20', 'vmctl log web --follow'],
     load: () => import('./commands/log.js'),
   },
   validate: {
