@@ -13,6 +13,7 @@ const PROGRAMS = [
   'isoinfo',
   'sshd',
   'dropbear',
+  'tmux',
   'zstd',
   'xz',
   'bzip2',

@@ -55,6 +55,11 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     examples: ['vmctl exec web -- systemctl is-active nginx', "vmctl exec web -- 'ps aux | grep nginx'"],
     load: () => import('./commands/exec.js'),
   },
+  console: {
+    summary: 'attach this terminal to the serial console of a VM; Ctrl-] detaches',
+    examples: ['vmctl console web', 'echo dmesg | vmctl console web'],
+    load: () => import('./commands/console.js'),
+  },
   log: {
     summary: 'show what a VM printed on its console, or its provisioners',
     examples: ['vmctl log web --provision --tail 20', 'vmctl log web --follow'],

@@ -1,15 +1,14 @@
 /** The only file that starts programs. */
-import { Buffer } from 'node:buffer';
+import type { Buffer } from 'node:buffer';
 import { once } from 'node:events';
 import { createWriteStream } from 'node:fs';
-import { open } from 'node:fs/promises';
 import { constants } from 'node:os';
 import type { Readable, Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { ExecaError, type Options, execa } from 'execa';
 import { VmctlError } from '../errors.js';
 import { PRIVATE_FILE_MODE } from '../paths.js';
-import { readFrom } from './file-tail.js';
+import { readLast } from './file-tail.js';
 import { stateDirectoryError } from './fs.js';
 import { throwIfAborted } from './wait.js';
 
@@ -191,13 +190,11 @@ const TAIL_BYTES = 256 * 1024;
 
 /** The last lines of a file that may not be there, such as a log; an empty string when it is not. */
 export async function tailOfFile(path: string, lines: number): Promise<string> {
-  const chunks: Uint8Array[] = [];
+  let bytes: Buffer;
   try {
-    await using file = await open(path, 'r');
-    const { size } = await file.stat();
-    for await (const chunk of readFrom(file, Math.max(0, size - TAIL_BYTES))) chunks.push(chunk);
+    bytes = await readLast(path, TAIL_BYTES);
   } catch {
     return '';
   }
-  return Buffer.concat(chunks).toString('utf8').trimEnd().split(/\r?\n/).slice(-lines).join('\n');
+  return bytes.toString('utf8').trimEnd().split(/\r?\n/).slice(-lines).join('\n');
 }

@@ -66,3 +66,12 @@ export async function* readFrom(file: FileHandle, offset: number): AsyncGenerato
     yield buffer.subarray(0, bytesRead);
   }
 }
+
+/** The last bytes of a file. Throws Node's own errors. */
+export async function readLast(path: string, bytes: number): Promise<Buffer> {
+  const chunks: Uint8Array[] = [];
+  await using file = await open(path, 'r');
+  const { size } = await file.stat();
+  for await (const chunk of readFrom(file, Math.max(0, size - bytes))) chunks.push(chunk);
+  return Buffer.concat(chunks);
+}

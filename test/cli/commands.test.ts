@@ -1,4 +1,4 @@
-import { writeFile } from 'node:fs/promises';
+import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { Rig } from '../support/rig.js';
@@ -120,4 +120,19 @@ test('ssh without a name means the only VM of the VMFile, and asks for a name wh
   const { exitCode, stderr } = await rig.vmctl(['ssh']);
   expect(exitCode).toBe(2);
   expect(stderr).toContain('db, web');
+});
+
+test('console refuses a VM that is stopped or has no console, and leaves no lock', async () => {
+  await using rig = await Rig.create();
+  await rig.declare({ web: '' });
+  await rig.vmctl(['up']);
+  const none = await rig.vmctl(['console', 'web']);
+  expect(none).toMatchObject({ exitCode: 1, stdout: '' });
+  expect(none.stderr).toContain('VM "web" has no serial console: the Noop backend has no guests');
+  await rig.vmctl(['stop', 'web']);
+  const stopped = await rig.vmctl(['console', 'web']);
+  expect(stopped.exitCode).toBe(1);
+  expect(stopped.stderr).toContain('VM "web" is stopped');
+  expect(stopped.stderr).toContain('vmctl start web');
+  expect(await readdir(rig.paths.locks)).toEqual([]);
 });
