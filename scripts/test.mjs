@@ -23,6 +23,7 @@ const PROGRAMS = [
   'isoinfo',
   'sshd',
   'dropbear',
+  'tmux',
   'zstd',
   'xz',
   'bzip2',

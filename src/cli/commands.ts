@@ -93,9 +93,14 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     examples: ['vmctl ssh-config > vms.conf; ssh -F vms.conf web', 'vmctl ssh-config web --json'],
     load: () => import('./commands/ssh-config.js'),
   },
+  console: {
+    summary: 'attach this terminal to the serial console of a VM; Ctrl-] detaches',
+    examples: ['vmctl console web', 'echo dmesg | vmctl console web'],
+    load: () => import('./commands/console.js'),
+  },
   log: {
     summary: 'show what a VM printed on its console, or its provisioners',
-    examples: ['vmctl log web', 'vmctl log web --provision --tail 20'],
+    examples: ['vmctl log web --provision --tail 20', 'vmctl log web --follow'],
     load: () => import('./commands/log.js'),
   },
   validate: {

@@ -2,13 +2,13 @@
 import type { Buffer } from 'node:buffer';
 import { once } from 'node:events';
 import { createWriteStream } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import { constants } from 'node:os';
 import type { Readable, Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { Options } from 'execa';
 import { VmctlError } from '../errors.js';
 import { PRIVATE_FILE_MODE } from '../paths.js';
+import { readLast } from './file-tail.js';
 import { stateDirectoryError } from './fs.js';
 import { throwIfAborted } from './wait.js';
 
@@ -192,11 +192,14 @@ function lastLine(text: string): string {
   return text.slice(text.lastIndexOf('\n') + 1);
 }
 
+/** More than the lines that a person is shown, and less than what hurts. */
+const TAIL_BYTES = 256 * 1024;
+
 /** The last lines of a file that may not be there, such as a log; an empty string when it is not. */
 export async function tailOfFile(path: string, lines: number): Promise<string> {
   let bytes: Buffer;
   try {
-    bytes = await readFile(path);
+    bytes = await readLast(path, TAIL_BYTES);
   } catch {
     return '';
   }

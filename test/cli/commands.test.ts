@@ -1,4 +1,4 @@
-import { writeFile } from 'node:fs/promises';
+import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { Rig } from '../support/rig.js';
@@ -150,4 +150,19 @@ test('ssh-config tells which VMs cannot be reached and why, and still prints the
   expect(stderr).toContain('VM "web" is stopped');
   expect(stderr).toContain('VM "db" cannot be logged in to');
   expect((await rig.vmctl(['ssh-config', 'bd'])).stderr).toContain('there is no VM "bd"');
+});
+
+test('console refuses a VM that is stopped or has no console, and leaves no lock', async () => {
+  await using rig = await Rig.create();
+  await rig.declare({ web: '' });
+  await rig.vmctl(['up']);
+  const none = await rig.vmctl(['console', 'web']);
+  expect(none).toMatchObject({ exitCode: 1, stdout: '' });
+  expect(none.stderr).toContain('VM "web" has no serial console: the Noop backend has no guests');
+  await rig.vmctl(['stop', 'web']);
+  const stopped = await rig.vmctl(['console', 'web']);
+  expect(stopped.exitCode).toBe(1);
+  expect(stopped.stderr).toContain('VM "web" is stopped');
+  expect(stopped.stderr).toContain('vmctl start web');
+  expect(await readdir(rig.paths.locks)).toEqual([]);
 });
