@@ -20,7 +20,14 @@ export interface Session {
 /** For commands that change something: reads the configuration and clears away what a killed vmctl left. */
 export async function openSession(cli: Cli, command: string, flags: Partial<Settings> = {}): Promise<Session> {
   const settings: Settings = { ...(await loadSettings(cli)), ...flags };
-  const env = createEnvironment({
+  const env = environmentOf(cli, command, settings);
+  await sweepLeftovers(env);
+  return { env, settings };
+}
+
+/** The world with these settings; nothing is cleared away. */
+export function environmentOf(cli: Cli, command: string, settings: Settings): TaskEnvironment {
+  return createEnvironment({
     ...outside(cli, command),
     backend: settings.backend,
     accelerator: settings.accelerator,
@@ -29,8 +36,6 @@ export async function openSession(cli: Cli, command: string, flags: Partial<Sett
     concurrency: { downloads: settings['concurrency.downloads'], boots: settings['concurrency.boots'] },
     sshTimeoutSeconds: settings['timeouts.ssh'],
   });
-  await sweepLeftovers(env);
-  return { env, settings };
 }
 
 /** For commands that only look: nothing is configured, because nothing is started. */

@@ -3,6 +3,7 @@ import { VmctlError } from '../errors.js';
 import type { StageContext } from '../model/event.js';
 import type { BackendKind, ObservedVm, ResolvedVm, RunningVm, StoppedVm, SuspendedVm, VmHandle } from '../model/vm.js';
 import type {
+  BackendFacts,
   Capabilities,
   ConsoleEndpoint,
   Hypervisor,
@@ -10,6 +11,7 @@ import type {
   StopMethod,
   StopOptions,
   VmRemains,
+  WorkProcess,
 } from './hypervisor.js';
 import { NoopBackend } from './noop.js';
 import { QemuBackend, type QemuOptions } from './qemu/backend.js';
@@ -99,6 +101,17 @@ export class RouterHypervisor implements Hypervisor {
 
   console(handle: VmHandle): ConsoleEndpoint {
     return this.#backend(handle.backend).console(handle);
+  }
+
+  /** For the backend of new VMs. */
+  async examineHost(signal: AbortSignal): Promise<BackendFacts> {
+    return this.#backend(this.kind).examineHost(signal);
+  }
+
+  /** Those of all backends. */
+  async findProcesses(vms: string): Promise<readonly WorkProcess[] | null> {
+    const found = await Promise.all([...this.#backends.values()].map((backend) => backend.findProcesses(vms)));
+    return found.some((processes) => processes === null) ? null : found.flatMap((processes) => processes ?? []);
   }
 
   #backend(kind: BackendKind): Hypervisor {

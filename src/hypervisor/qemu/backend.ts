@@ -5,7 +5,7 @@ import { access, rm, writeFile } from 'node:fs/promises';
 import { delimiter, join, resolve } from 'node:path';
 import { SEED_VOLUME, seedFiles } from '../../cloud-init/seed.js';
 import { buildIso } from '../../cloud-init/iso9660.js';
-import { VmctlError } from '../../errors.js';
+import { VmctlError, toVmctlError } from '../../errors.js';
 import { createOverlay } from '../../image/qemu-img.js';
 import type { StageContext } from '../../model/event.js';
 import {
@@ -23,6 +23,7 @@ import { exists } from '../../util/fs.js';
 import { identifyProcess } from '../../util/process.js';
 import { waitFor } from '../../util/wait.js';
 import type {
+  BackendFacts,
   Capabilities,
   ConsoleEndpoint,
   Hypervisor,
@@ -30,11 +31,13 @@ import type {
   StopMethod,
   StopOptions,
   VmRemains,
+  WorkProcess,
 } from '../hypervisor.js';
 import { buildWorkDirectory, removeWorkDirectory, stableMac, writeGuestAccess } from '../work-directory.js';
-import { type AcceleratorChoice, type AcceleratorWish, chooseAccelerator } from './accelerator.js';
+import { type AcceleratorChoice, type AcceleratorWish, chooseAccelerator, examineAccelerator } from './accelerator.js';
 import { SSH_PORT, parseUserNetwork, qemuArguments } from './command-line.js';
-import { type Runtime, findQemu, findQemuOfRemains, writeRuntime } from './process.js';
+import { type Runtime, findQemu, findQemuOfRemains, findQemusBelow, writeRuntime } from './process.js';
+import { examineProgram } from './program.js';
 import { type QmpConnection, connectQmp } from './qmp.js';
 import { endProcess, powerDown } from './shutdown.js';
 import { startError } from './start-error.js';
@@ -200,6 +203,30 @@ export class QemuBackend implements Hypervisor {
 
   console(handle: VmHandle): ConsoleEndpoint {
     return { kind: 'unix', path: join(handle.directory, VM_FILES.consoleSocket) };
+  }
+
+  async examineHost(signal: AbortSignal): Promise<BackendFacts> {
+    const { binary, accelerator: wish, hostFile: cacheFile } = this.#options;
+    let path: string;
+    try {
+      path = await this.#findBinary();
+    } catch (error) {
+      const { message } = toVmctlError(error);
+      return { program: { found: false, name: binary ?? 'QEMU', problem: message }, accelerator: null };
+    }
+    const program = await examineProgram(path, signal);
+    if (!program.found) return { program, accelerator: null };
+    try {
+      return { program, accelerator: await examineAccelerator({ wish, binary: path, cacheFile, signal }) };
+    } catch (error) {
+      const { code, message } = toVmctlError(error);
+      if (code === 'ABORTED') throw error;
+      return { program, accelerator: { problem: message, kvm: null } };
+    }
+  }
+
+  findProcesses(vms: string): Promise<readonly WorkProcess[] | null> {
+    return findQemusBelow(vms);
   }
 
   async #chooseAccelerator(signal: AbortSignal): Promise<AcceleratorChoice> {
