@@ -44,6 +44,7 @@ export async function findLeftovers(env: World): Promise<Leftovers> {
   const view = await registry.look();
   const processes = await env.hypervisor.findProcesses(paths.vms);
   const verdicts: (Verdict | null)[] = [];
+  if (view.damaged) verdicts.push({ trouble: { what: `${paths.registry} is damaged`, next: 'vmctl list' } });
   const look = async (path: string, judge: () => Promise<readonly (Verdict | null)[]>): Promise<void> => {
     verdicts.push(...(await judge().catch((error: unknown) => [{ trouble: unseen(path, error) }])));
   };
@@ -113,7 +114,7 @@ export function judgeDirectory(facts: DirectoryFacts): Verdict | null {
   if (role !== 'vm') {
     if (pid !== null) {
       const what = `a QEMU (pid ${pid}) still runs in ${path}, the rest of VM "${vm}"`;
-      return { trouble: { what, next: `kill ${pid} && vmctl gc` } };
+      return { trouble: { what, next: `kill ${pid}` } };
     }
     const why =
       role === 'staging' ? 'vmctl was killed while it made this VM' : 'vmctl was killed while it removed this VM';

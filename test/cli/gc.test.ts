@@ -232,7 +232,10 @@ test('a damaged list of VMs makes nothing garbage that it may have had', async (
   await mkdir(rig.paths.vm('unknown'));
   await writeFile(rig.paths.registry, '{');
   const told = await gc(rig);
-  expect(told).toMatchObject({ items: [], troubles: [{ next: 'vmctl destroy unknown' }] });
+  expect(told).toMatchObject({
+    items: [],
+    troubles: [{ what: `${rig.paths.registry} is damaged`, next: 'vmctl list' }, { next: 'vmctl destroy unknown' }],
+  });
   expect(await rig.directories()).toEqual(['unknown', 'web']);
 });
 

@@ -51,7 +51,7 @@ describe('a directory below vms/', () => {
     expect(judgeDirectory(directory({ role, pid: 7 }))).toEqual({
       trouble: {
         what: 'a QEMU (pid 7) still runs in /state/vms/web, the rest of VM "web"',
-        next: 'kill 7 && vmctl gc',
+        next: 'kill 7',
       },
     });
   });

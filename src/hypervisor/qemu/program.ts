@@ -9,7 +9,7 @@ const VERSION_TIMEOUT_MS = 10_000;
 export async function examineProgram(path: string, signal: AbortSignal): Promise<ProgramFacts> {
   try {
     const { stdout } = await runCommand(path, ['--version'], { signal, timeoutMs: VERSION_TIMEOUT_MS });
-    const version = /version (\d+(?:\.\d+)*)/.exec(stdout)?.[1];
+    const version = /QEMU emulator version (\d+(?:\.\d+)+)/.exec(stdout)?.[1];
     if (version !== undefined) return { found: true, path, version };
     return { found: false, name: path, problem: `${path} does not tell its version as QEMU does` };
   } catch (error) {
