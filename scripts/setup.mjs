@@ -23,6 +23,8 @@ const MANAGERS = {
       sshd: ['openssh-server'],
       dropbear: ['dropbear-bin'],
       tmux: ['tmux'],
+      zsh: ['zsh'],
+      fish: ['fish'],
       mmdebstrap: ['mmdebstrap'],
       zstd: ['zstd'],
       xz: ['xz-utils'],
@@ -118,13 +120,13 @@ export function ensurePrograms(programs) {
   installPackages(manager, [...packages], `${missing.join(', ')} not found`);
 }
 
-/** Installs Debian packages by their own names, when they are missing. */
-export function ensureDebianPackages(names) {
+/** Installs Debian packages by their own names, when they are missing; `reason` says what for. */
+export function ensureDebianPackages(names, reason) {
   const missing = names.filter((name) => {
     const status = spawnSync('dpkg-query', ['-W', '-f=${Status}', name], { encoding: 'utf8' });
     return status.status !== 0 || !status.stdout.endsWith('ok installed');
   });
-  if (missing.length > 0) installPackages('apt-get', missing, 'needed to build the guest');
+  if (missing.length > 0) installPackages('apt-get', missing, reason);
 }
 
 function installPackages(manager, packages, reason) {
@@ -159,6 +161,9 @@ function findManager() {
 export function buildGuest(name) {
   const script = join(root, 'test', 'guest', 'build.sh');
   const needs = execFileSync(script, ['--needs', name], { encoding: 'utf8' }).trim().split(/\s+/);
-  ensureDebianPackages(needs.filter((word) => word !== ''));
+  ensureDebianPackages(
+    needs.filter((word) => word !== ''),
+    'needed to build the guest',
+  );
   return execFileSync(script, [name], { encoding: 'utf8', stdio: ['ignore', 'pipe', 2] }).trim();
 }

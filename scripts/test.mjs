@@ -3,7 +3,17 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { buildGuest, buildsGuests, ensureNodePackages, ensurePrograms, giveUp, root, run, say } from './setup.mjs';
+import {
+  buildGuest,
+  buildsGuests,
+  ensureDebianPackages,
+  ensureNodePackages,
+  ensurePrograms,
+  giveUp,
+  root,
+  run,
+  say,
+} from './setup.mjs';
 
 const PROGRAMS = [
   'qemu-system-x86_64',
@@ -16,11 +26,14 @@ const PROGRAMS = [
   'zstd',
   'xz',
   'bzip2',
+  'zsh',
+  'fish',
 ];
 
 if (!buildsGuests()) giveUp('The tests build their guests from packages, and so run on Debian and Ubuntu only.');
 ensureNodePackages();
 ensurePrograms(PROGRAMS);
+ensureDebianPackages(['ovmf'], 'the tests of UEFI need its firmware');
 say('building vmctl');
 run(process.execPath, ['scripts/build.mjs']);
 const guests = {};

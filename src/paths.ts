@@ -30,6 +30,8 @@ export const VM_FILES = {
   runtime: 'runtime.json',
   /** The pinned host key, in OpenSSH's format, under the alias of the VM's name. */
   knownHosts: 'known_hosts',
+  /** What a guest with UEFI keeps over its restarts: a private copy of the firmware's variables. */
+  firmwareVariables: 'firmware-variables.fd',
   /** QEMU's own words: its stdout and stderr. */
   qemuLog: 'qemu.log',
 } as const;

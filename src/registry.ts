@@ -12,6 +12,7 @@ import { join } from 'node:path';
 import * as v from 'valibot';
 import { VmctlError, type VmctlErrorJson } from './errors.js';
 import type { Step } from './model/event.js';
+import type { StepSuccess } from './model/spec.js';
 import type { VmHandle } from './model/vm.js';
 import { type StatePaths, VM_FILES } from './paths.js';
 import {
@@ -31,10 +32,12 @@ export type RegistryEntry = v.InferOutput<typeof entrySchema>;
 /** How far a VM was provisioned since its last start, and why it failed last. */
 export interface VmRecord {
   readonly provisioning: 'pending' | 'done' | 'failed';
+  /** The steps that succeeded at some time since the VM was made, each as it was when it last did. */
+  readonly steps: readonly StepSuccess[];
   readonly lastFailure: { readonly step: Step; readonly time: string; readonly error: VmctlErrorJson } | null;
 }
 
-const FRESH_RECORD: VmRecord = { provisioning: 'pending', lastFailure: null };
+const FRESH_RECORD: VmRecord = { provisioning: 'pending', steps: [], lastFailure: null };
 
 /** The registry held against the directories. */
 export interface RegistryView {

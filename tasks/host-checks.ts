@@ -85,6 +85,8 @@ export type ProjectFacts =
       /** VMs that do not exist yet and take the size of their image. */
       readonly newDisksOfImageSize: number;
       readonly imagesToDownload: number;
+      /** VMs with `firmware "uefi"`. */
+      readonly uefiVms: number;
       /** Of the VMs that do not run yet. */
       readonly memoryMib: number;
     };
@@ -103,6 +105,7 @@ export function checkHost(facts: HostFacts): readonly Check[] {
     checkBackend(facts),
     checkSettings(facts),
     ...checkQemu(facts),
+    ...checkFirmware(facts),
     checkQemuImg(facts),
     checkSsh(facts),
     checkDecompressors(facts),
@@ -206,6 +209,24 @@ function kvmSteps(state: AcceleratorFacts['kvm'], device: KvmDevice): readonly s
 
 const NO_VIRTUALISATION =
   'Turn on virtualisation (VT-x, AMD-V) in the firmware settings; in a virtual machine, nested virtualisation.';
+
+function checkFirmware({ backend, project, system }: HostFacts): readonly Check[] {
+  if (!('kind' in backend) || backend.facts.firmware === null) return [];
+  const { path } = backend.facts.firmware;
+  const check = ok('firmware', 'UEFI firmware', path ?? '');
+  if (path !== null) return [check];
+  const next = [installStep(['firmware'], system)];
+  const wanting = project.kind === 'valid' ? project.uefiVms : 0;
+  if (wanting === 0) return [{ ...check, result: 'unchecked', found: 'none; only firmware "uefi" needs it', next }];
+  return [
+    {
+      ...check,
+      result: 'problem',
+      found: `none, and ${counted(wanting, 'VM')} of the VMFile cannot start without`,
+      next,
+    },
+  ];
+}
 
 function checkQemuImg({ qemuImg, system }: HostFacts): Check {
   return checkProgram(qemuImg, {

@@ -84,6 +84,7 @@ async function examineProject(env: TaskEnvironment, file: string | undefined): P
       newDiskBytes: fresh.reduce((sum, { diskBytes }) => sum + (diskBytes ?? 0), 0),
       newDisksOfImageSize: fresh.filter(({ diskBytes }) => diskBytes === null).length,
       imagesToDownload: [...wanted].filter((key) => !images.has(key)).length,
+      uefiVms: specs.filter(({ firmware }) => firmware === 'uefi').length,
       memoryMib: specs.reduce((sum, { name, memoryMib }) => sum + (isLive(states.get(name)) ? 0 : memoryMib), 0),
     };
   } catch (error) {

@@ -10,7 +10,6 @@ import {
 import { bytesText } from '../../tasks/progress-text.js';
 import type { VmctlError } from '../errors.js';
 import type { Cli } from './cli.js';
-import { loadSettings } from './config.js';
 import { exitCodeOfAll } from './exit-code.js';
 import { printError, printJson, printNote, table } from './report.js';
 import { environmentOf } from './session.js';
@@ -34,6 +33,8 @@ interface Row extends Pick<Collectable, 'path' | 'bytes' | 'why'> {
 
 /** Plans, tells, and removes unless it is a dry run; sets the exit code by what failed. */
 export async function runCollection(cli: Cli, options: CollectionOptions): Promise<void> {
+  // The commands beside these two need no settings, and most of the time that they take is the loading of code.
+  const { loadSettings } = await import('./config.js');
   const settings = await loadSettings(cli);
   const env = environmentOf(cli, options.command, settings);
   const limits: ImageLimits = {

@@ -12,13 +12,31 @@ export interface CommandEntry {
 export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   up: {
     summary: 'bring up the VMs of the VMFile: create, start and provision what is not there yet',
-    examples: ['vmctl up', 'vmctl up web --parallel 1'],
+    examples: ['vmctl up', 'vmctl up web --dry-run'],
     load: () => import('./commands/up.js'),
   },
   down: {
     summary: 'stop the VMs of the VMFile, or destroy them',
     examples: ['vmctl down', 'vmctl down --destroy'],
     load: () => import('./commands/down.js'),
+  },
+  reload: {
+    summary: 'make VMs of the VMFile anew: destroy them, then bring them up as they are declared now',
+    examples: ['vmctl reload web', 'vmctl reload --no-provision'],
+    load: () => import('./commands/reload.js'),
+  },
+  provision: {
+    summary: 'run the provisioners of running VMs again',
+    examples: ['vmctl provision', 'vmctl provision web db'],
+    load: () => import('./commands/provision.js'),
+  },
+  create: {
+    summary: 'make a VM without a VMFile',
+    examples: [
+      'vmctl create --name scratch --image disk.qcow2 --start',
+      'vmctl create --name build --image-url URL --vcpus 4 --disk 20',
+    ],
+    load: () => import('./commands/create.js'),
   },
   start: {
     summary: 'start VMs that exist, without provisioning them',
@@ -34,6 +52,16 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     summary: 'stop VMs and remove every file of theirs',
     examples: ['vmctl destroy web', 'vmctl destroy web db --yes'],
     load: () => import('./commands/destroy.js'),
+  },
+  suspend: {
+    summary: 'pause the vCPUs of VMs; their memory stays where it is',
+    examples: ['vmctl suspend web', 'vmctl suspend web db'],
+    load: () => import('./commands/suspend.js'),
+  },
+  resume: {
+    summary: 'let suspended VMs go on',
+    examples: ['vmctl resume web', 'vmctl resume web db'],
+    load: () => import('./commands/resume.js'),
   },
   list: {
     summary: 'list all VMs of this user',
@@ -64,6 +92,11 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     summary: 'check the VMFile and report every mistake in it',
     examples: ['vmctl validate', 'vmctl validate --file vms/VMFile.kdl --json'],
     load: () => import('./commands/validate.js'),
+  },
+  completion: {
+    summary: 'print a script that makes a shell complete commands, options and names of VMs',
+    examples: ['source <(vmctl completion bash)', 'vmctl completion fish > ~/.config/fish/completions/vmctl.fish'],
+    load: () => import('./commands/completion.js'),
   },
   image: {
     summary: 'work with the image cache: pull, list, inspect, prune',

@@ -6,9 +6,7 @@ import { VMFILE_NAME } from '../vmfile/discover.js';
 import { didYouMean } from '../vmfile/suggest.js';
 import type { TaskEnvironment } from '../../tasks/context.js';
 import { createEnvironment } from '../../tasks/environment.js';
-import { sweepLeftovers } from '../../tasks/sweep.js';
 import type { Cli } from './cli.js';
-import { loadSettings } from './config.js';
 import type { Settings } from './config-keys.js';
 import { printNote } from './report.js';
 
@@ -19,8 +17,11 @@ export interface Session {
 
 /** For commands that change something: reads the configuration and clears away what a killed vmctl left. */
 export async function openSession(cli: Cli, command: string, flags: Partial<Settings> = {}): Promise<Session> {
+  // Commands that only look need no settings, and most of the time that they take is the loading of code.
+  const { loadSettings } = await import('./config.js');
   const settings: Settings = { ...(await loadSettings(cli)), ...flags };
   const env = environmentOf(cli, command, settings);
+  const { sweepLeftovers } = await import('../../tasks/sweep.js');
   await sweepLeftovers(env);
   return { env, settings };
 }

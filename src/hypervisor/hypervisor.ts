@@ -1,5 +1,6 @@
 /** What a backend is: it prepares, runs and removes VMs, and says what they are doing. It owns no policy. */
 import type { StageContext } from '../model/event.js';
+import type { VmSpec } from '../model/spec.js';
 import type {
   Accelerator,
   BackendKind,
@@ -85,6 +86,8 @@ export interface BackendFacts {
   readonly program: ProgramFacts | null;
   /** Null where there is none to choose: without the program, or without guests. */
   readonly accelerator: AcceleratorFacts | null;
+  /** Absolute path of the UEFI firmware, or that there is none; null where the backend has no use for any. */
+  readonly firmware: { readonly path: string | null } | null;
 }
 
 /**
@@ -94,8 +97,11 @@ export interface BackendFacts {
 export interface Hypervisor {
   readonly kind: BackendKind;
   readonly capabilities: Capabilities;
-  /** Throws `HOST_UNSUPPORTED`, with what to install, when this host cannot run VMs of this backend. */
-  checkHost(context: StageContext): Promise<void>;
+  /**
+   * Throws `HOST_UNSUPPORTED`, with what to install, when this host cannot run VMs of this backend; with a spec, also
+   * when it lacks what that VM needs, such as its firmware.
+   */
+  checkHost(context: StageContext, spec?: VmSpec): Promise<void>;
   /** Builds the VM's files completely or not at all. */
   prepare(vm: ResolvedVm, options: PrepareOptions, context: StageContext): Promise<VmHandle>;
   start(vm: StoppedVm, context: StageContext): Promise<RunningVm>;

@@ -114,7 +114,7 @@ export class NoopBackend implements Hypervisor {
   }
 
   async examineHost(): Promise<BackendFacts> {
-    return { program: null, accelerator: null };
+    return { program: null, accelerator: null, firmware: null };
   }
 
   async findProcesses(): Promise<readonly WorkProcess[]> {

@@ -1,6 +1,7 @@
 /** Chooses the backend: by the platform for a new VM, by the handle for one that exists. The only file that knows all. */
 import { VmctlError } from '../errors.js';
 import type { StageContext } from '../model/event.js';
+import type { VmSpec } from '../model/spec.js';
 import type { BackendKind, ObservedVm, ResolvedVm, RunningVm, StoppedVm, SuspendedVm, VmHandle } from '../model/vm.js';
 import type {
   BackendFacts,
@@ -58,13 +59,13 @@ export class RouterHypervisor implements Hypervisor {
     return this.#backend(handle.backend).capabilities;
   }
 
-  checkHost(context: StageContext): Promise<void> {
-    return this.checkHostFor(this.kind, context);
+  checkHost(context: StageContext, spec?: VmSpec): Promise<void> {
+    return this.#backend(this.kind).checkHost(context, spec);
   }
 
-  /** Like `checkHost`, for VMs of one backend. */
-  async checkHostFor(backend: BackendKind, context: StageContext): Promise<void> {
-    await this.#backend(backend).checkHost(context);
+  /** Like `checkHost`, for the backend that made a VM. */
+  async checkHostFor(backend: BackendKind, context: StageContext, spec?: VmSpec): Promise<void> {
+    await this.#backend(backend).checkHost(context, spec);
   }
 
   prepare(vm: ResolvedVm, options: PrepareOptions, context: StageContext): Promise<VmHandle> {

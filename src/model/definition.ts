@@ -2,6 +2,7 @@
  * The first stage: what a VMFile declares, with the place of every value and no default filled in.
  * Sizes and durations are already numbers here, in the unit that each field's comment names.
  */
+import type { FirmwareKind } from './spec.js';
 import type { Located, SourceFile, Span } from './source.js';
 
 /** A whole VMFile. */
@@ -23,7 +24,7 @@ export interface VmDefinition {
   readonly memory?: Located<number>;
   /** Bytes */
   readonly disk?: Located<number>;
-  readonly firmware?: Located<'bios' | 'uefi'>;
+  readonly firmware?: Located<FirmwareKind>;
   readonly network?: Located<NetworkDeclaration>;
   readonly cloudInit?: Located<CloudInitDeclaration>;
   readonly ssh?: Located<SshDeclaration>;

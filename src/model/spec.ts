@@ -3,6 +3,8 @@
  * plain JSON, because it is kept with the VM.
  */
 
+import type { RunPolicy } from './definition.js';
+
 export interface VmSpec {
   readonly name: string;
   /** Absolute path of the VMFile that this VM belongs to; null for a VM made without one. */
@@ -12,6 +14,7 @@ export interface VmSpec {
   readonly memoryMib: number;
   /** The overlay's virtual size; null takes the image's. */
   readonly diskBytes: number | null;
+  readonly firmware: FirmwareKind;
   readonly network: NetworkSpec;
   /** Null: no seed is attached. */
   readonly cloudInit: CloudInitSpec | null;
@@ -29,6 +32,9 @@ export interface Checksum {
   /** Lower-case hexadecimal digits. */
   readonly digest: string;
 }
+
+/** What starts the guest. */
+export type FirmwareKind = 'bios' | 'uefi';
 
 export type NetworkSpec =
   | { readonly kind: 'user'; readonly forwards: readonly Forward[] }
@@ -63,20 +69,31 @@ export interface SshSpec {
 
 export type ProvisionStep = ShellStep | FileStep;
 
-export interface ShellStep {
+interface StepCommon {
+  readonly run: RunPolicy;
+  readonly timeoutSeconds: number | null;
+}
+
+export interface ShellStep extends StepCommon {
   readonly kind: 'shell';
   readonly command:
     | { readonly kind: 'inline'; readonly text: string }
     | { readonly kind: 'script'; readonly path: string };
   readonly environment: Readonly<Record<string, string>>;
-  readonly timeoutSeconds: number | null;
 }
 
-export interface FileStep {
+export interface FileStep extends StepCommon {
   readonly kind: 'file';
   readonly source: string;
   readonly destination: string;
-  readonly timeoutSeconds: number | null;
+}
+
+/** A step that succeeded in a VM, as it was then. */
+export interface StepSuccess {
+  /** Its place in the VMFile, from 1. */
+  readonly number: number;
+  /** Of everything that it does, the contents of its files included. */
+  readonly digest: string;
 }
 
 /** The step in the few words that lists, logs and errors use: `shell apt-get update`, `file site.conf`. */

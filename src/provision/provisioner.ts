@@ -17,13 +17,14 @@ import { LineSplitter } from '../ssh/line-splitter.js';
 import { exportPrefix } from '../ssh/shell-quote.js';
 import { throwIfAborted } from '../util/wait.js';
 import { ProvisionLog } from './log.js';
+import { type StepCounts, type StepMemory, runInOrder } from './step-sequence.js';
 
 /** dropbear takes 9000 bytes of command (MAX_CMD_LEN), Linux 128 KiB for one argument of the shell. */
 const LONGEST_COMMAND_BYTES = 8_000;
 const SCRIPT_MODE = 0o700;
 const DETAIL_LINES = 20;
 
-export interface ProvisionOptions {
+export interface ProvisionOptions extends StepMemory {
   /** The VM's name, for messages. */
   readonly name: string;
   /** Absolute path of `provision.log`; appended to. */
@@ -35,7 +36,7 @@ export interface ProvisionOptions {
 }
 
 /**
- * Runs the steps until the first one that fails; gives how many were run. Output goes line by line to the reporter and
+ * Runs the steps whose `run` demands it, until the first one that fails. Output goes line by line to the reporter and
  * to the log; values of environment variables go nowhere.
  *
  * Throws `PROVISION_FAILED` naming the step, with its last lines, when it exits with anything but 0, is too slow or is
@@ -46,20 +47,18 @@ export async function runSteps(
   connection: SshConnection,
   steps: readonly ProvisionStep[],
   options: ProvisionOptions,
-): Promise<number> {
+): Promise<StepCounts> {
   const clock = options.clock ?? Date.now;
   const log = new ProvisionLog(options.logFile, clock);
   await log.open();
   try {
-    for (const [index, step] of steps.entries()) {
-      throwIfAborted(options.signal);
-      await new StepRun(connection, step, { ...options, clock, log, number: index + 1, total: steps.length }).run();
+    return await runInOrder(steps, options, async (step, number) => {
+      await new StepRun(connection, step, { ...options, clock, log, number, total: steps.length }).run();
       await log.settle();
-    }
+    });
   } finally {
     await log.close();
   }
-  return steps.length;
 }
 
 interface StepContext extends ProvisionOptions {

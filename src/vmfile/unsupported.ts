@@ -33,11 +33,6 @@ export const UNSUPPORTED: readonly UnsupportedFeature[] = [
     places: ({ checksum }) => [checksum !== undefined && isList(checksum.value) ? checksum.span : undefined],
   },
   {
-    what: 'firmware "uefi"',
-    instead: 'leave `firmware` out and use an image that boots with a BIOS',
-    places: ({ firmware }) => [firmware?.value === 'uefi' ? firmware.span : undefined],
-  },
-  {
     what: 'network "tap"',
     instead: 'use `network "user"` and `forward`',
     places: ({ network }) => [network?.value.kind === 'tap' ? network.span : undefined],
@@ -66,12 +61,6 @@ export const UNSUPPORTED: readonly UnsupportedFeature[] = [
     what: '`count` above 1',
     instead: 'write one `vm` for each',
     places: ({ count }) => [count !== undefined && count.value > 1 ? count.span : undefined],
-  },
-  {
-    what: '`run` other than "always"',
-    instead: 'leave it out and make the step harmless to repeat',
-    places: ({ provision }) =>
-      provision.map(({ value: { run } }) => (run === undefined || run.value === 'always' ? undefined : run.span)),
   },
 ];
 

@@ -152,34 +152,53 @@ le32() {
     $((n & 255)) $((n >> 8 & 255)) $((n >> 16 & 255)) $((n >> 24 & 255)))"
 }
 
-readonly PARTITION_START=2048 # in sectors of 512 bytes: 1 MiB, room for GRUB before it
+# In sectors of 512 bytes: GRUB for a BIOS, from 1 MiB the EFI system partition with
+# GRUB for UEFI, from 5 MiB the root, which can grow as it is the last one.
+readonly ESP_START=2048
+readonly PARTITION_START=10240
 
 # GRUB runs on the build host only, from its packages: the host needs no GRUB.
 grub_packages() {
-  printf '%s\n' grub-common grub-pc-bin libdevmapper1.02.1 liblzma5
+  printf '%s\n' grub-common grub-pc-bin grub-efi-amd64-bin mtools libdevmapper1.02.1 liblzma5
   library_closure libdevmapper1.02.1
 }
 
-# make_grub_core LABEL FILE: GRUB with what it needs to read /boot/grub/grub.cfg
-# from the file system of that label. Our grub.cfg files use linux16: the other
-# loader moves the kernel a byte at a time, 1.7 s without KVM.
-make_grub_core() {
+# make_grub TARGET SUFFIX LABEL FILE MODULE...: GRUB with what it needs to read
+# /boot/grub/grub.cfg from the file system of that label. Our grub.cfg files load
+# with $linux and $initrd, which are linux16 and initrd16 on a BIOS: the other loader
+# moves the kernel a byte at a time, 1.7 s without KVM. UEFI has no such loader.
+make_grub() {
+  local target=$1 suffix=$2 label=$3 file=$4
   # shellcheck disable=SC2016 # GRUB's variables
-  printf '%s\n' "search --no-floppy --label $1 --hint hd0,msdos1 --set root" \
+  printf '%s\n' "set linux=linux$suffix" "set initrd=initrd$suffix" 'export linux initrd' \
+    "search --no-floppy --label $label --hint hd0,msdos1 --set root" \
     'set prefix=($root)/boot/grub' 'configfile ($root)/boot/grub/grub.cfg' >"$WORK/early.cfg"
-  from_packages /usr/bin/grub-mkimage -O i386-pc -d "$STAGE/usr/lib/grub/i386-pc" \
-    -p /boot/grub -c "$WORK/early.cfg" -o "$2" \
-    biosdisk part_msdos ext2 search search_label configfile normal linux16 boot serial terminal
+  from_packages /usr/bin/grub-mkimage -O "$target" -d "$STAGE/usr/lib/grub/$target" \
+    -p /boot/grub -c "$WORK/early.cfg" -o "$file" \
+    part_msdos ext2 search search_label configfile normal boot serial terminal "${@:5}"
+}
+
+# make_esp LABEL FILE: an EFI system partition with the loader that UEFI starts where
+# no variable names another one.
+make_esp() {
+  local loader=$WORK/bootx64.efi
+  make_grub x86_64-efi '' "$1" "$loader" linux
+  truncate -s $(((PARTITION_START - ESP_START) * 512)) "$2"
+  from_packages /usr/bin/mformat -i "$2" -H "$ESP_START" -T $((PARTITION_START - ESP_START)) -h 64 -s 32 ::
+  from_packages /usr/bin/mmd -i "$2" ::/EFI ::/EFI/BOOT
+  from_packages /usr/bin/mcopy -i "$2" "$loader" ::/EFI/BOOT/BOOTX64.EFI
 }
 
 # make_disk LABEL PARTITION DISK: the partition's file system, which has that label,
-# on a disk with a DOS label and GRUB. No loop device, no mount.
+# on a disk with a DOS label that starts by BIOS and by UEFI. No loop device, no mount.
 make_disk() {
   local label=$1 partition=$2 disk=$3
   local core=$WORK/core.img sectors=$(($(stat -c %s "$partition") / 512))
-  make_grub_core "$label" "$core"
-  (($(stat -c %s "$core") < (PARTITION_START - 1) * 512)) || die 1 "GRUB's core image is too big"
-  dd if="$partition" of="$disk" bs=1M seek=1 conv=sparse status=none
+  make_grub i386-pc 16 "$label" "$core" biosdisk linux16
+  (($(stat -c %s "$core") < (ESP_START - 1) * 512)) || die 1 "GRUB's core image is too big"
+  make_esp "$label" "$WORK/esp"
+  dd if="$partition" of="$disk" bs=512K seek=$((PARTITION_START / 1024)) conv=sparse status=none
+  dd if="$WORK/esp" of="$disk" bs=512 seek="$ESP_START" conv=notrunc status=none
   truncate -s $(((PARTITION_START + sectors) * 512)) "$disk"
   {
     head -c 440 "$STAGE/usr/lib/grub/i386-pc/boot.img"
@@ -187,7 +206,10 @@ make_disk() {
     printf '\200\376\377\377\203\376\377\377' # active, Linux, CHS out of range
     le32 "$PARTITION_START"
     le32 "$sectors"
-    head -c 48 /dev/zero
+    printf '\0\376\377\377\357\376\377\377' # EFI system partition
+    le32 "$ESP_START"
+    le32 $((PARTITION_START - ESP_START))
+    head -c 32 /dev/zero
     printf '\125\252'
   } | dd of="$disk" conv=notrunc status=none
   dd if="$core" of="$disk" bs=512 seek=1 conv=notrunc status=none

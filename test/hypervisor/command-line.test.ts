@@ -3,7 +3,7 @@ import { parseUserNetwork, qemuArguments } from '../../src/hypervisor/qemu/comma
 import type { NetworkSpec } from '../../src/model/spec.js';
 import { vmHandle, vmSpec } from '../support/fixtures.js';
 
-const TCG = { accelerator: 'tcg', hasSeed: true, extraArguments: [] } as const;
+const TCG = { accelerator: 'tcg', hasSeed: true, uefiCode: null, extraArguments: [] } as const;
 
 /** The words of the network alone. */
 function network(spec: NetworkSpec): readonly string[] {
@@ -40,6 +40,17 @@ describe('the command line', () => {
     expect(words).toContain('overlay.qcow2');
   });
 
+  test('of a VM with UEFI has the host’s code to read and variables of its own, and commas in a path are no options', () => {
+    const words = qemuArguments(vmHandle(), { ...TCG, uefiCode: '/usr/a,readonly=off/code.fd' });
+    const code = 'file.driver=file,file.filename=/usr/a,,readonly=off/code.fd';
+    const variables = 'file.driver=file,file.filename=firmware-variables.fd';
+    expect(words.slice(6, 12)).toEqual([
+      ...['-blockdev', `driver=raw,node-name=uefi-code,read-only=on,${code}`],
+      ...['-blockdev', `driver=raw,node-name=uefi-variables,${variables}`],
+      ...['-machine', 'q35,pflash0=uefi-code,pflash1=uefi-variables'],
+    ]);
+  });
+
   test.each(['kvm', 'hvf'] as const)('takes the host’s own processor under %s', (accelerator) => {
     const words = qemuArguments(vmHandle(), { ...TCG, accelerator });
     const at = words.indexOf('-accel');
@@ -59,7 +70,7 @@ describe('the command line', () => {
       cloudInit: { hostname: hostile, userData: { kind: 'raw', path: hostile }, networkConfig: hostile },
       ssh: { declared: true, user: hostile, privateKey: hostile, timeoutSeconds: null },
       dependsOn: [hostile],
-      provision: [{ kind: 'file', source: hostile, destination: hostile, timeoutSeconds: null }],
+      provision: [{ kind: 'file', source: hostile, destination: hostile, run: 'always', timeoutSeconds: null }],
     });
     const image = { path: hostile, format: 'qcow2', virtualBytes: 1 } as const;
     const words = qemuArguments(vmHandle({ spec, directory: hostile, image }), TCG);

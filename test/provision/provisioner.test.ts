@@ -49,8 +49,17 @@ function steppingClock(): () => number {
   };
 }
 
-function run(steps: readonly ProvisionStep[], changes: Partial<ProvisionOptions> = {}): Promise<number> {
-  return runSteps(connection, steps, { name: 'web', logFile, reporter, signal: calm, ...changes });
+async function run(steps: readonly ProvisionStep[], changes: Partial<ProvisionOptions> = {}): Promise<number> {
+  const memory = { history: [], remember: async () => {} };
+  const counts = await runSteps(connection, steps, {
+    name: 'web',
+    logFile,
+    reporter,
+    signal: calm,
+    ...memory,
+    ...changes,
+  });
+  return counts.run;
 }
 
 async function failure(steps: readonly ProvisionStep[], changes: Partial<ProvisionOptions> = {}): Promise<VmctlError> {
@@ -63,17 +72,31 @@ async function failure(steps: readonly ProvisionStep[], changes: Partial<Provisi
 }
 
 function inline(text: string, changes: Partial<ShellStep> = {}): ShellStep {
-  return { kind: 'shell', command: { kind: 'inline', text }, environment: {}, timeoutSeconds: null, ...changes };
+  return {
+    kind: 'shell',
+    command: { kind: 'inline', text },
+    environment: {},
+    run: 'always',
+    timeoutSeconds: null,
+    ...changes,
+  };
 }
 
 async function script(name: string, text: string, changes: Partial<ShellStep> = {}): Promise<ShellStep> {
   const path = join(directory, name);
   await writeFile(path, text, { mode: 0o644 });
-  return { kind: 'shell', command: { kind: 'script', path }, environment: {}, timeoutSeconds: null, ...changes };
+  return {
+    kind: 'shell',
+    command: { kind: 'script', path },
+    environment: {},
+    run: 'always',
+    timeoutSeconds: null,
+    ...changes,
+  };
 }
 
 function file(source: string, destination: string): FileStep {
-  return { kind: 'file', source, destination, timeoutSeconds: null };
+  return { kind: 'file', source, destination, run: 'always', timeoutSeconds: null };
 }
 
 function inGuest(path: string): Promise<string> {

@@ -47,6 +47,7 @@ export function vmSpec(changes: Partial<VmSpec> = {}): VmSpec {
     vcpus: 2,
     memoryMib: 1024,
     diskBytes: null,
+    firmware: 'bios',
     network: { kind: 'user', forwards: [] },
     cloudInit: { hostname: 'web', userData: { kind: 'generated-key' }, networkConfig: null },
     ssh: { declared: true, user: 'vm', privateKey: null, timeoutSeconds: null },

@@ -7,6 +7,7 @@ const GIB = 1024 ** 3;
 const BACKEND: BackendFacts = {
   program: { found: true, path: '/usr/bin/qemu-system-x86_64', version: '8.2.2' },
   accelerator: { accelerator: 'kvm', reason: null, kvm: 'works' },
+  firmware: { path: '/usr/share/OVMF/OVMF_CODE_4M.fd' },
 };
 
 const KVM: KvmDevice = { group: 'kvm', joined: false, processor: 'vmx', inContainer: false };
@@ -37,6 +38,7 @@ const PROJECT: ProjectFacts & { kind: 'valid' } = {
   newDiskBytes: 0,
   newDisksOfImageSize: 0,
   imagesToDownload: 0,
+  uefiVms: 0,
   memoryMib: 0,
 };
 
@@ -53,7 +55,7 @@ const accelerated = (accelerator: AcceleratorFacts | null): Partial<HostFacts> =
 const withoutQemu = (problem: string): Partial<HostFacts> => ({
   backend: {
     kind: 'qemu',
-    facts: { program: { found: false, name: 'qemu-system-x86_64', problem }, accelerator: null },
+    facts: { program: { found: false, name: 'qemu-system-x86_64', problem }, accelerator: null, firmware: null },
   },
 });
 
@@ -64,6 +66,7 @@ test('on a host on which all is well everything is ok', () => {
     ['settings', 'ok', 'valid'],
     ['qemu', 'ok', '8.2.2, /usr/bin/qemu-system-x86_64'],
     ['accelerator', 'ok', 'KVM'],
+    ['firmware', 'ok', '/usr/share/OVMF/OVMF_CODE_4M.fd'],
     ['qemu-img', 'ok', '8.2.2'],
     ['ssh', 'ok', 'OpenSSH_9.6p1'],
     ['decompression', 'ok', 'gzip, zstd, xz, bzip2'],
@@ -132,6 +135,18 @@ describe('the programs', () => {
     expect(told('ssh', { ssh: missing('ssh') })).toEqual([
       'warning: ssh is not installed or not in PATH; needed by vmctl ssh',
       'sudo apt-get install openssh-client',
+    ]);
+  });
+
+  test('missing UEFI firmware is a problem only for a VMFile that wants it', () => {
+    const backend = { kind: 'qemu', facts: { ...BACKEND, firmware: { path: null } } };
+    expect(told('firmware', { backend })).toEqual([
+      'unchecked: none; only firmware "uefi" needs it',
+      'sudo apt-get install ovmf',
+    ]);
+    expect(told('firmware', { backend, project: { ...PROJECT, uefiVms: 1 } })).toEqual([
+      'problem: none, and 1 VM of the VMFile cannot start without',
+      'sudo apt-get install ovmf',
     ]);
   });
 

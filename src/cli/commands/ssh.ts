@@ -9,7 +9,6 @@ import { runInteractive } from '../../util/exec.js';
 import { exists } from '../../util/fs.js';
 import type { TaskEnvironment } from '../../../tasks/context.js';
 import type { Cli, CommandModule } from '../cli.js';
-import { loadSettings } from '../config.js';
 import { findEntry, openReader, projectPath } from '../session.js';
 
 interface SshFlags {
@@ -84,6 +83,7 @@ function configValue(path: string): string {
 }
 
 async function onlyVm(cli: Cli, env: TaskEnvironment, file: string | undefined): Promise<RegistryEntry> {
+  const { loadSettings } = await import('../config.js');
   const settings = await loadSettings(cli);
   const project = projectPath(cli, file === undefined ? settings : { ...settings, file });
   const own = (await env.registry.list()).filter((entry) => entry.project === project);

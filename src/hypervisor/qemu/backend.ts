@@ -1,13 +1,14 @@
 /** QEMU on Linux and macOS. It runs detached; vmctl talks to it over QMP and finds it again by its command line. */
 import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
-import { access, rm, writeFile } from 'node:fs/promises';
+import { access, chmod, copyFile, rm, stat, writeFile } from 'node:fs/promises';
 import { delimiter, join, resolve } from 'node:path';
 import { SEED_VOLUME, seedFiles } from '../../cloud-init/seed.js';
 import { buildIso } from '../../cloud-init/iso9660.js';
-import { VmctlError, toVmctlError } from '../../errors.js';
+import { VmctlError } from '../../errors.js';
 import { createOverlay } from '../../image/qemu-img.js';
 import type { StageContext } from '../../model/event.js';
+import type { VmSpec } from '../../model/spec.js';
 import {
   type ObservedVm,
   type ResolvedVm,
@@ -34,10 +35,11 @@ import type {
   WorkProcess,
 } from '../hypervisor.js';
 import { buildWorkDirectory, removeWorkDirectory, stableMac, writeGuestAccess } from '../work-directory.js';
-import { type AcceleratorChoice, type AcceleratorWish, chooseAccelerator, examineAccelerator } from './accelerator.js';
+import { type AcceleratorChoice, type AcceleratorWish, chooseAccelerator } from './accelerator.js';
 import { SSH_PORT, parseUserNetwork, qemuArguments } from './command-line.js';
+import { requireFirmware } from './firmware.js';
+import { examineQemuHost } from './host.js';
 import { type Runtime, findQemu, findQemuOfRemains, findQemusBelow, writeRuntime } from './process.js';
-import { examineProgram } from './program.js';
 import { type QmpConnection, connectQmp } from './qmp.js';
 import { endProcess, powerDown } from './shutdown.js';
 import { startError } from './start-error.js';
@@ -81,8 +83,9 @@ export class QemuBackend implements Hypervisor {
     this.#options = options;
   }
 
-  async checkHost(context: StageContext): Promise<void> {
-    await this.#findBinary();
+  async checkHost(context: StageContext, spec?: VmSpec): Promise<void> {
+    const qemuBinary = await this.#findBinary();
+    if (spec?.firmware === 'uefi') await requireFirmware({ qemuBinary });
     const { reason } = await this.chooseAccelerator(context.signal);
     if (reason === null || this.#told) return;
     this.#told = true;
@@ -112,6 +115,7 @@ export class QemuBackend implements Hypervisor {
         await writeFile(join(directory, VM_FILES.seed), iso, { mode: PRIVATE_FILE_MODE });
       }
       await writeGuestAccess(directory, vm);
+      if (spec.firmware === 'uefi') await this.#copyFirmwareVariables(directory);
       const createdAt = new Date().toISOString();
       return { name: spec.name, backend: 'qemu', directory: options.directory, uuid, mac, spec, image, createdAt };
     });
@@ -122,14 +126,16 @@ export class QemuBackend implements Hypervisor {
     assertTransition(handle.name, (await this.observe(handle)).state, 'start');
     const binary = await this.#findBinary();
     const { accelerator } = await this.chooseAccelerator(context.signal);
+    const uefiCode = handle.spec.firmware === 'uefi' ? await uefiCodeFor(handle, binary) : null;
     for (const name of [VM_FILES.qmpSocket, VM_FILES.consoleSocket, VM_FILES.pidfile]) {
       await rm(join(handle.directory, name), { force: true });
     }
     // Written first: a vmctl that is killed from here on leaves a trace that says "look for a QEMU".
     await writeRuntime(handle, { pid: null, accelerator, forwards: null });
-    const hasSeed = await exists(join(handle.directory, VM_FILES.seed));
     const { extraArguments } = this.#options;
-    const child = await startDetached(binary, qemuArguments(handle, { accelerator, hasSeed, extraArguments }), {
+    const hasSeed = await exists(join(handle.directory, VM_FILES.seed));
+    const machine = { accelerator, hasSeed, uefiCode, extraArguments };
+    const child = await startDetached(binary, qemuArguments(handle, machine), {
       cwd: handle.directory,
       logFile: join(handle.directory, VM_FILES.qemuLog),
     });
@@ -205,28 +211,21 @@ export class QemuBackend implements Hypervisor {
     return { kind: 'unix', path: join(handle.directory, VM_FILES.consoleSocket) };
   }
 
-  async examineHost(signal: AbortSignal): Promise<BackendFacts> {
-    const { binary, accelerator: wish, hostFile: cacheFile } = this.#options;
-    let path: string;
-    try {
-      path = await this.#findBinary();
-    } catch (error) {
-      const { message } = toVmctlError(error);
-      return { program: { found: false, name: binary ?? 'QEMU', problem: message }, accelerator: null };
-    }
-    const program = await examineProgram(path, signal);
-    if (!program.found) return { program, accelerator: null };
-    try {
-      return { program, accelerator: await examineAccelerator({ wish, binary: path, cacheFile, signal }) };
-    } catch (error) {
-      const { code, message } = toVmctlError(error);
-      if (code === 'ABORTED') throw error;
-      return { program, accelerator: { problem: message, kvm: null } };
-    }
+  examineHost(signal: AbortSignal): Promise<BackendFacts> {
+    const { accelerator: wish, hostFile: cacheFile } = this.#options;
+    return examineQemuHost(() => this.#findBinary(), { wish, cacheFile, signal });
   }
 
   findProcesses(vms: string): Promise<readonly WorkProcess[] | null> {
     return findQemusBelow(vms);
+  }
+
+  async #copyFirmwareVariables(directory: string): Promise<void> {
+    const { variables } = await requireFirmware({ qemuBinary: await this.#findBinary() });
+    const path = join(directory, VM_FILES.firmwareVariables);
+    await copyFile(variables, path);
+    // The template may be read-only.
+    await chmod(path, PRIVATE_FILE_MODE);
   }
 
   async #chooseAccelerator(signal: AbortSignal): Promise<AcceleratorChoice> {
@@ -279,6 +278,12 @@ export class QemuBackend implements Hypervisor {
       fields: { program: name },
     });
   }
+}
+
+/** The code that reads this VM's variables: the host may have been given firmware of another layout since. */
+async function uefiCodeFor(handle: VmHandle, qemuBinary: string): Promise<string> {
+  const { size } = await stat(join(handle.directory, VM_FILES.firmwareVariables));
+  return (await requireFirmware({ qemuBinary, variablesBytes: size })).code;
 }
 
 function defaultBinary(): string {

@@ -1,8 +1,8 @@
 /**
  * The command line of a VM's QEMU, as a pure function (QEMU manual, "Invocation").
  *
- * QEMU runs in the VM's directory, so that every file of the VM is a bare name: no path reaches an option, and no
- * socket path can be too long. The base image is named inside the overlay only.
+ * QEMU runs in the VM's directory, so that every file of the VM is a bare name: no path but the host's own firmware
+ * reaches an option, and no socket path can be too long. The base image is named inside the overlay only.
  */
 import { VM_FILES } from '../../paths.js';
 import type { Forward, NetworkSpec } from '../../model/spec.js';
@@ -11,6 +11,8 @@ import type { Accelerator, VmHandle } from '../../model/vm.js';
 export interface MachineOptions {
   readonly accelerator: Exclude<Accelerator, 'none'>;
   readonly hasSeed: boolean;
+  /** Absolute path of the UEFI code, whose variables are in the VM's directory; null starts a BIOS. */
+  readonly uefiCode: string | null;
   /** From the user's configuration, appended as they are. */
   readonly extraArguments: readonly string[];
 }
@@ -24,7 +26,7 @@ export function qemuArguments(handle: VmHandle, options: MachineOptions): readon
   const { spec } = handle;
   return [
     ...['-name', `guest=${handle.name}`, '-uuid', handle.uuid],
-    ...['-nodefaults', '-no-user-config', '-machine', 'q35', ...accelerator(options.accelerator)],
+    ...['-nodefaults', '-no-user-config', ...machine(options.uefiCode), ...accelerator(options.accelerator)],
     ...['-smp', String(spec.vcpus), '-m', `${spec.memoryMib}M`],
     ...['-display', 'none', '-device', 'VGA', '-sandbox', SANDBOX],
     ...['-chardev', `socket,id=qmp,path=${VM_FILES.qmpSocket},server=on,wait=off`],
@@ -35,6 +37,17 @@ export function qemuArguments(handle: VmHandle, options: MachineOptions): readon
     ...(options.hasSeed ? seed() : []),
     ...network(spec.network, handle.mac),
     ...options.extraArguments,
+  ];
+}
+
+function machine(uefiCode: string | null): readonly string[] {
+  if (uefiCode === null) return ['-machine', 'q35'];
+  const code = `file.driver=file,file.filename=${uefiCode.replaceAll(',', ',,')}`;
+  const variables = `file.driver=file,file.filename=${VM_FILES.firmwareVariables}`;
+  return [
+    ...['-blockdev', `driver=raw,node-name=uefi-code,read-only=on,${code}`],
+    ...['-blockdev', `driver=raw,node-name=uefi-variables,${variables}`],
+    ...['-machine', 'q35,pflash0=uefi-code,pflash1=uefi-variables'],
   ];
 }
 

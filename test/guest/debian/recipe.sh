@@ -8,7 +8,7 @@
 GUEST_NEEDS="e2fsprogs fakeroot mmdebstrap qemu-utils uidmap"
 
 readonly DEBIAN_LABEL=cloudimg-rootfs
-readonly DEBIAN_SIZE_MIB=2047 # and 1 MiB before the partition
+readonly DEBIAN_SIZE_MIB=2043 # and 5 MiB before the partition
 
 included_packages() {
   sed -e '/^#/d' "$HERE/debian/packages"

@@ -6,7 +6,7 @@
 # shellcheck disable=SC2034 # read by build.sh
 GUEST_NEEDS="e2fsprogs qemu-utils"
 
-readonly POCKET_SIZE_MIB=1023 # and 1 MiB before the partition
+readonly POCKET_SIZE_MIB=1019 # and 5 MiB before the partition
 
 # What is taken from the packages; the libraries that these need come along.
 readonly POCKET_PROGRAMS=(
