@@ -39,6 +39,18 @@ export interface VmRecord {
 
 const FRESH_RECORD: VmRecord = { provisioning: 'pending', steps: [], lastFailure: null };
 
+/** The registry held against the directories. */
+export interface RegistryView {
+  /** Every VM, those included that only their directory tells of. */
+  readonly entries: readonly RegistryEntry[];
+  /** The names that are written down. */
+  readonly recorded: ReadonlySet<string>;
+  /** Names that are written down, and whose directory is gone. */
+  readonly gone: readonly string[];
+  /** The file itself cannot be read. */
+  readonly damaged: boolean;
+}
+
 export interface RegistryOptions {
   readonly paths: StatePaths;
   /** What this process is doing, for others who wait for the lock. */
@@ -69,6 +81,21 @@ export class Registry {
 
   async get(name: string): Promise<RegistryEntry | null> {
     return (await this.#read()).get(name) ?? null;
+  }
+
+  /** What there is, without repairing anything: for looking at a state directory as it is. */
+  async look(): Promise<RegistryView> {
+    const { paths } = this.#options;
+    const text = await readTextIfPresent(paths.registry);
+    const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), registrySchema), text);
+    const recorded = new Map(parsed.success ? Object.entries(parsed.output.vms) : []);
+    const entries = await this.#compareWithDirectories(recorded);
+    return {
+      entries: [...entries.values()],
+      recorded: new Set(recorded.keys()),
+      gone: [...recorded.keys()].filter((name) => !entries.has(name)),
+      damaged: text !== null && !parsed.success,
+    };
   }
 
   /** Records a VM that was just prepared. */

@@ -233,3 +233,29 @@ describe('a state directory', () => {
     expect(await rootFiles()).toEqual(['locks', 'vms', 'vms.json', 'vms.jsonl']);
   });
 });
+
+describe('looking at the registry', () => {
+  test('tells what is recorded, what is only there, and what is gone, and writes nothing', async () => {
+    await add('web', 'lost');
+    await putVm(paths, { name: 'unrecorded' });
+    await rm(paths.vm('lost'), { recursive: true });
+    const text = await readFile(paths.registry, 'utf8');
+    const view = await registry.look();
+    expect(view.entries.map(({ name }) => name).toSorted()).toEqual(['unrecorded', 'web']);
+    expect({ ...view, entries: null, recorded: [...view.recorded].toSorted() }).toEqual({
+      entries: null,
+      recorded: ['lost', 'web'],
+      gone: ['lost'],
+      damaged: false,
+    });
+    expect(await readFile(paths.registry, 'utf8')).toBe(text);
+  });
+
+  test('does not repair a damaged file, and still tells what is there', async () => {
+    await add('web');
+    await writeFile(paths.registry, '{');
+    expect(await registry.look()).toMatchObject({ entries: [{ name: 'web' }], gone: [], damaged: true });
+    expect((await rootFiles()).filter((name) => name.startsWith('vms.json'))).toEqual(['vms.json']);
+    expect(await readFile(paths.registry, 'utf8')).toBe('{');
+  });
+});

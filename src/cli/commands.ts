@@ -114,8 +114,18 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     load: () => import('./commands/completion.js'),
   },
   image: {
-    summary: 'work with the image cache',
-    examples: ['vmctl image pull https://cloud.example.org/debian.qcow2', 'vmctl image pull URL --json'],
+    summary: 'work with the image cache: pull, list, inspect, prune',
+    examples: ['vmctl image pull https://cloud.example.org/debian.qcow2', 'vmctl image list'],
     load: () => import('./commands/image.js'),
+  },
+  doctor: {
+    summary: 'check whether this host can run VMs, and tell what to type where it cannot',
+    examples: ['vmctl doctor', 'vmctl doctor --json'],
+    load: () => import('./commands/doctor.js'),
+  },
+  gc: {
+    summary: 'remove what killed processes have left, and images that nobody uses',
+    examples: ['vmctl gc --dry-run', 'vmctl gc --dry-run --images-older-than 30d --images-budget 20GiB'],
+    load: () => import('./commands/gc.js'),
   },
 };

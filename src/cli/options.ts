@@ -2,7 +2,7 @@
 import { InvalidArgumentError } from 'commander';
 import { vmName } from '../vmfile/names.js';
 import { MIB, parseSize } from '../vmfile/sizes.js';
-import { readPositive, readSeconds } from './config-keys.js';
+import { readAge, readBytes, readPositive, readSeconds } from './config-keys.js';
 
 /** The option of every command that works on a VMFile. */
 export const FILE_OPTION = ['-f, --file <path>', 'the VMFile (default: VMFile.kdl in this folder)'] as const;
@@ -21,6 +21,20 @@ export function positiveOption(value: string): number {
 /** Seconds. */
 export function durationOption(value: string): number {
   const read = readSeconds(value);
+  if ('value' in read) return read.value;
+  throw new InvalidArgumentError(`It must be ${read.expected}.`);
+}
+
+/** Seconds of an age. */
+export function ageOption(value: string): number {
+  const read = readAge(value);
+  if ('value' in read) return read.value;
+  throw new InvalidArgumentError(`It must be ${read.expected}.`);
+}
+
+/** Bytes. */
+export function bytesOption(value: string): number {
+  const read = readBytes(value);
   if ('value' in read) return read.value;
   throw new InvalidArgumentError(`It must be ${read.expected}.`);
 }

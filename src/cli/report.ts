@@ -102,3 +102,9 @@ export function table(header: readonly string[], rows: readonly (readonly string
       .trimEnd();
   return `${[header, ...rows].map(line).join('\n')}\n`;
 }
+
+/** One fact a line: labels in a column of their own. */
+export function pairs(facts: readonly (readonly [string, string])[]): string {
+  const width = Math.max(...facts.map(([label]) => label.length));
+  return facts.map(([label, value]) => `${label.padEnd(width)}  ${value}\n`).join('');
+}

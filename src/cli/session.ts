@@ -6,7 +6,6 @@ import { VMFILE_NAME } from '../vmfile/discover.js';
 import { didYouMean } from '../vmfile/suggest.js';
 import type { TaskEnvironment } from '../../tasks/context.js';
 import { createEnvironment } from '../../tasks/environment.js';
-import { sweepLeftovers } from '../../tasks/sweep.js';
 import type { Cli } from './cli.js';
 import type { Settings } from './config-keys.js';
 import { printNote } from './report.js';
@@ -19,7 +18,15 @@ export interface Session {
 /** For commands that change something: reads the configuration and clears away what a killed vmctl left. */
 export async function openSession(cli: Cli, command: string, flags: Partial<Settings> = {}): Promise<Session> {
   const settings: Settings = { ...(await settingsOf(cli)), ...flags };
-  const env = createEnvironment({
+  const env = environmentOf(cli, command, settings);
+  const { sweepLeftovers } = await import('../../tasks/sweep.js');
+  await sweepLeftovers(env);
+  return { env, settings };
+}
+
+/** The world with these settings; nothing is cleared away. */
+export function environmentOf(cli: Cli, command: string, settings: Settings): TaskEnvironment {
+  return createEnvironment({
     ...outside(cli, command),
     backend: settings.backend,
     accelerator: settings.accelerator,
@@ -28,8 +35,6 @@ export async function openSession(cli: Cli, command: string, flags: Partial<Sett
     concurrency: { downloads: settings['concurrency.downloads'], boots: settings['concurrency.boots'] },
     sshTimeoutSeconds: settings['timeouts.ssh'],
   });
-  await sweepLeftovers(env);
-  return { env, settings };
 }
 
 /** Loaded when asked for: most commands that only look need none, and their time is that of loading code. */

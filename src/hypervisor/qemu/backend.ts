@@ -24,6 +24,7 @@ import { exists } from '../../util/fs.js';
 import { identifyProcess } from '../../util/process.js';
 import { waitFor } from '../../util/wait.js';
 import type {
+  BackendFacts,
   Capabilities,
   ConsoleEndpoint,
   Hypervisor,
@@ -31,12 +32,14 @@ import type {
   StopMethod,
   StopOptions,
   VmRemains,
+  WorkProcess,
 } from '../hypervisor.js';
 import { buildWorkDirectory, removeWorkDirectory, stableMac, writeGuestAccess } from '../work-directory.js';
 import { type AcceleratorChoice, type AcceleratorWish, chooseAccelerator } from './accelerator.js';
 import { SSH_PORT, parseUserNetwork, qemuArguments } from './command-line.js';
 import { requireFirmware } from './firmware.js';
-import { type Runtime, findQemu, findQemuOfRemains, writeRuntime } from './process.js';
+import { examineQemuHost } from './host.js';
+import { type Runtime, findQemu, findQemuOfRemains, findQemusBelow, writeRuntime } from './process.js';
 import { type QmpConnection, connectQmp } from './qmp.js';
 import { endProcess, powerDown } from './shutdown.js';
 import { startError } from './start-error.js';
@@ -206,6 +209,15 @@ export class QemuBackend implements Hypervisor {
 
   console(handle: VmHandle): ConsoleEndpoint {
     return { kind: 'unix', path: join(handle.directory, VM_FILES.consoleSocket) };
+  }
+
+  examineHost(signal: AbortSignal): Promise<BackendFacts> {
+    const { accelerator: wish, hostFile: cacheFile } = this.#options;
+    return examineQemuHost(() => this.#findBinary(), { wish, cacheFile, signal });
+  }
+
+  findProcesses(vms: string): Promise<readonly WorkProcess[] | null> {
+    return findQemusBelow(vms);
   }
 
   async #copyFirmwareVariables(directory: string): Promise<void> {
