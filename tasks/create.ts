@@ -12,6 +12,7 @@ import { recordFailure } from './record-failure.js';
 import { resolveVm } from './resolve.js';
 import { startVm } from './start.js';
 import { type TaskGraph, runningSummary } from './up.js';
+import { tildePath } from './progress-text.js';
 import { type StepResult, VmRun } from './vm-run.js';
 
 export interface CreateOptions {
@@ -76,7 +77,7 @@ class CreateFlow {
     const handle = await prepareVm(this.#env, this.#resolved, context);
     const entry = await this.#env.registry.get(handle.name);
     if (entry !== null) this.#made = { handle, entry };
-    return { done: handle.directory };
+    return { done: tildePath(handle.directory, this.#env.home) };
   }
 
   async #start(context: StageContext): Promise<StepResult> {

@@ -24,6 +24,11 @@ export function durationText(milliseconds: number): string {
   return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
 }
 
+/** A path below the home directory as `~/…`, any other as it is. */
+export function tildePath(path: string, home: string): string {
+  return path.startsWith(`${home}/`) ? `~${path.slice(home.length)}` : path;
+}
+
 /**
  * A reader for the events of one step: gives the words for what is going on, with the rate since its first progress;
  * null for an event that begins or ends the step.

@@ -15,6 +15,7 @@ import { resolveVm } from './resolve.js';
 import { startVm } from './start.js';
 import { type UpOutlook, outlook } from './up-facts.js';
 import { type UpAction, changeText } from './up-plan.js';
+import { tildePath } from './progress-text.js';
 import { type StepResult, VmRun } from './vm-run.js';
 
 export interface UpOptions {
@@ -130,7 +131,7 @@ class UpFlow {
     const handle = await prepareVm(this.#env, this.#resolved, context);
     this.#vm = { state: 'stopped', handle };
     this.#entry = await this.#env.registry.get(handle.name);
-    return { done: handle.directory };
+    return { done: tildePath(handle.directory, this.#env.home) };
   }
 
   async #start(context: StageContext): Promise<StepResult> {
