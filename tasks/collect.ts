@@ -28,7 +28,7 @@ export interface CollectionPlan {
   readonly troubles: readonly Trouble[];
   /** Bytes by which the image cache stays over its budget. */
   readonly overBudgetBytes: number;
-  /** Disks that do not tell which image they stand on; while there are any, no image goes. */
+  /** Where images were to go: disks that do not tell which one they stand on. While there are any, no image goes. */
   readonly unreadable: readonly string[];
 }
 
@@ -44,9 +44,9 @@ export async function planCollection(
   const garbage = leftovers.garbage.filter(({ kind }) => scope === 'all' || kind === 'download rest');
   const troubles = scope === 'all' ? leftovers.troubles : [];
   const use = await findImageUse(env);
-  if (use.unreadable.length > 0 || (limits.olderThanSeconds === null && limits.budgetBytes === null)) {
-    return { items: garbage, troubles, overBudgetBytes: 0, unreadable: use.unreadable };
-  }
+  const isWanted = limits.olderThanSeconds !== null || limits.budgetBytes !== null;
+  const unreadable = isWanted ? use.unreadable : [];
+  if (!isWanted || unreadable.length > 0) return { items: garbage, troubles, overBudgetBytes: 0, unreadable };
   const { doomed, overBudgetBytes } = chooseImages(await imageFacts(env), await policyNow(env, limits));
   const items = [...garbage, ...doomed.map((image) => ({ kind: 'image' as const, ...image }))];
   return { items, troubles, overBudgetBytes, unreadable: [] };

@@ -185,9 +185,20 @@ test('while a disk does not tell what it stands on, no image goes', async () => 
   const overlay = join(rig.paths.vm('web'), 'overlay.qcow2');
   await mkdir(rig.paths.vm('web'), { recursive: true });
   await writeFile(overlay, 'QFI\xfb');
+  expect((await rig.vmctl(['gc'])).stderr).not.toContain('no image is removed');
   const { stderr } = await rig.vmctl(['gc', '--images-older-than', '1d']);
   expect(stderr).toContain(`no image is removed: ${overlay} does not tell which one it stands on`);
   expect(await readFile(image)).toHaveLength(65_536);
+});
+
+test('the torn disk of a VM that was being made keeps no image', async () => {
+  await using rig = await Rig.create();
+  await putImage(rig.paths.images, 'https://example.org/a.raw', { unusedDays: 40 });
+  await mkdir(rig.paths.vmStaging('web'), { recursive: true });
+  await writeFile(join(rig.paths.vmStaging('web'), 'overlay.qcow2'), 'QFI\xfb');
+  const told = await gc(rig, '--images-older-than', '1d');
+  expect(shortly(told)).toEqual(['VM rest web: removed', 'image: removed']);
+  expect(told.unreadable).toEqual([]);
 });
 
 test('one thing that cannot be removed is an error of its own, and the others go', async () => {
