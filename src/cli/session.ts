@@ -55,9 +55,7 @@ export async function ownEntries(
   env: TaskEnvironment,
   file: string | undefined,
 ): Promise<{ readonly project: string; readonly entries: readonly RegistryEntry[] }> {
-  // Most calls name their VMs, and have no need of what reads settings.
-  const { loadSettings: load } = await import('./config.js');
-  const settings = await load(cli);
+  const settings = await loadSettings(cli);
   const project = projectPath(cli, file === undefined ? settings : { ...settings, file });
   return { project, entries: (await env.registry.list()).filter((entry) => entry.project === project) };
 }
