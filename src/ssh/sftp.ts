@@ -27,7 +27,7 @@ export interface SftpSession {
   mkdir(path: string, attributes: { readonly mode: number }, done: Done): void;
   readdir(path: string, done: Answer<{ readonly filename: string; readonly attrs: RawStats }[]>): void;
   readlink(path: string, done: Answer<string>): void;
-  symlink(first: string, second: string, done: Done): void;
+  symlink(content: string, path: string, done: Done): void;
   unlink(path: string, done: Done): void;
 }
 
@@ -156,16 +156,9 @@ export class SftpRequests implements Disposable {
     return this.#ask((done) => this.#sftp.readlink(path, done));
   }
 
-  /**
-   * Servers expect what the link says before its path: OpenSSH had the two exchanged, and everybody follows it (its
-   * PROTOCOL file, section 4.1). ssh2 does so too, but only where sshd is OpenSSH's as well, not dropbear with OpenSSH's
-   * sftp-server.
-   */
+  /** Makes a link; ssh2 knows that OpenSSH and dropbear take the two the other way round than the draft has them. */
   symlink(content: string, path: string): Promise<void> {
-    const exchanges = Reflect.get(this.#sftp, '_isOpenSSH') === true;
-    return this.#tell((done) =>
-      exchanges ? this.#sftp.symlink(content, path, done) : this.#sftp.symlink(path, content, done),
-    );
+    return this.#tell((done) => this.#sftp.symlink(content, path, done));
   }
 
   unlink(path: string): Promise<void> {

@@ -1,6 +1,18 @@
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { chmod, lstat, mkdir, readFile, readdir, readlink, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import {
+  chmod,
+  lstat,
+  mkdir,
+  readFile,
+  readdir,
+  readlink,
+  rm,
+  stat,
+  symlink,
+  truncate,
+  writeFile,
+} from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -84,7 +96,7 @@ test('a folder with odd names, modes and links goes into the VM and comes back t
   expect(refused.stderr).toContain('cannot copy tree to web:one: tree is a folder, and one is a file');
 });
 
-test('64 MiB arrive unchanged both ways; a copy that is interrupted leaves nothing here, and says what is left in the VM', async () => {
+test('64 MiB arrive unchanged both ways', async () => {
   await writeFile(join(room.project, 'large'), randomBytes(64 * 1024 * 1024));
   const digest = await sha256(join(room.project, 'large'));
   expect((await room.vmctl('cp', 'large', 'web:/home/vm/')).exitCode).toBe(0);
@@ -92,22 +104,29 @@ test('64 MiB arrive unchanged both ways; a copy that is interrupted leaves nothi
   await mkdir(join(room.project, 'came'));
   expect((await room.vmctl('cp', 'web:large', 'came')).exitCode).toBe(0);
   expect(await sha256(join(room.project, 'came/large'))).toBe(digest);
+});
 
+test('a copy that is interrupted leaves nothing here, and says what is left in the VM', async () => {
+  // Files without content, so long that no machine has copied them when the interruption comes.
+  const size = 1_500_000_000;
+  await room.vmctl('exec', 'web', '--', `dd if=/dev/zero of=endless bs=1 count=1 seek=${size}`);
   await mkdir(join(room.project, 'half'));
-  const child = room.start(['cp', 'web:large', 'half/']);
-  const ended = finish(child);
+  const download = room.start(['cp', 'web:endless', 'half/']);
+  const downloaded = finish(download);
   const partial = async () =>
     (await readdir(join(room.project, 'half'))).find((name) => name.endsWith('.part')) ?? null;
   expect(await waitFor(partial, { timeoutMs: 30_000 })).toMatch(/^\.vmctl-/);
-  child.kill('SIGINT');
-  expect(await ended).toMatchObject({ exitCode: 130, stderr: expect.stringContaining('stopping the copy') });
+  download.kill('SIGINT');
+  expect(await downloaded).toMatchObject({ exitCode: 130, stderr: expect.stringContaining('stopping the copy') });
   expect(await readdir(join(room.project, 'half'))).toEqual([]);
 
-  const upload = room.start(['cp', 'large', 'web:half']);
-  const stopped = finish(upload);
-  await room.vmctl('exec', 'web', '--timeout', '30s', '--', 'until [ -s half ]; do sleep 0.05; done');
+  await truncate(await room.write('endless', ''), size);
+  const watch = room.vmctl('exec', 'web', '--timeout', '60s', '--', 'until [ -s half ]; do sleep 0.05; done');
+  const upload = room.start(['cp', 'endless', 'web:half']);
+  const uploaded = finish(upload);
+  expect(await watch).toMatchObject({ exitCode: 0 });
   upload.kill('SIGINT');
-  expect(await stopped).toMatchObject({ exitCode: 130, stderr: expect.stringContaining('may be incomplete') });
+  expect(await uploaded).toMatchObject({ exitCode: 130, stderr: expect.stringContaining('may be incomplete') });
 });
 
 test('a login that is refused is a failure of the transport, as with scp', async () => {

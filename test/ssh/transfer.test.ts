@@ -85,6 +85,7 @@ describe.each(GUESTS)('against $name', ({ start }) => {
     expect(await contentsOf(join(guest.home, 'tree'))).toEqual(await contentsOf(tree));
     expect(summary).toMatchObject({ files: 21, folders: 7, links: 3 });
     await writeFile(join(tree, 'empty'), 'not empty any more');
+    await writeFile(join(tree, 'read-only/one more'), 'y', { mode: 0o444 });
     await rm(join(tree, 'link'));
     await symlink('run.sh', join(tree, 'link'));
     await connection.copyTo(tree, 'tree');

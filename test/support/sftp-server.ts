@@ -112,8 +112,7 @@ function servePaths(sftp: SFTPWrapper, { handles, answer, does, locate }: Desk):
   sftp.on('LSTAT', (id, path) => answer(id, async () => sftp.attrs(id, attributesOf(await lstat(locate(path))))));
   sftp.on('MKDIR', (id, path) => does(id, () => mkdir(locate(path))));
   sftp.on('REMOVE', (id, path) => does(id, () => unlink(locate(path))));
-  // The order that OpenSSH's sftp-server has, whatever the draft says.
-  sftp.on('SYMLINK', (id, content, path) => does(id, () => symlink(content, locate(path))));
+  sftp.on('SYMLINK', (id, path, content) => does(id, () => symlink(content, locate(path))));
   sftp.on('READLINK', (id, path) =>
     answer(id, async () => {
       const attrs = attributesOf(await lstat(locate(path)));
