@@ -69,6 +69,13 @@ describe('completion', () => {
     expect(await complete(rig, 'create', '--image', '')).toEqual([':files']);
   });
 
+  it('knows VMs and leaves paths to the shell where something is copied', async () => {
+    await using rig = await twoVms();
+    const here = `${rig.project}/VMFile.kdl`;
+    expect(await complete(rig, 'cp', 'w')).toEqual([`web:\t${here}`, ':files']);
+    expect(await complete(rig, 'cp', 'a', 'd')).toEqual([`db:\t${here}`, ':files']);
+  });
+
   it.each([
     [['create', '--name', '']],
     [['up', '--parallel', '']],

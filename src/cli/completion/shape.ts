@@ -39,8 +39,6 @@ function argumentKind(argument: Argument, command: Command): ArgumentKind {
       return { kind: 'file' };
     case 'src':
     case 'dst':
-    case 'source':
-    case 'destination':
       return { kind: 'copy' };
     default:
       return { kind: 'unknown' };
