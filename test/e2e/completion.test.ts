@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { expect, test } from 'vitest';
 import { type TemporaryDirectory, temporaryDirectory } from '../support/fixtures.js';
+import { Terminal } from '../support/terminal.js';
 
 const PROGRAM = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
 
@@ -53,4 +54,30 @@ test.each(LINES)('fish completes "%s"', async (line, expected) => {
   await using directory = await project();
   const lines = await inShell(directory, 'fish', `vmctl completion fish | source; complete -C '${line}'`);
   expect(lines.map((candidate) => candidate.split('\t')[0] ?? '').toSorted()).toEqual([...expected].toSorted());
+});
+
+// zsh completes only where somebody types.
+test('zsh completes names, with what they are', async () => {
+  await using directory = await project();
+  const { path } = directory;
+  const variables = {
+    PATH: `${join(path, 'bin')}:${process.env['PATH']}`,
+    HOME: path,
+    XDG_DATA_HOME: path,
+    PS1: '%% ',
+  };
+  await using terminal = await Terminal.start(['zsh', '-f'], { cwd: path, variables });
+  await terminal.waitFor('%');
+  await terminal.type('autoload -U compinit && compinit -u && source <(vmctl completion zsh) && print ready');
+  await terminal.waitFor(/^ready/m);
+  await terminal.press('v', 'm', 'c', 't', 'l', 'Space', 'u', 'p', 'Space', 'Tab');
+  expect(await terminal.waitFor(/^web +db/m)).toContain('% vmctl up');
+  await terminal.press('d', 'Tab');
+  await terminal.waitFor('vmctl up db');
+  await terminal.press('C-u');
+  await terminal.press('v', 'm', 'c', 't', 'l', 'Space', 's', 'u', 's', 'p', 'Tab');
+  await terminal.waitFor('vmctl suspend');
+  await terminal.press('C-u');
+  await terminal.press('v', 'm', 'c', 't', 'l', 'Space', 's', 't', 'Tab');
+  await terminal.waitFor(/^stop +-- power off VMs/m);
 });
