@@ -23,6 +23,8 @@ const PROGRAMS = [
   'isoinfo',
   'sshd',
   'dropbear',
+  'ip',
+  'dnsmasq',
   'zstd',
   'xz',
   'bzip2',

@@ -59,6 +59,7 @@ export const settingsSchema = v.object({
   accelerator: setting(oneOf('auto', 'kvm', 'tcg', 'hvf')),
   'timeouts.ssh': setting(readSeconds),
   'timeouts.stop': setting(readSeconds),
+  'network.leases': setting(words),
   'qemu.binary': setting(text),
   'qemu.extraArgs': setting(words),
   backend: setting(oneOf('qemu', 'noop')),

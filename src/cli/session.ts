@@ -24,6 +24,7 @@ export async function openSession(cli: Cli, command: string, flags: Partial<Sett
     ...outside(cli, command),
     backend: settings.backend,
     accelerator: settings.accelerator,
+    leaseFiles: settings['network.leases'],
     qemuBinary: settings['qemu.binary'],
     qemuArguments: settings['qemu.extraArgs'],
     concurrency: { downloads: settings['concurrency.downloads'], boots: settings['concurrency.boots'] },
