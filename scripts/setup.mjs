@@ -25,6 +25,8 @@ const MANAGERS = {
       tmux: ['tmux'],
       ip: ['iproute2'],
       dnsmasq: ['dnsmasq-base'],
+      zsh: ['zsh'],
+      fish: ['fish'],
       mmdebstrap: ['mmdebstrap'],
       zstd: ['zstd'],
       xz: ['xz-utils'],

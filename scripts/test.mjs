@@ -25,9 +25,12 @@ const PROGRAMS = [
   'dropbear',
   'ip',
   'dnsmasq',
+  'tmux',
   'zstd',
   'xz',
   'bzip2',
+  'zsh',
+  'fish',
 ];
 
 if (!buildsGuests()) giveUp('The tests build their guests from packages, and so run on Debian and Ubuntu only.');

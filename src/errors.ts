@@ -10,6 +10,7 @@ export const ERROR_CODES = {
   VMFILE_NOT_FOUND: 'There is no VMFile where one was looked for.',
   VMFILE_INVALID: 'The VMFile has mistakes; `diagnostics` lists them all.',
   VM_NOT_FOUND: 'No VM of that name exists.',
+  VM_EXISTS: 'A VM of that name exists already.',
   VM_FOREIGN: 'A VM of that name belongs to another VMFile.',
   VM_STATE: 'The operation is not legal in the state that the VM is in.',
   VM_DAMAGED: 'Files of the VM are missing or unreadable.',
@@ -26,6 +27,7 @@ export const ERROR_CODES = {
   SSH_HOST_KEY: 'The guest showed another host key than the pinned one.',
   SSH_AUTHENTICATION: 'The guest refused every key that was offered.',
   SSH_TRANSPORT: 'The SSH connection failed or broke off.',
+  TRANSFER_FAILED: 'A file or folder could not be copied into the guest or out of it.',
   PROVISION_FAILED: 'A provision step failed in the guest.',
   DEPENDENCY_FAILED: 'A VM that this one depends on did not come up.',
   UP_FAILED: 'At least one VM did not come up; `failures` says why for each.',
@@ -49,6 +51,15 @@ export interface VmctlErrorOptions {
   readonly details?: string;
 }
 
+/** For whom an error is put into words. */
+export interface RenderOptions {
+  readonly color: boolean;
+  /** Columns of the terminal, 100 by default; source lines are cut to it, messages are not. */
+  readonly width?: number;
+  /** Paths are shown relative to this folder where that is shorter. */
+  readonly cwd?: string;
+}
+
 /** A failure with a stable `code`, a message that names the thing and the value, and a `hint` with the next step. */
 export class VmctlError extends Error {
   override readonly name = 'VmctlError';
@@ -63,6 +74,11 @@ export class VmctlError extends Error {
     this.hint = options.hint ?? null;
     this.details = options.details ?? null;
     this.fields = options.fields ?? {};
+  }
+
+  /** The text to show instead of message, details and hint; null, and so those, unless a kind of error overrides it. */
+  render(_options: RenderOptions): string | null {
+    return null;
   }
 
   toJSON(): VmctlErrorJson {

@@ -48,6 +48,8 @@ export interface StatePaths {
   readonly host: string;
   vm(name: string): string;
   vmLock(name: string): string;
+  /** Held by whoever is attached to a VM's serial console, because QEMU serves one at a time. */
+  consoleLock(name: string): string;
   /** Where a VM is prepared before it is renamed into place; only the holder of the VM's lock touches it. */
   vmStaging(name: string): string;
 }
@@ -65,6 +67,7 @@ export function statePaths(root: string): StatePaths {
     host: join(root, 'host.json'),
     vm: (name) => join(vms, name),
     vmLock: (name) => join(locks, `vm-${name}.lock`),
+    consoleLock: (name) => join(locks, `console-${name}.lock`),
     // A VM's name starts with a letter or a digit, so no VM can be called this.
     vmStaging: (name) => join(vms, `.staging-${name}`),
   };

@@ -20,6 +20,8 @@ export const registrySchema = v.object({
 
 const seconds = v.nullable(v.number());
 
+const run = v.picklist(['always', 'once', 'on-change']);
+
 const stepSchema = v.variant('kind', [
   v.object({
     kind: v.literal('shell'),
@@ -28,9 +30,16 @@ const stepSchema = v.variant('kind', [
       v.object({ kind: v.literal('script'), path: v.string() }),
     ]),
     environment: v.record(v.string(), v.string()),
+    run,
     timeoutSeconds: seconds,
   }),
-  v.object({ kind: v.literal('file'), source: v.string(), destination: v.string(), timeoutSeconds: seconds }),
+  v.object({
+    kind: v.literal('file'),
+    source: v.string(),
+    destination: v.string(),
+    run,
+    timeoutSeconds: seconds,
+  }),
 ]);
 
 const imageSchema = v.variant('kind', [
@@ -101,9 +110,10 @@ const codeSchema = v.custom<ErrorCode>((value) => typeof value === 'string' && O
 
 export const recordSchema = v.object({
   provisioning: v.picklist(['pending', 'done', 'failed']),
+  steps: v.array(v.object({ number: v.number(), digest: v.string() })),
   lastFailure: v.nullable(
     v.object({
-      step: v.picklist([...UP_STEPS, 'stop', 'destroy']),
+      step: v.picklist([...UP_STEPS, 'stop', 'destroy', 'suspend', 'resume']),
       time: v.string(),
       error: v.object({
         code: codeSchema,

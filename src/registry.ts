@@ -12,6 +12,7 @@ import { join } from 'node:path';
 import * as v from 'valibot';
 import { VmctlError, type VmctlErrorJson } from './errors.js';
 import type { Step } from './model/event.js';
+import type { StepSuccess } from './model/spec.js';
 import type { VmHandle } from './model/vm.js';
 import { type StatePaths, VM_FILES } from './paths.js';
 import {
@@ -31,10 +32,24 @@ export type RegistryEntry = v.InferOutput<typeof entrySchema>;
 /** How far a VM was provisioned since its last start, and why it failed last. */
 export interface VmRecord {
   readonly provisioning: 'pending' | 'done' | 'failed';
+  /** The steps that succeeded at some time since the VM was made, each as it was when it last did. */
+  readonly steps: readonly StepSuccess[];
   readonly lastFailure: { readonly step: Step; readonly time: string; readonly error: VmctlErrorJson } | null;
 }
 
-const FRESH_RECORD: VmRecord = { provisioning: 'pending', lastFailure: null };
+const FRESH_RECORD: VmRecord = { provisioning: 'pending', steps: [], lastFailure: null };
+
+/** The registry held against the directories. */
+export interface RegistryView {
+  /** Every VM, those included that only their directory tells of. */
+  readonly entries: readonly RegistryEntry[];
+  /** The names that are written down. */
+  readonly recorded: ReadonlySet<string>;
+  /** Names that are written down, and whose directory is gone. */
+  readonly gone: readonly string[];
+  /** The file itself cannot be read. */
+  readonly damaged: boolean;
+}
 
 export interface RegistryOptions {
   readonly paths: StatePaths;
@@ -66,6 +81,21 @@ export class Registry {
 
   async get(name: string): Promise<RegistryEntry | null> {
     return (await this.#read()).get(name) ?? null;
+  }
+
+  /** What there is, without repairing anything: for looking at a state directory as it is. */
+  async look(): Promise<RegistryView> {
+    const { paths } = this.#options;
+    const text = await readTextIfPresent(paths.registry);
+    const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), registrySchema), text);
+    const recorded = new Map(parsed.success ? Object.entries(parsed.output.vms) : []);
+    const entries = await this.#compareWithDirectories(recorded);
+    return {
+      entries: [...entries.values()],
+      recorded: new Set(recorded.keys()),
+      gone: [...recorded.keys()].filter((name) => !entries.has(name)),
+      damaged: text !== null && !parsed.success,
+    };
   }
 
   /** Records a VM that was just prepared. */

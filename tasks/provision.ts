@@ -2,14 +2,15 @@
 import { join } from 'node:path';
 import { VmctlError } from '../src/errors.js';
 import type { StageContext } from '../src/model/event.js';
-import { type VmSpec, stepTitle } from '../src/model/spec.js';
+import { type ProvisionStep, type StepSuccess, type VmSpec, stepTitle } from '../src/model/spec.js';
 import type { ProvisionedVm, RunningVm, SuspendedVm } from '../src/model/vm.js';
 import { VM_FILES } from '../src/paths.js';
+import type { RegistryEntry } from '../src/registry.js';
 import { runSteps } from '../src/provision/provisioner.js';
 import { waitUntilReady } from '../src/provision/readiness.js';
+import { type StepCounts, type StepMemory, runInOrder } from '../src/provision/step-sequence.js';
 import type { SshConnection } from '../src/ssh/client.js';
 import { tailOfFile } from '../src/util/exec.js';
-import { throwIfAborted } from '../src/util/wait.js';
 import { sshAccess } from './access.js';
 import type { TaskEnvironment } from './context.js';
 
@@ -19,13 +20,28 @@ const READY_SECONDS_EMULATED = 480;
 
 const CONSOLE_TAIL_LINES = 20;
 
-export interface ProvisionOptions {
+export interface ProvisionOptions extends StepMemory {
   /** What the VMFile declares now; it may have other steps than when the VM was prepared. */
   readonly spec: VmSpec;
   /** False: only wait until the guest can be logged in to. */
   readonly runSteps: boolean;
   /** Called when the guest answers: its boot is over. */
   readonly onReady: () => void;
+}
+
+/** Provisions the VM and records what succeeded; gives how it went, in a few words. The caller holds the VM's lock. */
+export async function provisionRecorded(
+  env: TaskEnvironment,
+  job: Omit<ProvisionOptions, keyof StepMemory> & { readonly vm: RunningVm; readonly entry: RegistryEntry },
+  context: StageContext,
+): Promise<string> {
+  const { vm, entry, ...options } = job;
+  const { steps: history } = await env.registry.record(entry);
+  const remember = (steps: readonly StepSuccess[]) => env.registry.updateRecord(entry, { steps });
+  const { stepsRun, stepsSkipped } = await provisionVm(env, vm, { ...options, history, remember }, context);
+  await env.registry.updateRecord(entry, { provisioning: 'done', lastFailure: null });
+  const skipped = stepsSkipped === 0 ? '' : `, ${stepsSkipped} skipped`;
+  return `${stepsRun} ${stepsRun === 1 ? 'step' : 'steps'} run${skipped}`;
 }
 
 export async function provisionVm(
@@ -38,17 +54,22 @@ export async function provisionVm(
   const steps = options.runSteps ? spec.provision : [];
   if (!env.hypervisor.capabilitiesOf(vm.handle).guestAccess.supported) {
     options.onReady();
-    return { vm, stepsRun: pretend(steps.map(stepTitle), context) };
+    return provisioned(vm, await pretend(steps, options, context));
   }
   if (!spec.ssh.declared || spec.network.kind === 'none') {
     options.onReady();
-    return { vm, stepsRun: 0 };
+    return provisioned(vm, { run: 0, skipped: 0 });
   }
   await using connection = await connectWhenReady(env, vm, spec, context);
   options.onReady();
   const logFile = join(vm.handle.directory, VM_FILES.provisionLog);
-  const stepsRun = await runSteps(connection, steps, { name: spec.name, logFile, ...context });
-  return { vm, stepsRun };
+  const { history, remember } = options;
+  const counts = await runSteps(connection, steps, { name: spec.name, logFile, history, remember, ...context });
+  return provisioned(vm, counts);
+}
+
+function provisioned(vm: RunningVm, { run, skipped }: StepCounts): ProvisionedVm {
+  return { vm, stepsRun: run, stepsSkipped: skipped };
 }
 
 /** Waits for the SSH banner, the pinned host key and a login that works. */
@@ -93,10 +114,12 @@ function readySeconds(env: TaskEnvironment, vm: RunningVm, spec: VmSpec): number
 }
 
 /** Where there is no guest, each step is told and nothing is done. */
-function pretend(titles: readonly string[], context: StageContext): number {
-  for (const title of titles) {
-    throwIfAborted(context.signal);
-    context.reporter.log(`${title} (not run: this backend has no guests)`);
-  }
-  return titles.length;
+function pretend(
+  steps: readonly ProvisionStep[],
+  { history, remember }: StepMemory,
+  context: StageContext,
+): Promise<StepCounts> {
+  return runInOrder(steps, { history, remember, ...context }, async (step) => {
+    context.reporter.log(`${stepTitle(step)} (not run: this backend has no guests)`);
+  });
 }

@@ -1,5 +1,6 @@
 /** Resolve: everything that preparing a VM needs is fetched, read or made. Nothing of the VM exists yet. */
 import { readFile } from 'node:fs/promises';
+import { noteLocalUse } from '../src/image/cache-index.js';
 import { fetchImage } from '../src/image/cache.js';
 import { inspectImage } from '../src/image/qemu-img.js';
 import { VmctlError } from '../src/errors.js';
@@ -20,8 +21,11 @@ export async function resolveVm(env: TaskEnvironment, spec: VmSpec, context: Sta
 
 /** The path of the image on this host; a URL is downloaded unless it is in the cache. */
 async function localImage(env: TaskEnvironment, source: ImageSource, context: StageContext): Promise<string> {
-  if (source.kind === 'file') return source.path;
   const { paths, command, variables, limits } = env;
+  if (source.kind === 'file') {
+    await noteLocalUse(source.path, { directory: paths.images, command, signal: context.signal });
+    return source.path;
+  }
   return fetchImage(source, {
     directory: paths.images,
     command,

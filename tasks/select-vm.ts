@@ -13,7 +13,7 @@ export async function reachableVm(
   const observed = await env.hypervisor.observe(handle);
   const { name } = entry;
   if (observed.state !== 'running') {
-    const next = observed.state === 'stopped' ? `vmctl start ${name}` : `vmctl up ${name}`;
+    const next = observed.state === 'stopped' ? `vmctl start ${name}` : `vmctl resume ${name}`;
     throw new VmctlError('VM_STATE', `VM "${name}" is ${observed.state}`, {
       hint: `Run: ${next}`,
       fields: { vm: name },

@@ -1,18 +1,18 @@
 /** Removes what a killed vmctl left half-built or half-removed; nothing that a living one is working on. */
-import { readdir, rm } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isMissing } from '../src/util/fs.js';
-import { lockOwner, withLock } from '../src/util/lock.js';
+import { lockOwner } from '../src/util/lock.js';
+import { removeVmRest } from './collect.js';
 import type { TaskEnvironment } from './context.js';
 
 /** Never fails and never waits: it is not what the user asked for. What is left is found by the next command. */
-export async function sweepLeftovers(env: Pick<TaskEnvironment, 'paths' | 'command'>): Promise<void> {
-  const { paths, command } = env;
+export async function sweepLeftovers(env: TaskEnvironment): Promise<void> {
+  const { paths } = env;
   for (const entry of await namesIn(paths.vms)) {
-    const name = /^\.(?:staging|removing)-(.+)$/.exec(entry)?.[1];
-    if (name === undefined || (await lockOwner(paths.vmLock(name))) !== null) continue;
-    const remove = () => rm(join(paths.vms, entry), { recursive: true, force: true });
-    await withLock(paths.vmLock(name), { command, timeoutMs: 0 }, remove).catch(() => {});
+    const vm = /^\.(?:staging|removing)-(.+)$/.exec(entry)?.[1];
+    if (vm === undefined || (await lockOwner(paths.vmLock(vm))) !== null) continue;
+    await removeVmRest(env, { vm, path: join(paths.vms, entry) }).catch(() => {});
   }
 }
 

@@ -1,46 +1,116 @@
 /** What `up` will do for a VM, decided from facts alone. */
 import { isDeepStrictEqual } from 'node:util';
-import type { VmSpec } from '../src/model/spec.js';
+import type { CloudInitSpec, ImageSource, NetworkSpec, VmSpec } from '../src/model/spec.js';
+import { unreachable } from '../src/errors.js';
 import type { ObservedVm } from '../src/model/vm.js';
 import type { VmRecord } from '../src/registry.js';
+import { bytesText } from './progress-text.js';
 
 export type UpAction =
   /** It does not exist: all five steps. */
-  | { readonly kind: 'create' }
+  | 'create'
+  /** It exists, and is to be made anew: its files go when everything for the new ones is there. */
+  | 'recreate'
   /** It exists and is stopped: started, and provisioned again. */
-  | { readonly kind: 'start' }
+  | 'start'
   /** It is suspended: its vCPUs go on, and what was left undone is done. */
-  | { readonly kind: 'resume' }
+  | 'resume'
   /** It runs, but its provisioning was not finished. */
-  | { readonly kind: 'provision' }
-  /** It runs and is as declared. */
-  | { readonly kind: 'none' };
+  | 'provision'
+  /** It runs and was provisioned. */
+  | 'none';
 
 export interface UpFacts {
   /** Null: there is no such VM. */
   readonly observed: ObservedVm | null;
   readonly record: VmRecord | null;
+  /** True for `reload`. */
+  readonly anew: boolean;
 }
 
-export function decideUp({ observed, record }: UpFacts): UpAction {
-  if (observed === null) return { kind: 'create' };
-  if (observed.state === 'stopped') return { kind: 'start' };
-  if (observed.state === 'suspended') return { kind: 'resume' };
-  return record?.provisioning === 'done' ? { kind: 'none' } : { kind: 'provision' };
+export interface UpDecision {
+  readonly action: UpAction;
+  /** In a few words, for `up --dry-run`. */
+  readonly reason: string;
 }
 
-/** What can only change by making the VM anew: the field of the spec, and the node of the VMFile. */
-const FIXED = [
-  ['image', 'image'],
-  ['vcpus', 'vcpus'],
-  ['memoryMib', 'memory'],
-  ['diskBytes', 'disk'],
-  ['firmware', 'firmware'],
-  ['network', 'network'],
-  ['cloudInit', 'cloud-init'],
-] as const satisfies readonly (readonly [keyof VmSpec, string])[];
+export function decideUp({ observed, record, anew }: UpFacts): UpDecision {
+  if (observed === null) return { action: 'create', reason: 'there is no such VM yet' };
+  if (anew) return { action: 'recreate', reason: `it is ${observed.state}, and is to be made anew` };
+  if (observed.state === 'stopped') return { action: 'start', reason: 'it is stopped' };
+  if (observed.state === 'suspended') return { action: 'resume', reason: 'it is suspended' };
+  if (record?.provisioning === 'done') return { action: 'none', reason: 'it is running and provisioned' };
+  const how = record?.provisioning === 'failed' ? 'failed' : 'was not finished';
+  return { action: 'provision', reason: `it is running, but its provisioning ${how}` };
+}
 
-/** The nodes whose values in the VMFile are no longer those that the VM was made with. */
-export function changedNodes(made: VmSpec, declared: VmSpec): readonly string[] {
-  return FIXED.filter(([field]) => !isDeepStrictEqual(made[field], declared[field])).map(([, node]) => node);
+/** A node of the VMFile whose value is no longer the one that the VM was made with. */
+export interface Change {
+  readonly node: string;
+  /** As a person reads it. */
+  readonly made: string;
+  readonly declared: string;
+}
+
+/** What can only change by making the VM anew: the node, the part of the spec that it decides, and that part in words. */
+const FIXED: readonly { node: string; part: (spec: VmSpec) => unknown; words: (spec: VmSpec) => string }[] = [
+  { node: 'image', part: ({ image }) => image, words: ({ image }) => imageText(image) },
+  { node: 'vcpus', part: ({ vcpus }) => vcpus, words: ({ vcpus }) => String(vcpus) },
+  { node: 'memory', part: ({ memoryMib }) => memoryMib, words: ({ memoryMib }) => `${memoryMib} MiB` },
+  {
+    node: 'disk',
+    part: ({ diskBytes }) => diskBytes,
+    words: ({ diskBytes }) => (diskBytes === null ? 'that of the image' : bytesText(diskBytes)),
+  },
+  { node: 'firmware', part: ({ firmware }) => firmware, words: ({ firmware }) => firmware },
+  { node: 'network', part: ({ network }) => network, words: ({ network }) => networkText(network) },
+  { node: 'cloud-init', part: ({ cloudInit }) => cloudInit, words: ({ cloudInit }) => cloudInitText(cloudInit) },
+  // The seed makes this user, unless the user-data is somebody else's.
+  {
+    node: 'ssh user',
+    part: ({ cloudInit, ssh }) => (cloudInit === null || cloudInit.userData.kind === 'raw' ? null : ssh.user),
+    words: ({ ssh }) => ssh.user,
+  },
+];
+
+/** Where what is declared now differs from what the VM was made with. */
+export function changesBetween(made: VmSpec, declared: VmSpec): readonly Change[] {
+  return FIXED.filter(({ part }) => !isDeepStrictEqual(part(made), part(declared))).map(({ node, words }) => ({
+    node,
+    made: words(made),
+    declared: words(declared),
+  }));
+}
+
+/** `memory is 1024 MiB and declared as 2048 MiB` */
+export function changeText({ node, made, declared }: Change): string {
+  return made === declared ? `${node} has changed` : `${node} is ${made}, and declared as ${declared}`;
+}
+
+function imageText(image: ImageSource): string {
+  if (image.kind === 'file') return image.path;
+  return image.checksum === null ? image.url : `${image.url} (${image.checksum.algorithm} ${image.checksum.digest})`;
+}
+
+function networkText(network: NetworkSpec): string {
+  switch (network.kind) {
+    case 'user':
+      return ['user', ...network.forwards.map(({ host, guest }) => `forward ${host} ${guest}`)].join(', ');
+    case 'tap':
+      return `tap on ${network.bridge}`;
+    case 'vnic':
+      return `vnic ${network.vnic}`;
+    case 'none':
+      return 'none';
+    default:
+      return unreachable(network);
+  }
+}
+
+function cloudInitText(cloudInit: CloudInitSpec | null): string {
+  if (cloudInit === null) return 'none';
+  const { hostname, userData, networkConfig } = cloudInit;
+  const from = userData.kind === 'generated-key' ? 'a generated key' : `${userData.kind} ${userData.path}`;
+  const config = networkConfig === null ? [] : [`network-config ${networkConfig}`];
+  return [`hostname ${hostname}`, from, ...config].join(', ');
 }

@@ -5,15 +5,16 @@ import { VmctlError } from '../src/errors.js';
 import { type StageContext, type Step, silentReporter } from '../src/model/event.js';
 import type { VmSpec } from '../src/model/spec.js';
 import type { ObservedVm, ResolvedVm, RunningVm } from '../src/model/vm.js';
-import type { Registry, RegistryEntry } from '../src/registry.js';
+import type { RegistryEntry } from '../src/registry.js';
 import { unlessAborted } from '../src/util/wait.js';
 import { type TaskEnvironment, takePlace } from './context.js';
 import { prepareVm } from './prepare.js';
 import { recordFailure } from './record-failure.js';
-import { provisionVm } from './provision.js';
+import { provisionRecorded } from './provision.js';
 import { resolveVm } from './resolve.js';
 import { startVm } from './start.js';
-import { type UpAction, changedNodes, decideUp } from './up-plan.js';
+import { type UpOutlook, outlook } from './up-facts.js';
+import { type UpAction, changeText } from './up-plan.js';
 import { type StepResult, VmRun } from './vm-run.js';
 
 export interface UpOptions {
@@ -21,6 +22,8 @@ export interface UpOptions {
   readonly specs: readonly VmSpec[];
   /** False: stop before provisioning. */
   readonly provision: boolean;
+  /** VMs that are made anew, also where they exist and are as declared. */
+  readonly anew?: ReadonlySet<string>;
 }
 
 /** How long an interrupted VM may take to power off by itself. */
@@ -35,7 +38,8 @@ export interface TaskGraph {
 export function upTasks(env: TaskEnvironment, options: UpOptions): TaskGraph {
   const flows = new Map<string, UpFlow>();
   for (const spec of options.specs) {
-    flows.set(spec.name, new UpFlow(env, { spec, provision: options.provision, flows }));
+    const anew = options.anew?.has(spec.name) ?? false;
+    flows.set(spec.name, new UpFlow(env, { spec, provision: options.provision, anew, flows }));
   }
   const runs = new Map([...flows].map(([name, flow]) => [name, flow.run]));
   return { tasks: [...flows.values()].map((flow) => flow.task()), runs };
@@ -44,6 +48,7 @@ export function upTasks(env: TaskEnvironment, options: UpOptions): TaskGraph {
 interface FlowOptions {
   readonly spec: VmSpec;
   readonly provision: boolean;
+  readonly anew: boolean;
   readonly flows: ReadonlyMap<string, UpFlow>;
 }
 
@@ -53,7 +58,7 @@ class UpFlow {
   readonly #env: TaskEnvironment;
   readonly #spec: VmSpec;
   readonly #options: FlowOptions;
-  #action: UpAction = { kind: 'create' };
+  #action: UpAction = 'create';
   #entry: RegistryEntry | null = null;
   #resolved: ResolvedVm | null = null;
   #vm: ObservedVm | null = null;
@@ -69,7 +74,7 @@ class UpFlow {
       name: options.spec.name,
       env,
       last: 'provision',
-      outcome: () => (this.#action.kind === 'none' ? 'unchanged' : 'done'),
+      outcome: () => (this.#action === 'none' ? 'unchanged' : 'done'),
       onFailure: (step, error) => this.#undo(step, error),
     });
     this.run.atEnd(() => this.#leaveBoots());
@@ -80,6 +85,7 @@ class UpFlow {
     const steps = [
       run.step('parse', async () => ({ done: specSummary(this.#spec) })),
       run.step('resolve', (context) => this.#resolve(context)),
+      ...(this.#options.anew ? [run.step('destroy', (context) => this.#destroy(context))] : []),
       run.step('prepare', (context) => this.#prepare(context)),
       run.step('start', (context) => this.#start(context)),
       run.step('provision', (context) => this.#provision(context)),
@@ -92,27 +98,35 @@ class UpFlow {
 
   /** Finds out what there is already, and gets what is missing. */
   async #resolve(context: StageContext): Promise<StepResult> {
-    const { registry, hypervisor, events } = this.#env;
+    const { hypervisor, events } = this.#env;
     await this.run.lock(context);
-    this.#entry = await ownEntry(registry, this.#spec);
-    if (this.#entry !== null) {
-      const handle = await registry.handle(this.#entry);
-      this.#vm = await hypervisor.observe(handle);
-      noteChanges(changedNodes(handle.spec, this.#spec), this.#spec.name, context);
-    }
-    const record = this.#entry === null ? null : await registry.record(this.#entry);
-    this.#action = decideUp({ observed: this.#vm, record });
-    if (this.#action.kind === 'none') return { skipped: 'already running' };
-    const made = this.#vm?.handle;
+    const found = await outlook(this.#env, this.#spec, this.#options.anew);
+    this.#action = found.action;
+    this.#entry = found.existing?.entry ?? null;
+    this.#vm = found.existing?.observed ?? null;
+    noteDifferences(found, this.#spec.name, context);
+    if (this.#action === 'none') return { skipped: 'already running' };
+    const isNew = this.#action === 'create' || this.#action === 'recreate';
+    const made = isNew ? undefined : this.#vm?.handle;
     const aboutHost = { signal: context.signal, reporter: events.reporter(null, 'start') };
     await hypervisor.checkHostFor(made?.backend ?? hypervisor.kind, aboutHost, made?.spec ?? this.#spec);
-    if (this.#action.kind !== 'create') return { skipped: 'already there' };
+    if (!isNew) return { skipped: 'already there' };
     this.#resolved = await resolveVm(this.#env, this.#spec, context);
     return { done: basename(this.#resolved.image.path) };
   }
 
+  /** Only now, when everything for the new one is there. */
+  async #destroy(context: StageContext): Promise<StepResult> {
+    if (this.#vm === null) return { skipped: 'there is none yet' };
+    await this.#env.hypervisor.destroy(this.#vm.handle, context);
+    await this.#env.registry.remove(this.run.name);
+    this.#vm = null;
+    this.#entry = null;
+    return { done: 'every file removed' };
+  }
+
   async #prepare(context: StageContext): Promise<StepResult> {
-    if (this.#resolved === null) return { skipped: this.#action.kind === 'none' ? 'already running' : 'already there' };
+    if (this.#resolved === null) return { skipped: this.#action === 'none' ? 'already running' : 'already there' };
     const handle = await prepareVm(this.#env, this.#resolved, context);
     this.#vm = { state: 'stopped', handle };
     this.#entry = await this.#env.registry.get(handle.name);
@@ -140,18 +154,21 @@ class UpFlow {
     if (vm === null || vm.state !== 'running' || this.#entry === null) {
       throw new VmctlError('INTERNAL', 'Internal error: nothing was started');
     }
-    if (this.#action.kind === 'none') return { skipped: 'already provisioned' };
+    if (this.#action === 'none') return { skipped: 'already provisioned' };
     if (!this.#options.provision) return { skipped: 'not asked for' };
     const onReady = () => {
       if (this.#begun === 'booting') this.#begun = 'ready';
       this.#leaveBoots();
     };
-    const record = await this.#env.registry.record(this.#entry);
-    const runSteps = record.provisioning !== 'done';
-    const options = { spec: this.#spec, runSteps, onReady };
-    const { stepsRun } = await provisionVm(this.#env, vm, options, context);
-    await this.#env.registry.updateRecord(this.#entry, { provisioning: 'done', lastFailure: null });
-    return { done: `${stepsRun} ${stepsRun === 1 ? 'step' : 'steps'} run` };
+    const { provisioning } = await this.#env.registry.record(this.#entry);
+    const runSteps = provisioning !== 'done';
+    return {
+      done: await provisionRecorded(
+        this.#env,
+        { vm, entry: this.#entry, spec: this.#spec, runSteps, onReady },
+        context,
+      ),
+    };
   }
 
   /** Throws `DEPENDENCY_FAILED`, naming the chain, when a VM that this one needs did not come up. */
@@ -202,23 +219,16 @@ class UpFlow {
   }
 }
 
-/** The registry's entry of this VM, if there is one; `VM_FOREIGN` when the name belongs to another VMFile. */
-async function ownEntry(registry: Registry, spec: VmSpec): Promise<RegistryEntry | null> {
-  const entry = await registry.get(spec.name);
-  if (entry === null || entry.project === spec.project) return entry;
-  // Damaged files may have lost whose it is: that is told first.
-  await registry.handle(entry);
-  const owner = entry.project === null ? 'was created without a VMFile' : `belongs to ${entry.project}`;
-  throw new VmctlError('VM_FOREIGN', `a VM "${spec.name}" exists already and ${owner}; this is ${spec.project}`, {
-    hint: `Give one of them another name, or remove that VM with: vmctl destroy ${spec.name}`,
-    fields: { vm: spec.name, project: spec.project, owner: entry.project },
-  });
-}
-
-function noteChanges(nodes: readonly string[], name: string, context: StageContext): void {
-  if (nodes.length === 0) return;
-  const what = `${nodes.join(', ')} ${nodes.length === 1 ? 'has' : 'have'} changed in the VMFile`;
-  context.reporter.log(`${what}; to apply that, run: vmctl down --destroy ${name} && vmctl up ${name}`);
+/** Says in which ways the VM is not as declared, and stays so. */
+function noteDifferences(found: UpOutlook, name: string, context: StageContext): void {
+  if (found.action === 'create' || found.action === 'recreate') return;
+  for (const change of found.changes) {
+    context.reporter.log(`${changeText(change)}; to apply that, run: vmctl reload ${name}`);
+  }
+  const edited = found.steps.filter(({ known }) => known !== 'same').map(({ number }) => number);
+  if (found.action !== 'none' || edited.length === 0) return;
+  const which = edited.length === 1 ? `step ${edited.join()} is` : `steps ${edited.join(', ')} are`;
+  context.reporter.log(`provision ${which} new or changed; to run what is due, run: vmctl provision ${name}`);
 }
 
 function specSummary(spec: VmSpec): string {

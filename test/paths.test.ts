@@ -48,10 +48,11 @@ describe('the state directory', () => {
     expect(basename(paths.vmStaging('web'))).toMatch(/^\./);
   });
 
-  test('has a lock for each VM and one for the registry, which are never the same', () => {
+  test('has locks for each VM and its console and one for the registry, which are never the same', () => {
     const paths = statePaths('/data/vmctl');
-    const locks = ['web', 'db', 'registry'].map((name) => paths.vmLock(name));
-    expect(new Set([...locks, paths.registryLock]).size).toBe(4);
+    const names = ['web', 'db', 'registry', 'vm-web', 'console-web'];
+    const locks = names.flatMap((name) => [paths.vmLock(name), paths.consoleLock(name)]);
+    expect(new Set([...locks, paths.registryLock]).size).toBe(11);
     for (const lock of [...locks, paths.registryLock]) expect(dirname(lock)).toBe(paths.locks);
   });
 });

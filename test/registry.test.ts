@@ -164,7 +164,7 @@ describe('the handle', () => {
 describe('the record', () => {
   test('of a new VM says that it is to be provisioned and that nothing has failed', async () => {
     await add('web');
-    expect(await registry.record(await get('web'))).toEqual({ provisioning: 'pending', lastFailure: null });
+    expect(await registry.record(await get('web'))).toEqual({ provisioning: 'pending', steps: [], lastFailure: null });
   });
 
   test('keeps what is not changed', async () => {
@@ -180,15 +180,15 @@ describe('the record', () => {
     const lastFailure = { step: 'provision', time: NOW.toISOString(), error } as const;
     await registry.updateRecord(web, { lastFailure });
     await registry.updateRecord(web, { provisioning: 'failed' });
-    expect(await newRegistry().record(web)).toEqual({ provisioning: 'failed', lastFailure });
+    expect(await newRegistry().record(web)).toEqual({ provisioning: 'failed', steps: [], lastFailure });
     await registry.updateRecord(web, { provisioning: 'done', lastFailure: null });
-    expect(await registry.record(web)).toEqual({ provisioning: 'done', lastFailure: null });
+    expect(await registry.record(web)).toEqual({ provisioning: 'done', steps: [], lastFailure: null });
   });
 
   test('that is damaged counts as new', async () => {
     await add('web');
     await writeFile(join(paths.vm('web'), VM_FILES.record), '{"provisioning":"maybe"}');
-    expect(await registry.record(await get('web'))).toEqual({ provisioning: 'pending', lastFailure: null });
+    expect(await registry.record(await get('web'))).toEqual({ provisioning: 'pending', steps: [], lastFailure: null });
   });
 
   test('does not touch vms.json', async () => {
@@ -231,5 +231,31 @@ describe('a state directory', () => {
     await writeFile(join(paths.root, 'vms.jsonl'), '');
     await add('db');
     expect(await rootFiles()).toEqual(['locks', 'vms', 'vms.json', 'vms.jsonl']);
+  });
+});
+
+describe('looking at the registry', () => {
+  test('tells what is recorded, what is only there, and what is gone, and writes nothing', async () => {
+    await add('web', 'lost');
+    await putVm(paths, { name: 'unrecorded' });
+    await rm(paths.vm('lost'), { recursive: true });
+    const text = await readFile(paths.registry, 'utf8');
+    const view = await registry.look();
+    expect(view.entries.map(({ name }) => name).toSorted()).toEqual(['unrecorded', 'web']);
+    expect({ ...view, entries: null, recorded: [...view.recorded].toSorted() }).toEqual({
+      entries: null,
+      recorded: ['lost', 'web'],
+      gone: ['lost'],
+      damaged: false,
+    });
+    expect(await readFile(paths.registry, 'utf8')).toBe(text);
+  });
+
+  test('does not repair a damaged file, and still tells what is there', async () => {
+    await add('web');
+    await writeFile(paths.registry, '{');
+    expect(await registry.look()).toMatchObject({ entries: [{ name: 'web' }], gone: [], damaged: true });
+    expect((await rootFiles()).filter((name) => name.startsWith('vms.json'))).toEqual(['vms.json']);
+    expect(await readFile(paths.registry, 'utf8')).toBe('{');
   });
 });

@@ -9,8 +9,14 @@ export interface OutputStream {
   readonly columns?: number | undefined;
 }
 
+export interface InputStream extends Readable {
+  readonly isTTY?: boolean | undefined;
+  /** A terminal's: hands over each key as it is pressed, or whole lines again. */
+  setRawMode?(raw: boolean): unknown;
+}
+
 export interface Cli {
-  readonly stdin: Readable & { readonly isTTY?: boolean | undefined };
+  readonly stdin: InputStream;
   /** For data alone. */
   readonly stdout: OutputStream;
   /** For everything else. */

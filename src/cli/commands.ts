@@ -12,13 +12,31 @@ export interface CommandEntry {
 export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   up: {
     summary: 'bring up the VMs of the VMFile: create, start and provision what is not there yet',
-    examples: ['vmctl up', 'vmctl up web --parallel 1'],
+    examples: ['vmctl up', 'vmctl up web --dry-run'],
     load: () => import('./commands/up.js'),
   },
   down: {
     summary: 'stop the VMs of the VMFile, or destroy them',
     examples: ['vmctl down', 'vmctl down --destroy'],
     load: () => import('./commands/down.js'),
+  },
+  reload: {
+    summary: 'make VMs of the VMFile anew: destroy them, then bring them up as they are declared now',
+    examples: ['vmctl reload web', 'vmctl reload --no-provision'],
+    load: () => import('./commands/reload.js'),
+  },
+  provision: {
+    summary: 'run the provisioners of running VMs again',
+    examples: ['vmctl provision', 'vmctl provision web db'],
+    load: () => import('./commands/provision.js'),
+  },
+  create: {
+    summary: 'make a VM without a VMFile',
+    examples: [
+      'vmctl create --name scratch --image disk.qcow2 --start',
+      'vmctl create --name build --image-url URL --vcpus 4 --disk 20',
+    ],
+    load: () => import('./commands/create.js'),
   },
   start: {
     summary: 'start VMs that exist, without provisioning them',
@@ -34,6 +52,16 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     summary: 'stop VMs and remove every file of theirs',
     examples: ['vmctl destroy web', 'vmctl destroy web db --yes'],
     load: () => import('./commands/destroy.js'),
+  },
+  suspend: {
+    summary: 'pause the vCPUs of VMs; their memory stays where it is',
+    examples: ['vmctl suspend web', 'vmctl suspend web db'],
+    load: () => import('./commands/suspend.js'),
+  },
+  resume: {
+    summary: 'let suspended VMs go on',
+    examples: ['vmctl resume web', 'vmctl resume web db'],
+    load: () => import('./commands/resume.js'),
   },
   list: {
     summary: 'list all VMs of this user',
@@ -55,9 +83,24 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     examples: ['vmctl exec web -- systemctl is-active nginx', "vmctl exec web -- 'ps aux | grep nginx'"],
     load: () => import('./commands/exec.js'),
   },
+  cp: {
+    summary: 'copy files and folders into a VM or out of it',
+    examples: ['vmctl cp site.conf web:/tmp/', 'vmctl cp web:/var/log/nginx logs'],
+    load: () => import('./commands/cp.js'),
+  },
+  'ssh-config': {
+    summary: 'print settings with which ssh, scp, sftp and rsync reach the VMs by name',
+    examples: ['vmctl ssh-config > vms.conf; ssh -F vms.conf web', 'vmctl ssh-config web --json'],
+    load: () => import('./commands/ssh-config.js'),
+  },
+  console: {
+    summary: 'attach this terminal to the serial console of a VM; Ctrl-] detaches',
+    examples: ['vmctl console web', 'echo dmesg | vmctl console web'],
+    load: () => import('./commands/console.js'),
+  },
   log: {
     summary: 'show what a VM printed on its console, or its provisioners',
-    examples: ['vmctl log web', 'vmctl log web --provision --tail 20'],
+    examples: ['vmctl log web --provision --tail 20', 'vmctl log web --follow'],
     load: () => import('./commands/log.js'),
   },
   validate: {
@@ -65,9 +108,24 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     examples: ['vmctl validate', 'vmctl validate --file vms/VMFile.kdl --json'],
     load: () => import('./commands/validate.js'),
   },
+  completion: {
+    summary: 'print a script that makes a shell complete commands, options and names of VMs',
+    examples: ['source <(vmctl completion bash)', 'vmctl completion fish > ~/.config/fish/completions/vmctl.fish'],
+    load: () => import('./commands/completion.js'),
+  },
   image: {
-    summary: 'work with the image cache',
-    examples: ['vmctl image pull https://cloud.example.org/debian.qcow2', 'vmctl image pull URL --json'],
+    summary: 'work with the image cache: pull, list, inspect, prune',
+    examples: ['vmctl image pull https://cloud.example.org/debian.qcow2', 'vmctl image list'],
     load: () => import('./commands/image.js'),
+  },
+  doctor: {
+    summary: 'check whether this host can run VMs, and tell what to type where it cannot',
+    examples: ['vmctl doctor', 'vmctl doctor --json'],
+    load: () => import('./commands/doctor.js'),
+  },
+  gc: {
+    summary: 'remove what killed processes have left, and images that nobody uses',
+    examples: ['vmctl gc --dry-run', 'vmctl gc --dry-run --images-older-than 30d --images-budget 20GiB'],
+    load: () => import('./commands/gc.js'),
   },
 };

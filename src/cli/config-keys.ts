@@ -1,6 +1,6 @@
 /** The settings that there are: their names, what a value must be, and how a variable spells them. */
 import * as v from 'valibot';
-import { parseDuration } from '../vmfile/sizes.js';
+import { parseDuration, parseSize } from '../vmfile/sizes.js';
 
 /** Gives the value, or says what was expected instead. */
 type Reader<T> = (value: unknown) => { readonly value: T } | { readonly expected: string };
@@ -25,6 +25,21 @@ export const readSeconds: Reader<number> = (value) => {
   const duration = parsed?.ok === true ? parsed.value : number;
   const fits = typeof duration === 'number' && duration >= 0 && duration <= LONGEST_SECONDS;
   return fits ? { value: duration } : { expected: 'seconds, or a duration such as "90s", of a week at most' };
+};
+
+/** Seconds: a duration such as `30d`, however long. */
+export const readAge: Reader<number> = (value) => {
+  const parsed = typeof value === 'string' ? parseDuration(value) : null;
+  return parsed?.ok === true ? { value: parsed.value } : { expected: 'a duration such as "30d" or "12h"' };
+};
+
+/** Bytes: a whole number of them, or a size such as `20GiB`. */
+export const readBytes: Reader<number> = (value) => {
+  const number = typeof value === 'string' && /^\d+$/.test(value) ? Number(value) : value;
+  const parsed = typeof number === 'string' ? parseSize(number) : null;
+  const bytes = parsed?.ok === true ? parsed.value : number;
+  const fits = typeof bytes === 'number' && Number.isSafeInteger(bytes) && bytes >= 0;
+  return fits ? { value: bytes } : { expected: 'a size such as "20GiB"' };
 };
 
 const words: Reader<readonly string[]> = (value) => {
@@ -60,12 +75,13 @@ export const settingsSchema = v.object({
   'timeouts.ssh': setting(readSeconds),
   'timeouts.stop': setting(readSeconds),
   'network.leases': setting(words),
+  'images.budget': setting(readBytes),
   'qemu.binary': setting(text),
   'qemu.extraArgs': setting(words),
   backend: setting(oneOf('qemu', 'noop')),
 });
 
-/** What was set, and is valid; what nobody set is absent. Times are in seconds. */
+/** What was set, and is valid; what nobody set is absent. Times are in seconds, sizes in bytes. */
 export type Settings = v.InferOutput<typeof settingsSchema>;
 
 export const SETTING_KEYS = v.keyof(settingsSchema).options;

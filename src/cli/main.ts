@@ -13,6 +13,11 @@ const VERSION = typeof VMCTL_VERSION === 'string' ? VMCTL_VERSION : '0.0.0-sourc
 /** Runs one command line (without `node` and the script) and gives its exit code. Never throws, never exits. */
 export async function runCli(words: readonly string[], cli: Cli): Promise<number> {
   try {
+    if (words[0] === COMPLETE) {
+      const { printCandidates } = await import('./completion/answer.js');
+      await printCandidates(cli, words.slice(1), loadCommand);
+      return EXIT.done;
+    }
     const program = await buildProgram(words, cli);
     cli.wordsBeforeDashes = countWordsBeforeDashes(words);
     await program.parseAsync([...words], { from: 'user' });
@@ -20,6 +25,18 @@ export async function runCli(words: readonly string[], cli: Cli): Promise<number
     return await exitCodeAfter(error, cli);
   }
   return cli.exitCode;
+}
+
+/** The hidden command that the completion scripts of shells call. */
+const COMPLETE = '__complete';
+
+/** A command with its options and arguments, outside of any program; null for a name that is none. */
+async function loadCommand(name: string, cli: Cli): Promise<Command | null> {
+  const entry = COMMANDS[name];
+  if (entry === undefined || !Object.hasOwn(COMMANDS, name)) return null;
+  const command = new Command(name);
+  (await entry.load()).command.configure(command, cli);
+  return command;
 }
 
 async function buildProgram(words: readonly string[], cli: Cli): Promise<Command> {

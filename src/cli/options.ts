@@ -1,6 +1,11 @@
 /** How option values of the command line are read. A wrong one is a usage error that says what was expected. */
 import { InvalidArgumentError } from 'commander';
-import { readPositive, readSeconds } from './config-keys.js';
+import { vmName } from '../vmfile/names.js';
+import { MIB, parseSize } from '../vmfile/sizes.js';
+import { readAge, readBytes, readPositive, readSeconds } from './config-keys.js';
+
+/** The option of every command that works on a VMFile. */
+export const FILE_OPTION = ['-f, --file <path>', 'the VMFile (default: VMFile.kdl in this folder)'] as const;
 
 /** Gathers a repeated option. */
 export function collect(value: string, previous: readonly string[]): readonly string[] {
@@ -18,4 +23,42 @@ export function durationOption(value: string): number {
   const read = readSeconds(value);
   if ('value' in read) return read.value;
   throw new InvalidArgumentError(`It must be ${read.expected}.`);
+}
+
+/** Seconds of an age. */
+export function ageOption(value: string): number {
+  const read = readAge(value);
+  if ('value' in read) return read.value;
+  throw new InvalidArgumentError(`It must be ${read.expected}.`);
+}
+
+/** Bytes. */
+export function bytesOption(value: string): number {
+  const read = readBytes(value);
+  if ('value' in read) return read.value;
+  throw new InvalidArgumentError(`It must be ${read.expected}.`);
+}
+
+/** The name of a VM that is to be made. */
+export function nameOption(value: string): string {
+  const problem = vmName(value);
+  if (problem === null) return value;
+  throw new InvalidArgumentError(`It must be 1 to 63 of a-z A-Z 0-9 . _ -, a letter or digit first, but ${problem}.`);
+}
+
+/** MiB: a number of them, or a size. */
+export function memoryOption(value: string): number {
+  return sizeOption(value, { unit: MIB, example: '2048 (MiB) or 2GiB' }) / MIB;
+}
+
+/** Bytes: a number of GiB, or a size. */
+export function diskOption(value: string): number {
+  return sizeOption(value, { unit: 1024 * MIB, example: '20 (GiB) or 512MiB' });
+}
+
+function sizeOption(value: string, { unit, example }: { readonly unit: number; readonly example: string }): number {
+  const size = /^\d+$/.test(value) ? ({ ok: true, value: Number(value) * unit } as const) : parseSize(value);
+  if (!size.ok) throw new InvalidArgumentError(`It must be a size such as ${example}, but ${size.problem}.`);
+  if (size.value >= MIB && size.value % MIB === 0 && Number.isSafeInteger(size.value)) return size.value;
+  throw new InvalidArgumentError(`It must be a whole number of MiB, 1 or more, such as ${example}.`);
 }

@@ -1,7 +1,5 @@
 /** What a person or a program reads: errors, one line an event, or JSON. */
 import type { VmEvent } from '../model/event.js';
-import { VmFileError } from '../vmfile/error.js';
-import { renderDiagnostics } from '../vmfile/diagnostic.js';
 import { bytesText, durationText, printable } from '../../tasks/progress-text.js';
 import type { VmctlError } from '../errors.js';
 import type { Cli } from './cli.js';
@@ -13,9 +11,10 @@ export const SCHEMA_VERSION = 1;
 /** `error: …`, what belongs to it indented below, and the next step. */
 export function printError(cli: Cli, error: VmctlError): void {
   const color = wantsColor(cli.stderr, cli.variables);
-  if (error instanceof VmFileError) {
-    const options = { color, cwd: cli.cwd, ...(cli.stderr.columns === undefined ? {} : { width: cli.stderr.columns }) };
-    cli.stderr.write(`${renderDiagnostics(error.source, error.diagnostics, options).trimEnd()}\n`);
+  const options = { color, cwd: cli.cwd, ...(cli.stderr.columns === undefined ? {} : { width: cli.stderr.columns }) };
+  const whole = error.render(options);
+  if (whole !== null) {
+    cli.stderr.write(`${whole.trimEnd()}\n`);
     return;
   }
   const paint = painter(color);
@@ -102,4 +101,10 @@ export function table(header: readonly string[], rows: readonly (readonly string
       .join('  ')
       .trimEnd();
   return `${[header, ...rows].map(line).join('\n')}\n`;
+}
+
+/** One fact a line: labels in a column of their own. */
+export function pairs(facts: readonly (readonly [string, string])[]): string {
+  const width = Math.max(...facts.map(([label]) => label.length));
+  return facts.map(([label, value]) => `${label.padEnd(width)}  ${value}\n`).join('');
 }

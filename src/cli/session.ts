@@ -6,9 +6,7 @@ import { VMFILE_NAME } from '../vmfile/discover.js';
 import { didYouMean } from '../vmfile/suggest.js';
 import type { TaskEnvironment } from '../../tasks/context.js';
 import { createEnvironment } from '../../tasks/environment.js';
-import { sweepLeftovers } from '../../tasks/sweep.js';
 import type { Cli } from './cli.js';
-import { loadSettings } from './config.js';
 import type { Settings } from './config-keys.js';
 import { printNote } from './report.js';
 
@@ -19,8 +17,16 @@ export interface Session {
 
 /** For commands that change something: reads the configuration and clears away what a killed vmctl left. */
 export async function openSession(cli: Cli, command: string, flags: Partial<Settings> = {}): Promise<Session> {
-  const settings: Settings = { ...(await loadSettings(cli)), ...flags };
-  const env = createEnvironment({
+  const settings: Settings = { ...(await settingsOf(cli)), ...flags };
+  const env = environmentOf(cli, command, settings);
+  const { sweepLeftovers } = await import('../../tasks/sweep.js');
+  await sweepLeftovers(env);
+  return { env, settings };
+}
+
+/** The world with these settings; nothing is cleared away. */
+export function environmentOf(cli: Cli, command: string, settings: Settings): TaskEnvironment {
+  return createEnvironment({
     ...outside(cli, command),
     backend: settings.backend,
     accelerator: settings.accelerator,
@@ -30,8 +36,12 @@ export async function openSession(cli: Cli, command: string, flags: Partial<Sett
     concurrency: { downloads: settings['concurrency.downloads'], boots: settings['concurrency.boots'] },
     sshTimeoutSeconds: settings['timeouts.ssh'],
   });
-  await sweepLeftovers(env);
-  return { env, settings };
+}
+
+/** Loaded when asked for: most commands that only look need none, and their time is that of loading code. */
+async function settingsOf(cli: Cli): Promise<Settings> {
+  const { loadSettings } = await import('./config.js');
+  return loadSettings(cli);
 }
 
 /** For commands that only look: nothing is configured, because nothing is started. */
@@ -48,6 +58,17 @@ function outside(cli: Cli, command: string) {
 /** The absolute path of the VMFile that is meant: a flag's, a setting's, or `VMFile.kdl` in this folder. */
 export function projectPath(cli: Pick<Cli, 'cwd'>, settings: Settings): string {
   return resolve(cli.cwd, settings.file ?? VMFILE_NAME);
+}
+
+/** The VMs that exist of one VMFile: a flag's, a setting's, or `VMFile.kdl` in this folder. */
+export async function ownEntries(
+  cli: Cli,
+  env: TaskEnvironment,
+  file: string | undefined,
+): Promise<{ readonly project: string; readonly entries: readonly RegistryEntry[] }> {
+  const settings = await settingsOf(cli);
+  const project = projectPath(cli, file === undefined ? settings : { ...settings, file });
+  return { project, entries: (await env.registry.list()).filter((entry) => entry.project === project) };
 }
 
 /** The VM of that name. Throws `VM_NOT_FOUND` with names that are near. */

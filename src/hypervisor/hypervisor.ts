@@ -1,7 +1,16 @@
 /** What a backend is: it prepares, runs and removes VMs, and says what they are doing. It owns no policy. */
 import type { StageContext } from '../model/event.js';
 import type { VmSpec } from '../model/spec.js';
-import type { BackendKind, ObservedVm, ResolvedVm, RunningVm, StoppedVm, SuspendedVm, VmHandle } from '../model/vm.js';
+import type {
+  Accelerator,
+  BackendKind,
+  ObservedVm,
+  ResolvedVm,
+  RunningVm,
+  StoppedVm,
+  SuspendedVm,
+  VmHandle,
+} from '../model/vm.js';
 
 /** An ability that a backend may lack: then the reason is data, known before anything is tried. */
 export type Capability = { readonly supported: true } | { readonly supported: false; readonly reason: string };
@@ -43,6 +52,44 @@ export interface VmRemains {
   readonly directory: string;
 }
 
+/** A process of a backend that works in the directory of a VM. */
+export interface WorkProcess {
+  readonly pid: number;
+  /** The VM that it says it is. */
+  readonly vm: string;
+  /** Absolute, symbolic links resolved; null when it is gone. */
+  readonly directory: string | null;
+}
+
+/** A program that a backend needs: where it is and what it says its version is, or why it cannot be used. */
+export type ProgramFacts =
+  | { readonly found: true; readonly path: string; readonly version: string }
+  | { readonly found: false; readonly name: string; readonly problem: string };
+
+/** Whether guests run on KVM, and if not, what is in the way. */
+export type KvmState = 'works' | 'absent' | 'forbidden' | 'unopenable' | 'broken';
+
+/** What guests would run on; `problem` where the accelerator that was asked for cannot be had. */
+export type AcceleratorFacts =
+  | {
+      readonly accelerator: Exclude<Accelerator, 'none'>;
+      /** Why it is not the fast one; null when it is, or when software emulation was asked for. */
+      readonly reason: string | null;
+      /** Null where KVM was not looked at. */
+      readonly kvm: KvmState | null;
+    }
+  | { readonly problem: string; readonly kvm: KvmState | null };
+
+/** What this host offers to a backend. */
+export interface BackendFacts {
+  /** Null for a backend that needs none. */
+  readonly program: ProgramFacts | null;
+  /** Null where there is none to choose: without the program, or without guests. */
+  readonly accelerator: AcceleratorFacts | null;
+  /** Absolute path of the UEFI firmware, or that there is none; null where the backend has no use for any. */
+  readonly firmware: { readonly path: string | null } | null;
+}
+
 /**
  * One interface for QEMU, Propolis and the Noop backend. Every method that changes something refuses an illegal
  * transition with `VM_STATE`; the caller holds the VM's lock.
@@ -68,4 +115,8 @@ export interface Hypervisor {
   /** What the VM is doing now: asked of the world, never remembered. */
   observe(handle: VmHandle): Promise<ObservedVm>;
   console(handle: VmHandle): ConsoleEndpoint;
+  /** What this host offers; finds out as much as it can, and throws `ABORTED` at most. */
+  examineHost(signal: AbortSignal): Promise<BackendFacts>;
+  /** The processes of this user that work, or worked, in a VM's directory below `vms`; null where this host does not tell. */
+  findProcesses(vms: string): Promise<readonly WorkProcess[] | null>;
 }

@@ -18,7 +18,16 @@ import {
 import { VM_FILES } from '../paths.js';
 import { readTextIfPresent, writeFileAtomically } from '../util/fs.js';
 import { throwIfAborted } from '../util/wait.js';
-import type { Capabilities, ConsoleEndpoint, Hypervisor, PrepareOptions, StopMethod, VmRemains } from './hypervisor.js';
+import type {
+  BackendFacts,
+  Capabilities,
+  ConsoleEndpoint,
+  Hypervisor,
+  PrepareOptions,
+  StopMethod,
+  VmRemains,
+  WorkProcess,
+} from './hypervisor.js';
 import { buildWorkDirectory, removeWorkDirectory, stableMac, writeGuestAccess } from './work-directory.js';
 
 export interface NoopOptions {
@@ -102,6 +111,14 @@ export class NoopBackend implements Hypervisor {
 
   console(): ConsoleEndpoint {
     return { kind: 'none' };
+  }
+
+  async examineHost(): Promise<BackendFacts> {
+    return { program: null, accelerator: null, firmware: null };
+  }
+
+  async findProcesses(): Promise<readonly WorkProcess[]> {
+    return [];
   }
 
   async #change(

@@ -4,6 +4,7 @@ import type { StageContext } from '../model/event.js';
 import type { VmSpec } from '../model/spec.js';
 import type { BackendKind, ObservedVm, ResolvedVm, RunningVm, StoppedVm, SuspendedVm, VmHandle } from '../model/vm.js';
 import type {
+  BackendFacts,
   Capabilities,
   ConsoleEndpoint,
   Hypervisor,
@@ -11,6 +12,7 @@ import type {
   StopMethod,
   StopOptions,
   VmRemains,
+  WorkProcess,
 } from './hypervisor.js';
 import { NoopBackend } from './noop.js';
 import { QemuBackend, type QemuOptions } from './qemu/backend.js';
@@ -100,6 +102,17 @@ export class RouterHypervisor implements Hypervisor {
 
   console(handle: VmHandle): ConsoleEndpoint {
     return this.#backend(handle.backend).console(handle);
+  }
+
+  /** For the backend of new VMs. */
+  async examineHost(signal: AbortSignal): Promise<BackendFacts> {
+    return this.#backend(this.kind).examineHost(signal);
+  }
+
+  /** Those of all backends. */
+  async findProcesses(vms: string): Promise<readonly WorkProcess[] | null> {
+    const found = await Promise.all([...this.#backends.values()].map((backend) => backend.findProcesses(vms)));
+    return found.some((processes) => processes === null) ? null : found.flatMap((processes) => processes ?? []);
   }
 
   #backend(kind: BackendKind): Hypervisor {

@@ -1,52 +1,30 @@
 /**
- * The images that were downloaded: `images/NAME` with `images/NAME.json` beside it, which says where it came from and
- * what its digests are. A file without such a record is no image of ours, and a record without its file is nothing.
- *
- * An image is found by its URL and, where one is given, by the checksum of the bytes as they were downloaded. A file
- * here never changes: other content gets another name.
+ * Gets images from URLs into the cache: `cache-index.ts` says what is kept there. An image is found by its URL and,
+ * where one is given, by the checksum of the bytes as they were downloaded.
  */
-import { chmod, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { chmod, open, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Dispatcher } from 'undici';
-import * as v from 'valibot';
 import { VmctlError } from '../errors.js';
 import type { StageContext } from '../model/event.js';
 import type { Checksum } from '../model/spec.js';
-import { isMissing, makeDirectory, readTextIfPresent, writeFileAtomically } from '../util/fs.js';
+import { makeDirectory, writeFileAtomically } from '../util/fs.js';
 import { withLock } from '../util/lock.js';
+import {
+  type ImageRecord,
+  RECORD_SUFFIX,
+  downloadLock,
+  fileBytes,
+  listCachedImages,
+  noteUse,
+  partialDownload,
+  withUseLock,
+} from './cache-index.js';
 import { type Downloaded, download } from './download.js';
 import { type Environment, environmentDispatcher } from './http.js';
 import { inspectImage } from './qemu-img.js';
 import { SharedWork } from './shared-work.js';
 import { cachedFileName, imageName, parseImageUrl, shownUrl, urlKey } from './source.js';
-
-const ImageRecord = v.object({
-  schemaVersion: v.literal(1),
-  /** Of the whole URL, SHA-256. */
-  key: v.string(),
-  /** Without user, password and query. */
-  url: v.string(),
-  /** Digests and length of the bytes as they were downloaded. */
-  sha256: v.string(),
-  sha512: v.nullable(v.string()),
-  bytes: v.number(),
-  etag: v.nullable(v.string()),
-  lastModified: v.nullable(v.string()),
-  /** ISO 8601. */
-  fetchedAt: v.string(),
-  compression: v.nullable(v.picklist(['gzip', 'zstd', 'xz', 'bzip2'])),
-  /** The image itself, decompressed. */
-  file: v.object({ name: v.string(), sha256: v.string(), bytes: v.number() }),
-});
-
-export type ImageRecord = v.InferOutput<typeof ImageRecord>;
-
-/** An image in the cache that is complete. */
-export interface CachedImage {
-  /** Absolute. */
-  readonly path: string;
-  readonly record: ImageRecord;
-}
 
 export interface RemoteImage {
   readonly url: string;
@@ -74,7 +52,6 @@ export interface FetchOptions extends StageContext {
 
 const DEFAULT_STALL_MS = 30_000;
 const DEFAULT_RETRY_DELAYS_MS = [1000, 4000];
-const RECORD_SUFFIX = '.json';
 const IMAGE_MODE = 0o444;
 
 const everybody = new SharedWork<string>();
@@ -92,19 +69,6 @@ export async function fetchImage(source: RemoteImage, options: FetchOptions): Pr
   return shared.join(key, options, (context) => fetchOnce({ url, checksum }, { ...options, ...context }));
 }
 
-/** Every complete image in the cache, by name; records that cannot be read are left out. */
-export async function listCachedImages(directory: string): Promise<readonly CachedImage[]> {
-  const images: CachedImage[] = [];
-  for (const name of (await namesIn(directory)).toSorted()) {
-    if (name.startsWith('.') || !name.endsWith(RECORD_SUFFIX)) continue;
-    const record = await readRecord(join(directory, name));
-    if (record === null || `${record.file.name}${RECORD_SUFFIX}` !== name) continue;
-    const path = join(directory, record.file.name);
-    if ((await sizeOf(path)) === record.file.bytes) images.push({ path, record });
-  }
-  return images;
-}
-
 interface ParsedSource {
   readonly url: URL;
   readonly checksum: Checksum | null;
@@ -112,10 +76,10 @@ interface ParsedSource {
 
 async function fetchOnce(source: ParsedSource, options: FetchOptions): Promise<string> {
   const { directory, command, signal, reporter } = options;
-  const found = await find(directory, source);
+  const found = await reuse(source, options);
   if (found !== null) return found;
   await makeDirectory(directory);
-  const lock = join(directory, `.${urlKey(source.url)}.lock`);
+  const lock = downloadLock(directory, urlKey(source.url));
   const settings = {
     command,
     signal,
@@ -127,7 +91,7 @@ async function fetchOnce(source: ParsedSource, options: FetchOptions): Promise<s
     },
   };
   return withLock(lock, settings, async () => {
-    const meanwhile = await find(directory, source);
+    const meanwhile = await reuse(source, options);
     if (meanwhile !== null) return meanwhile;
     const leave = await options.takePlace?.(signal);
     try {
@@ -135,6 +99,17 @@ async function fetchOnce(source: ParsedSource, options: FetchOptions): Promise<s
     } finally {
       leave?.();
     }
+  });
+}
+
+/** An image that is there, noted as used. Whoever removes unused ones cannot come between finding and noting it. */
+async function reuse(source: ParsedSource, options: FetchOptions): Promise<string | null> {
+  const { directory } = options;
+  if ((await find(directory, source)) === null) return null;
+  return withUseLock(options, async () => {
+    const found = await find(directory, source);
+    if (found !== null) await noteUse(found);
+    return found;
   });
 }
 
@@ -151,7 +126,7 @@ async function find(directory: string, { url, checksum }: ParsedSource): Promise
 async function fetchLocked({ url, checksum }: ParsedSource, options: FetchOptions): Promise<string> {
   const { directory, stallMs = DEFAULT_STALL_MS, retryDelaysMs = DEFAULT_RETRY_DELAYS_MS } = options;
   const { signal, reporter } = options;
-  const path = join(directory, `.${urlKey(url)}.part`);
+  const path = partialDownload(directory, urlKey(url));
   const dispatcher = options.dispatcher ?? environmentDispatcher(options.environment ?? process.env, stallMs);
   try {
     // What a killed process has left there.
@@ -201,41 +176,11 @@ async function keep(url: URL, { part, result }: Arrival, directory: string): Pro
   };
   await writeFileAtomically(`${path}${RECORD_SUFFIX}`, `${JSON.stringify(record, null, 2)}\n`);
   // The same bytes fetched again: the file may be in use, and stays.
-  if ((await sizeOf(path)) === file.bytes) return path;
+  if ((await fileBytes(path)) === file.bytes) return path;
   await chmod(part, IMAGE_MODE);
   await rename(part, path);
   await syncDirectory(directory);
   return path;
-}
-
-async function readRecord(path: string): Promise<ImageRecord | null> {
-  const text = await readTextIfPresent(path);
-  if (text === null) return null;
-  try {
-    const parsed = v.safeParse(ImageRecord, JSON.parse(text));
-    return parsed.success ? parsed.output : null;
-  } catch {
-    return null;
-  }
-}
-
-async function namesIn(directory: string): Promise<readonly string[]> {
-  try {
-    return await readdir(directory);
-  } catch (error) {
-    if (isMissing(error)) return [];
-    throw error;
-  }
-}
-
-async function sizeOf(path: string): Promise<number | null> {
-  try {
-    const facts = await stat(path);
-    return facts.isFile() ? facts.size : null;
-  } catch (error) {
-    if (isMissing(error)) return null;
-    throw error;
-  }
 }
 
 /** Makes a rename last through a power cut. */

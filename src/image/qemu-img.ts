@@ -134,8 +134,7 @@ async function inspectQcow2(path: string, head: Uint8Array, options: QemuImgOpti
   if (problem !== null) throw invalid(path, problem.reason, problem.hint);
   let facts: v.InferOutput<typeof ImageFacts>;
   try {
-    const { stdout } = await qemuImg(['info', '--output=json', '-f', 'qcow2', '--', path], options);
-    facts = v.parse(ImageFacts, JSON.parse(stdout));
+    facts = v.parse(ImageFacts, await qemuImgInfo(path, options));
   } catch (error) {
     if (!failed(error)) throw error;
     throw invalid(path, `qemu-img cannot read it: ${qemuWords(error)}`, 'Fetch or copy the image again.', error);
@@ -143,6 +142,12 @@ async function inspectQcow2(path: string, head: Uint8Array, options: QemuImgOpti
   if (facts['backing-filename'] !== undefined) throw invalid(path, 'it has a backing file', 'Flatten it first.');
   await checkWhole(path, options);
   return { path, format: 'qcow2', virtualBytes: facts['virtual-size'] };
+}
+
+/** What `qemu-img info` says of a qcow2 file that `inspectImage` lets pass, or whose header was looked at before. */
+export async function qemuImgInfo(path: string, options: QemuImgOptions): Promise<unknown> {
+  const { stdout } = await qemuImg(['info', '--output=json', '-f', 'qcow2', '--', path], options);
+  return JSON.parse(stdout);
 }
 
 /** Every cluster that the tables name is in the file. qemu-img's exit code 3 means wasted space only. */

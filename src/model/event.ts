@@ -12,7 +12,10 @@ export type UpStep = (typeof UP_STEPS)[number];
 /** The steps of the way down. */
 export type DownStep = 'stop' | 'destroy';
 
-export type Step = UpStep | DownStep;
+/** Pausing a VM's vCPUs, and letting them go on. */
+export type PauseStep = 'suspend' | 'resume';
+
+export type Step = UpStep | DownStep | PauseStep;
 
 interface EventCommon {
   /** Milliseconds since the epoch. */

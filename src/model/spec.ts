@@ -3,6 +3,8 @@
  * plain JSON, because it is kept with the VM.
  */
 
+import type { RunPolicy } from './definition.js';
+
 export interface VmSpec {
   readonly name: string;
   /** Absolute path of the VMFile that this VM belongs to; null for a VM made without one. */
@@ -67,20 +69,31 @@ export interface SshSpec {
 
 export type ProvisionStep = ShellStep | FileStep;
 
-export interface ShellStep {
+interface StepCommon {
+  readonly run: RunPolicy;
+  readonly timeoutSeconds: number | null;
+}
+
+export interface ShellStep extends StepCommon {
   readonly kind: 'shell';
   readonly command:
     | { readonly kind: 'inline'; readonly text: string }
     | { readonly kind: 'script'; readonly path: string };
   readonly environment: Readonly<Record<string, string>>;
-  readonly timeoutSeconds: number | null;
 }
 
-export interface FileStep {
+export interface FileStep extends StepCommon {
   readonly kind: 'file';
   readonly source: string;
   readonly destination: string;
-  readonly timeoutSeconds: number | null;
+}
+
+/** A step that succeeded in a VM, as it was then. */
+export interface StepSuccess {
+  /** Its place in the VMFile, from 1. */
+  readonly number: number;
+  /** Of everything that it does, the contents of its files included. */
+  readonly digest: string;
 }
 
 /** The step in the few words that lists, logs and errors use: `shell apt-get update`, `file site.conf`. */

@@ -97,6 +97,8 @@ export type VmState = ObservedVm['state'];
 export interface ProvisionedVm {
   readonly vm: RunningVm;
   readonly stepsRun: number;
+  /** Steps whose `run` did not demand it again. */
+  readonly stepsSkipped: number;
 }
 
 /** What may be done to a VM, and in which states. Destroying is always legal. */

@@ -29,7 +29,7 @@ export class ProvisionLog {
   }
 
   /** One line: the time, which step, what kind of line, and its text. Does not wait. */
-  write(step: string, kind: 'start' | 'out' | 'err' | 'end', text: string): void {
+  write(step: string, kind: 'start' | 'out' | 'err' | 'note' | 'end', text: string): void {
     this.#pending.push(`${new Date(this.#clock()).toISOString()} ${step} ${kind.padEnd(5)} ${text}\n`);
     if (!this.#idle) return;
     this.#idle = false;

@@ -6,24 +6,29 @@
  *   mean after `ssh vm`. A text too long for a command line is uploaded and executed by the same shell.
  * - `script` is uploaded to `/tmp/vmctl-provision-<step>.sh` (the step's number in the VMFile, from 1), for its user alone,
  *   and executed: by the interpreter in its `#!` line, else by the shell. It stays there, to be looked at.
- * - `file` is copied over SFTP with the local mode. `~/` at the beginning of the destination is the user's home directory.
+ * - `file` is copied over SFTP with the local mode, a folder with everything in it: what the folder at the destination has
+ *   besides stays. `~/` at the beginning of the destination is the user's home directory.
  */
 import { Buffer } from 'node:buffer';
 import { VmctlError, toVmctlError } from '../errors.js';
 import type { StageReporter } from '../model/event.js';
 import { type ProvisionStep, type ShellStep, stepTitle } from '../model/spec.js';
 import type { SshConnection } from '../ssh/client.js';
+import { homePath } from '../ssh/home-path.js';
 import { LineSplitter } from '../ssh/line-splitter.js';
+import { countText } from '../ssh/transfer.js';
 import { exportPrefix } from '../ssh/shell-quote.js';
 import { throwIfAborted } from '../util/wait.js';
 import { ProvisionLog } from './log.js';
+import { type StepCounts, type StepMemory, runInOrder } from './step-sequence.js';
 
 /** dropbear takes 9000 bytes of command (MAX_CMD_LEN), Linux 128 KiB for one argument of the shell. */
 const LONGEST_COMMAND_BYTES = 8_000;
 const SCRIPT_MODE = 0o700;
 const DETAIL_LINES = 20;
+const LOG_KINDS = { stdout: 'out', stderr: 'err', note: 'note' } as const;
 
-export interface ProvisionOptions {
+export interface ProvisionOptions extends StepMemory {
   /** The VM's name, for messages. */
   readonly name: string;
   /** Absolute path of `provision.log`; appended to. */
@@ -35,7 +40,7 @@ export interface ProvisionOptions {
 }
 
 /**
- * Runs the steps until the first one that fails; gives how many were run. Output goes line by line to the reporter and
+ * Runs the steps whose `run` demands it, until the first one that fails. Output goes line by line to the reporter and
  * to the log; values of environment variables go nowhere.
  *
  * Throws `PROVISION_FAILED` naming the step, with its last lines, when it exits with anything but 0, is too slow or is
@@ -46,20 +51,18 @@ export async function runSteps(
   connection: SshConnection,
   steps: readonly ProvisionStep[],
   options: ProvisionOptions,
-): Promise<number> {
+): Promise<StepCounts> {
   const clock = options.clock ?? Date.now;
   const log = new ProvisionLog(options.logFile, clock);
   await log.open();
   try {
-    for (const [index, step] of steps.entries()) {
-      throwIfAborted(options.signal);
-      await new StepRun(connection, step, { ...options, clock, log, number: index + 1, total: steps.length }).run();
+    return await runInOrder(steps, options, async (step, number) => {
+      await new StepRun(connection, step, { ...options, clock, log, number, total: steps.length }).run();
       await log.settle();
-    }
+    });
   } finally {
     await log.close();
   }
-  return steps.length;
 }
 
 interface StepContext extends ProvisionOptions {
@@ -125,11 +128,12 @@ class StepRun {
     const step = this.#step;
     if (step.kind === 'shell') return this.#shell(step, signal);
     const { reporter } = this.#context;
-    await this.#connection.upload(step.source, step.destination.replace(/^~\//, ''), {
+    const summary = await this.#connection.copyTo(step.source, homePath(step.destination), {
       signal,
       onProgress: (bytes, total) => reporter.progress(bytes, total),
+      onSkipped: (path) => this.#line(`${path} is left out: it is neither a file nor a folder`, 'note'),
     });
-    return { ok: true, words: 'uploaded' };
+    return { ok: true, words: summary.folders === 0 ? 'uploaded' : `uploaded ${countText(summary)}` };
   }
 
   async #shell(step: ShellStep, signal: AbortSignal): Promise<Ending> {
@@ -168,10 +172,10 @@ class StepRun {
     return `"\${SHELL:-/bin/sh}" ${longFile}`;
   }
 
-  #line(line: string, stream: 'stdout' | 'stderr'): void {
+  #line(line: string, stream: 'stdout' | 'stderr' | 'note'): void {
     this.#tail.push(line);
     if (this.#tail.length > DETAIL_LINES) this.#tail.shift();
-    this.#context.log.write(this.#label, stream === 'stdout' ? 'out' : 'err', line);
+    this.#context.log.write(this.#label, LOG_KINDS[stream], line);
     this.#context.reporter.log(line, stream);
   }
 
@@ -198,8 +202,10 @@ class StepRun {
     const known = toVmctlError(error);
     if (known.code === 'INTERNAL') return known;
     const lost = known.code === 'SSH_TRANSPORT';
+    // What a copy is refused for is this step's failure.
+    const code = known.code === 'TRANSFER_FAILED' ? 'PROVISION_FAILED' : known.code;
     const hint = lost ? `The guest may have rebooted or stopped: vmctl log ${name} --console` : known.hint;
-    return new VmctlError(known.code, `${this.#subject()}: ${known.message}`, {
+    return new VmctlError(code, `${this.#subject()}: ${known.message}`, {
       cause: known,
       ...(hint === null ? {} : { hint }),
       ...this.#details(),

@@ -11,7 +11,9 @@ import type { SshTarget } from './target.js';
 
 export type { SshConnection } from './connection.js';
 export type { ExecOptions } from './exec.js';
+export type { EntryKind } from './sftp.js';
 export type { SshTarget } from './target.js';
+export type { TransferOptions, TransferSummary } from './transfer.js';
 
 const LOGIN_TIMEOUT_MS = 20_000;
 /** A guest that leaves three of these unanswered is taken for dead. */

@@ -1,12 +1,16 @@
 /** A connection that is logged in: what can be done with it, and how its end reaches everybody who uses it. */
 import type { Socket } from 'node:net';
 import { VmctlError } from '../errors.js';
-import { throwIfAborted } from '../util/wait.js';
+import { throwIfAborted, unlessAborted } from '../util/wait.js';
 import { type CommandChannel, type ExecOptions, type ExecResult, followCommand } from './exec.js';
 import { place, transportError } from './login-error.js';
 import { exportPrefix } from './shell-quote.js';
 import type { SshTarget } from './target.js';
-import { type SftpSession, type UploadOptions, type UploadTarget, uploadFile } from './upload.js';
+import { downloadTree } from './download.js';
+import { type EntryKind, SftpRequests, type SftpSession, type SftpTarget } from './sftp.js';
+import { type TransferOptions, type TransferSummary, lookError } from './transfer.js';
+import { uploadTree } from './upload-tree.js';
+import { type UploadOptions, uploadFile } from './upload.js';
 
 /** A half-dead connection may never answer a request for a channel; an emulated guest needs seconds to start a session. */
 const CHANNEL_TIMEOUT_MS = 30_000;
@@ -20,10 +24,19 @@ export interface SshConnection extends AsyncDisposable {
   exec(command: string, options?: ExecOptions): Promise<ExecResult>;
   /**
    * Copies a local file over SFTP, in place. A relative remote path begins in the user's home directory. Throws
-   * `FILE_NOT_FOUND`, `UNSUPPORTED` (a folder; a guest without SFTP), `PROVISION_FAILED` (the guest refuses),
+   * `FILE_NOT_FOUND`, `UNSUPPORTED` (a folder; a guest without SFTP), `TRANSFER_FAILED` (the guest refuses),
    * `SSH_TRANSPORT`, `ABORTED`.
    */
   upload(localPath: string, remotePath: string, options?: UploadOptions): Promise<void>;
+  /**
+   * Copies a file in place, or a folder with all that is in it into the folder of that name, which is made if need be.
+   * Permission bits are kept; symbolic links in a folder are kept as they are. Throws as `upload`.
+   */
+  copyTo(localPath: string, remotePath: string, options?: TransferOptions): Promise<TransferSummary>;
+  /** The same out of the guest; a file appears when it is complete. Throws as `upload`. */
+  copyFrom(remotePath: string, localPath: string, options?: TransferOptions): Promise<TransferSummary>;
+  /** What a path in the guest leads to, symbolic links followed; null where there is nothing. Throws as `upload`. */
+  lookAt(remotePath: string, options?: Pick<TransferOptions, 'signal'>): Promise<EntryKind | null>;
   /** Says goodbye; a command that still runs is left to itself. Never throws. */
   close(): Promise<void>;
   /** Settles when the connection is gone, whoever ended it. Never rejects. */
@@ -47,6 +60,11 @@ export interface SshTransport {
   end(): void;
 }
 
+/** Relative paths begin in the user's home directory, which the empty path means too. */
+function atHome(path: string): string {
+  return path === '' ? '.' : path;
+}
+
 export class GuestConnection implements SshConnection {
   readonly closed: Promise<void>;
   readonly #transport: SshTransport;
@@ -54,7 +72,7 @@ export class GuestConnection implements SshConnection {
   readonly #target: SshTarget;
   /** Who must hear of the connection's end because nothing else will tell them. */
   readonly #waiting = new Set<() => void>();
-  #sftp: Promise<UploadTarget> | null = null;
+  #sftp: Promise<SftpTarget> | null = null;
   #gone = false;
   /** Why the connection broke off, as far as anybody said. */
   #reason: Error | null = null;
@@ -99,9 +117,33 @@ export class GuestConnection implements SshConnection {
   }
 
   async upload(localPath: string, remotePath: string, options: UploadOptions = {}): Promise<void> {
-    throwIfAborted(options.signal);
-    this.#sftp ??= this.#openSftp();
-    await uploadFile(await this.#sftp, { local: localPath, remote: remotePath }, options);
+    const paths = { local: localPath, remote: atHome(remotePath) };
+    await this.#transfer(options.signal, (requests) => uploadFile(requests, paths, options));
+  }
+
+  async copyTo(localPath: string, remotePath: string, options: TransferOptions = {}): Promise<TransferSummary> {
+    const paths = { local: localPath, remote: atHome(remotePath) };
+    return this.#transfer(options.signal, (requests, onFailure) =>
+      uploadTree(requests, paths, { ...options, onFailure }),
+    );
+  }
+
+  async copyFrom(remotePath: string, localPath: string, options: TransferOptions = {}): Promise<TransferSummary> {
+    const paths = { remote: atHome(remotePath), local: localPath };
+    return this.#transfer(options.signal, (requests, onFailure) =>
+      downloadTree(requests, paths, { ...options, onFailure }),
+    );
+  }
+
+  async lookAt(remotePath: string, options: Pick<TransferOptions, 'signal'> = {}): Promise<EntryKind | null> {
+    const path = atHome(remotePath);
+    return this.#transfer(options.signal, async (requests) => {
+      try {
+        return (await requests.stat(path))?.kind ?? null;
+      } catch (error) {
+        throw lookError(error, requests, path);
+      }
+    });
   }
 
   async close(): Promise<void> {
@@ -117,15 +159,29 @@ export class GuestConnection implements SshConnection {
     await this.close();
   }
 
-  /** One SFTP session serves all uploads; the next upload makes a new one when the guest has ended it. */
-  async #openSftp(): Promise<UploadTarget> {
+  /** What is under way stops when the signal says so, or when the work calls its second parameter. */
+  async #transfer<T>(
+    signal: AbortSignal | undefined,
+    work: (requests: SftpRequests, onFailure: () => void) => Promise<T>,
+  ): Promise<T> {
+    throwIfAborted(signal);
+    this.#sftp ??= this.#openSftp();
+    const target = await (signal === undefined ? this.#sftp : unlessAborted(this.#sftp, signal));
+    const failed = new AbortController();
+    const stops = signal === undefined ? failed.signal : AbortSignal.any([signal, failed.signal]);
+    using requests = new SftpRequests(target, stops);
+    return await work(requests, () => failed.abort());
+  }
+
+  /** One SFTP session serves all transfers; the next one makes a new one when the guest has ended it. */
+  async #openSftp(): Promise<SftpTarget> {
     try {
       const sftp = await this.#open<SftpChannel, SftpChannel>((done) => this.#transport.sftp(done), {
         what: 'SFTP',
         accept: (channel) => channel,
         discard: (late) => late.end(),
       });
-      const brokenOff = (): VmctlError => this.#brokenOff('during an upload');
+      const brokenOff = (): VmctlError => this.#brokenOff('during a transfer');
       const broken = new Promise<never>((_resolve, reject) => {
         const onEnd = (): void => {
           this.#sftp = null;
@@ -133,7 +189,7 @@ export class GuestConnection implements SshConnection {
         };
         sftp.on('error', onEnd).on('end', onEnd).on('close', onEnd);
       });
-      // Between two uploads nobody waits for it.
+      // Between two transfers nobody waits for it.
       broken.catch(() => {});
       return { sftp, broken, brokenOff, user: this.#target.user };
     } catch (error) {
@@ -196,7 +252,7 @@ export class GuestConnection implements SshConnection {
       );
     }
     return new VmctlError('UNSUPPORTED', `the guest at ${place(this.#target.endpoint)} has no SFTP: ${error.message}`, {
-      hint: "Install OpenSSH's sftp-server in the image (openssh-sftp-server on Debian); uploads need it.",
+      hint: "Install OpenSSH's sftp-server in the image (openssh-sftp-server on Debian); copying files needs it.",
       cause: error,
     });
   }

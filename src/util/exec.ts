@@ -2,13 +2,13 @@
 import type { Buffer } from 'node:buffer';
 import { once } from 'node:events';
 import { createWriteStream } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import { constants } from 'node:os';
 import type { Readable, Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { ExecaError, type Options, execa } from 'execa';
+import type { Options } from 'execa';
 import { VmctlError } from '../errors.js';
 import { PRIVATE_FILE_MODE } from '../paths.js';
+import { readLast } from './file-tail.js';
 import { stateDirectoryError } from './fs.js';
 import { throwIfAborted } from './wait.js';
 
@@ -24,6 +24,9 @@ export interface RunOptions {
   /** Milliseconds; default none. */
   readonly timeoutMs?: number;
 }
+
+/** Loaded when the first program is started: most commands start none, and it is a good part of the time they take. */
+const loadExeca = () => import('execa');
 
 /** Runs a program to its end. A test hands in another one. */
 export type CommandRunner = (
@@ -47,6 +50,7 @@ export const runCommand: CommandRunner = async (program, arguments_, options = {
     ...(options.timeoutMs === undefined ? {} : { timeout: options.timeoutMs }),
     ...(options.signal === undefined ? {} : { cancelSignal: options.signal }),
   } satisfies Options;
+  const { execa } = await loadExeca();
   const result = await execa(program, [...arguments_], settings);
   if (!result.failed) return { stdout: result.stdout, stderr: result.stderr };
   if (result.isCanceled) throw new VmctlError('ABORTED', 'interrupted', { cause: result.cause });
@@ -77,6 +81,7 @@ export interface PipeOptions {
 export async function pipeThrough(program: string, arguments_: readonly string[], options: PipeOptions): Promise<void> {
   const { input, output, signal } = options;
   throwIfAborted(signal);
+  const { ExecaError, execa } = await loadExeca();
   const child = execa(program, [...arguments_], { env: { LC_ALL: 'C' }, buffer: { stdout: false } });
   try {
     await pipeline(input, child.duplex(), output, signal === undefined ? {} : { signal });
@@ -124,6 +129,7 @@ export async function startDetached(
     throw stateDirectoryError('write', options.logFile, error);
   }
   try {
+    const { execa } = await loadExeca();
     const child = execa(program, [...arguments_], {
       cwd: options.cwd,
       detached: true,
@@ -160,6 +166,7 @@ export async function runInteractive(
 ): Promise<number> {
   const { cwd, signal } = options;
   const cancel = signal === undefined ? {} : { cancelSignal: signal };
+  const { execa } = await loadExeca();
   const result = await execa(program, [...arguments_], { cwd, ...cancel, stdio: 'inherit', reject: false });
   throwIfNotRunnable(program, result);
   if (result.signal !== undefined) return 128 + constants.signals[result.signal];
@@ -185,11 +192,14 @@ function lastLine(text: string): string {
   return text.slice(text.lastIndexOf('\n') + 1);
 }
 
+/** More than the lines that a person is shown, and less than what hurts. */
+const TAIL_BYTES = 256 * 1024;
+
 /** The last lines of a file that may not be there, such as a log; an empty string when it is not. */
 export async function tailOfFile(path: string, lines: number): Promise<string> {
   let bytes: Buffer;
   try {
-    bytes = await readFile(path);
+    bytes = await readLast(path, TAIL_BYTES);
   } catch {
     return '';
   }

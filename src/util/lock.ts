@@ -76,6 +76,33 @@ export async function lockOwner(path: string): Promise<LockOwner | null> {
   return owner !== null && (await isSameProcess(owner)) ? owner : null;
 }
 
+/**
+ * The locks in a directory that only dead processes have left something of: the lock itself, or files beside it.
+ * Whoever takes such a lock and releases it has removed all that.
+ */
+export async function deadLocks(directory: string): Promise<readonly string[]> {
+  const names = await readdir(directory).catch((error: unknown): string[] => {
+    if (isMissing(error)) return [];
+    throw error;
+  });
+  const locks = new Set(names.flatMap((name) => /^.+\.lock(?=$|\.)/.exec(name)?.[0] ?? []));
+  const dead: string[] = [];
+  for (const name of [...locks].toSorted()) {
+    const path = join(directory, name);
+    if ((await lockOwner(path)) !== null) continue;
+    const beside = names.filter((other) => other.startsWith(`${name}.`)).map((other) => other.slice(name.length + 1));
+    const waiting = await Promise.all(beside.map(isOfTheLiving));
+    if (!waiting.includes(true) && (names.includes(name) || beside.length > 0)) dead.push(path);
+  }
+  return dead;
+}
+
+/** What follows the lock's name is a ticket of a living process, or nothing that a lock leaves. */
+async function isOfTheLiving(rest: string): Promise<boolean> {
+  const pid = TICKET.exec(rest)?.[1];
+  return pid === undefined ? !CLAIM.test(rest) : (await identifyProcess(Number(pid))) !== null;
+}
+
 /** One process's wish for one lock. */
 interface Bid {
   readonly path: string;
@@ -137,10 +164,7 @@ async function removeLeftovers(path: string): Promise<void> {
   const prefix = `${basename(path)}.`;
   for (const name of await readdir(dirname(path))) {
     if (!name.startsWith(prefix)) continue;
-    const rest = name.slice(prefix.length);
-    const pid = TICKET.exec(rest)?.[1];
-    const dead = pid === undefined ? CLAIM.test(rest) : (await identifyProcess(Number(pid))) === null;
-    if (dead) await rm(join(dirname(path), name), { force: true });
+    if (!(await isOfTheLiving(name.slice(prefix.length)))) await rm(join(dirname(path), name), { force: true });
   }
 }
 

@@ -6,7 +6,6 @@ import { errorCode } from '../util/fs.js';
 import { type Diagnostic, Findings } from './diagnostic.js';
 import type { FileRole, NeededFile } from './resolve.js';
 import { didYouMean } from './suggest.js';
-import { FOLDER_SOURCE } from './unsupported.js';
 
 /** What is asked of the file system. The default asks the real one; errors carry Node's codes. */
 export interface FileLooker {
@@ -24,7 +23,7 @@ const ROLES: Readonly<Record<FileRole, string>> = {
   'user-data': 'user-data document',
   'network-config': 'network-config document',
   script: 'script',
-  source: 'source file',
+  source: 'source',
 };
 
 /** Looks at every needed file, each path once, and reports what is missing, unreadable or of the wrong kind. */
@@ -39,8 +38,8 @@ export async function checkFiles(
   for (const file of files) {
     const problem = problems.get(keyOf(file)) ?? null;
     if (problem === null) continue;
-    const { code = 'file', message, hint } = problem;
-    findings.error({ code, message, span: file.span, hint });
+    const { message, hint } = problem;
+    findings.error({ code: 'file', message, span: file.span, hint });
   }
   return findings.diagnostics;
 }
@@ -50,7 +49,6 @@ function keyOf({ role, path }: NeededFile): string {
 }
 
 interface Problem {
-  readonly code?: 'unsupported';
   readonly message: string;
   readonly hint?: string | undefined;
 }
@@ -67,10 +65,8 @@ async function look(file: NeededFile, looker: FileLooker): Promise<Problem | nul
   }
 }
 
-function folderProblem({ role, path }: NeededFile): Problem {
-  if (role === 'source') {
-    return { code: 'unsupported', message: `${FOLDER_SOURCE.what} is not supported yet`, hint: FOLDER_SOURCE.instead };
-  }
+function folderProblem({ role, path }: NeededFile): Problem | null {
+  if (role === 'source') return null;
   return { message: `the ${ROLES[role]} ${path} is a folder`, hint: 'name a file in it' };
 }
 

@@ -1,6 +1,7 @@
 /** What is wrong with a VMFile, as facts: gathered while it is read, shown by `renderDiagnostics`, kept as JSON. */
 import { relative } from 'node:path';
 import { styleText } from 'node:util';
+import type { RenderOptions } from '../errors.js';
 import type { SourceFile, Span } from '../model/source.js';
 import { codeFrame, type FrameOptions, type FrameStyle, printable } from './code-frame.js';
 import { LineIndex } from './line-index.js';
@@ -91,14 +92,6 @@ export function summarize(diagnostics: readonly Diagnostic[]): string {
   const errors = diagnostics.filter((diagnostic) => diagnostic.severity === 'error').length;
   const counts = [count(errors, 'error'), count(diagnostics.length - errors, 'warning')];
   return counts.filter((words) => words !== '').join(', ');
-}
-
-export interface RenderOptions {
-  readonly color: boolean;
-  /** Columns of the terminal, 100 by default; source lines are cut to it, messages are not. */
-  readonly width?: number;
-  /** Paths are shown relative to this folder where that is shorter. */
-  readonly cwd?: string;
 }
 
 /**

@@ -4,10 +4,12 @@ import { dirname, join, resolve } from 'node:path';
 import { VmctlError, type VmctlErrorOptions } from '../errors.js';
 import type { SourceFile, Span } from '../model/source.js';
 import { errorCode } from '../util/fs.js';
-import { MINIMAL_VMFILE } from './parse.js';
 
 /** The name that is looked for where none is given. */
 export const VMFILE_NAME = 'VMFile.kdl';
+
+/** The smallest VMFile, for hints. */
+export const MINIMAL_VMFILE = 'vm "web" { image "disk.qcow2" }';
 
 export interface DiscoverOptions {
   /** Absolute. */

@@ -1,7 +1,7 @@
 /** A VMFile that has mistakes, as one error that carries them all. */
-import { VmctlError } from '../errors.js';
+import { type RenderOptions, VmctlError } from '../errors.js';
 import type { SourceFile } from '../model/source.js';
-import type { Diagnostic } from './diagnostic.js';
+import { type Diagnostic, renderDiagnostics } from './diagnostic.js';
 
 export class VmFileError extends VmctlError {
   readonly source: SourceFile;
@@ -15,5 +15,9 @@ export class VmFileError extends VmctlError {
     });
     this.source = source;
     this.diagnostics = diagnostics;
+  }
+
+  override render(options: RenderOptions): string {
+    return renderDiagnostics(this.source, this.diagnostics, options);
   }
 }

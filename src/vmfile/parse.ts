@@ -8,6 +8,7 @@ import { checkProject } from './cross-checks.js';
 import { type Diagnostic, Findings } from './diagnostic.js';
 import { type KdlDocument, readDocument } from './document.js';
 import type { KdlNode } from './kdl-tree.js';
+import { MINIMAL_VMFILE } from './discover.js';
 import { didYouMean } from './suggest.js';
 import { readVm, vmNodeNames } from './vm-node.js';
 
@@ -17,9 +18,6 @@ export interface ParsedVmFile {
   /** In source order. */
   readonly diagnostics: readonly Diagnostic[];
 }
-
-/** The smallest VMFile, for hints. */
-export const MINIMAL_VMFILE = 'vm "web" { image "disk.qcow2" }';
 
 /** Reads a VMFile; never throws for what its text holds. */
 export function parseVmFile(source: SourceFile): ParsedVmFile {

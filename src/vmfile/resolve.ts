@@ -53,7 +53,14 @@ export interface ResolvedProject {
   readonly diagnostics: readonly Diagnostic[];
 }
 
-export const DEFAULTS = { vcpus: 1, memoryMib: 1024, user: 'vm', firmware: 'bios', bridge: 'br0' } as const;
+export const DEFAULTS = {
+  vcpus: 1,
+  memoryMib: 1024,
+  user: 'vm',
+  firmware: 'bios',
+  bridge: 'br0',
+  run: 'always',
+} as const;
 
 /** Makes every decision that a VMFile leaves open. */
 export function resolveProject(project: ProjectDefinition, options: ResolveOptions): ResolvedProject {
@@ -249,10 +256,10 @@ function resolveCloudInit(vm: VmDefinition, locate: Locate): CloudInitSpec | nul
 }
 
 function resolveStep(step: ProvisionDeclaration, locate: Locate): ProvisionStep {
-  const timeoutSeconds = step.timeout?.value ?? null;
+  const common = { run: step.run?.value ?? DEFAULTS.run, timeoutSeconds: step.timeout?.value ?? null };
   if (step.kind === 'file') {
     const source = locate(step.source, 'source');
-    return { kind: 'file', source, destination: step.destination.value, timeoutSeconds };
+    return { kind: 'file', source, destination: step.destination.value, ...common };
   }
   const { command } = step;
   return {
@@ -262,6 +269,6 @@ function resolveStep(step: ProvisionDeclaration, locate: Locate): ProvisionStep 
         ? { kind: 'inline', text: command.text.value }
         : { kind: 'script', path: locate(command.path, 'script') },
     environment: Object.fromEntries(step.environment.map(({ value }) => [value.name, value.value])),
-    timeoutSeconds,
+    ...common,
   };
 }

@@ -15,12 +15,6 @@ interface UnsupportedFeature {
   places(vm: VmDefinition): readonly (Span | undefined)[];
 }
 
-/** Copying a folder with `provision "file"`; whether a source is one is only seen when the files are looked at. */
-export const FOLDER_SOURCE = {
-  what: 'a folder as `source`',
-  instead: 'name a single file; pack a folder into an archive first',
-} as const;
-
 export const UNSUPPORTED: readonly UnsupportedFeature[] = [
   {
     what: 'an image from an `oci://` registry',
@@ -56,12 +50,6 @@ export const UNSUPPORTED: readonly UnsupportedFeature[] = [
     what: '`count` above 1',
     instead: 'write one `vm` for each',
     places: ({ count }) => [count !== undefined && count.value > 1 ? count.span : undefined],
-  },
-  {
-    what: '`run` other than "always"',
-    instead: 'leave it out and make the step harmless to repeat',
-    places: ({ provision }) =>
-      provision.map(({ value: { run } }) => (run === undefined || run.value === 'always' ? undefined : run.span)),
   },
 ];
 

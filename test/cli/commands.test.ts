@@ -1,4 +1,4 @@
-import { writeFile } from 'node:fs/promises';
+import { readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { Rig } from '../support/rig.js';
@@ -120,4 +120,49 @@ test('ssh without a name means the only VM of the VMFile, and asks for a name wh
   const { exitCode, stderr } = await rig.vmctl(['ssh']);
   expect(exitCode).toBe(2);
   expect(stderr).toContain('db, web');
+});
+
+test('cp refuses places that are not one in a VM and one here, VMs that do not exist, and VMs without a guest', async () => {
+  await using rig = await Rig.create();
+  await rig.declare({ web: '' });
+  await rig.vmctl(['up']);
+  const wrong = await rig.vmctl(['cp', 'a', 'b']);
+  expect(wrong).toMatchObject({ exitCode: 2, stdout: '' });
+  expect(wrong.stderr).toContain('web:/tmp/site.conf');
+  const unknown = await rig.vmctl(['cp', 'a', 'wbe:b']);
+  expect(unknown).toMatchObject({ exitCode: 1, stderr: expect.stringContaining('did you mean "web"?') });
+  expect((await rig.vmctl(['cp', 'a', 'web:b'])).stderr).toContain('the Noop backend has no guests');
+  await rig.vmctl(['stop', 'web']);
+  expect((await rig.vmctl(['cp', 'web:b', 'a'])).stderr).toContain('VM "web" is stopped');
+});
+
+test('ssh-config tells which VMs cannot be reached and why, and still prints the others', async () => {
+  await using rig = await Rig.create();
+  await rig.declare({ web: '', db: '' });
+  const none = await rig.vmctl(['ssh-config']);
+  expect(none).toMatchObject({ exitCode: 0, stdout: '' });
+  expect(none.stderr).toContain('vmctl up');
+  await rig.vmctl(['up']);
+  await rig.vmctl(['stop', 'web']);
+  const { exitCode, stdout, stderr } = await rig.vmctl(['ssh-config', '--json']);
+  expect(exitCode).toBe(1);
+  expect(JSON.parse(stdout)).toEqual({ schemaVersion: 1, hosts: [] });
+  expect(stderr).toContain('VM "web" is stopped');
+  expect(stderr).toContain('VM "db" cannot be logged in to');
+  expect((await rig.vmctl(['ssh-config', 'bd'])).stderr).toContain('there is no VM "bd"');
+});
+
+test('console refuses a VM that is stopped or has no console, and leaves no lock', async () => {
+  await using rig = await Rig.create();
+  await rig.declare({ web: '' });
+  await rig.vmctl(['up']);
+  const none = await rig.vmctl(['console', 'web']);
+  expect(none).toMatchObject({ exitCode: 1, stdout: '' });
+  expect(none.stderr).toContain('VM "web" has no serial console: the Noop backend has no guests');
+  await rig.vmctl(['stop', 'web']);
+  const stopped = await rig.vmctl(['console', 'web']);
+  expect(stopped.exitCode).toBe(1);
+  expect(stopped.stderr).toContain('VM "web" is stopped');
+  expect(stopped.stderr).toContain('vmctl start web');
+  expect(await readdir(rig.paths.locks)).toEqual([]);
 });

@@ -70,7 +70,7 @@ describe('the command line', () => {
       cloudInit: { hostname: hostile, userData: { kind: 'raw', path: hostile }, networkConfig: hostile },
       ssh: { declared: true, user: hostile, privateKey: hostile, timeoutSeconds: null },
       dependsOn: [hostile],
-      provision: [{ kind: 'file', source: hostile, destination: hostile, timeoutSeconds: null }],
+      provision: [{ kind: 'file', source: hostile, destination: hostile, run: 'always', timeoutSeconds: null }],
     });
     const image = { path: hostile, format: 'qcow2', virtualBytes: 1 } as const;
     const words = qemuArguments(vmHandle({ spec, directory: hostile, image }), TCG);

@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, readlink, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -7,6 +7,7 @@ import type { StageReporter } from '../../src/model/event.js';
 import type { FileStep, ProvisionStep, ShellStep } from '../../src/model/spec.js';
 import { type ProvisionOptions, runSteps } from '../../src/provision/provisioner.js';
 import type { SshConnection } from '../../src/ssh/client.js';
+import { runCommand } from '../../src/util/exec.js';
 import { waitFor } from '../../src/util/wait.js';
 import { calm, connectTo, newKeys, targetOf } from '../ssh/guests.js';
 import { SshServer } from '../support/ssh-server.js';
@@ -49,8 +50,17 @@ function steppingClock(): () => number {
   };
 }
 
-function run(steps: readonly ProvisionStep[], changes: Partial<ProvisionOptions> = {}): Promise<number> {
-  return runSteps(connection, steps, { name: 'web', logFile, reporter, signal: calm, ...changes });
+async function run(steps: readonly ProvisionStep[], changes: Partial<ProvisionOptions> = {}): Promise<number> {
+  const memory = { history: [], remember: async () => {} };
+  const counts = await runSteps(connection, steps, {
+    name: 'web',
+    logFile,
+    reporter,
+    signal: calm,
+    ...memory,
+    ...changes,
+  });
+  return counts.run;
 }
 
 async function failure(steps: readonly ProvisionStep[], changes: Partial<ProvisionOptions> = {}): Promise<VmctlError> {
@@ -63,17 +73,31 @@ async function failure(steps: readonly ProvisionStep[], changes: Partial<Provisi
 }
 
 function inline(text: string, changes: Partial<ShellStep> = {}): ShellStep {
-  return { kind: 'shell', command: { kind: 'inline', text }, environment: {}, timeoutSeconds: null, ...changes };
+  return {
+    kind: 'shell',
+    command: { kind: 'inline', text },
+    environment: {},
+    run: 'always',
+    timeoutSeconds: null,
+    ...changes,
+  };
 }
 
 async function script(name: string, text: string, changes: Partial<ShellStep> = {}): Promise<ShellStep> {
   const path = join(directory, name);
   await writeFile(path, text, { mode: 0o644 });
-  return { kind: 'shell', command: { kind: 'script', path }, environment: {}, timeoutSeconds: null, ...changes };
+  return {
+    kind: 'shell',
+    command: { kind: 'script', path },
+    environment: {},
+    run: 'always',
+    timeoutSeconds: null,
+    ...changes,
+  };
 }
 
 function file(source: string, destination: string): FileStep {
-  return { kind: 'file', source, destination, timeoutSeconds: null };
+  return { kind: 'file', source, destination, run: 'always', timeoutSeconds: null };
 }
 
 function inGuest(path: string): Promise<string> {
@@ -212,6 +236,29 @@ describe('a file step', () => {
     expect(statuses).toEqual(['step 1/1: file site.conf to site.conf']);
   });
 
+  it('copies a folder whole, and leaves alone what else is there', async () => {
+    const source = join(directory, 'site');
+    await mkdir(join(source, 'css'), { recursive: true });
+    await writeFile(join(source, 'css/main.css'), 'body {}', { mode: 0o640 });
+    await symlink('css/main.css', join(source, 'link'));
+    const steps = [inline('mkdir site; echo mine > site/own'), file(source, '~/site/')];
+    await run(steps);
+    expect(await inGuest('site/css/main.css')).toBe('body {}');
+    expect((await stat(join(server.root, 'site/css/main.css'))).mode & 0o777).toBe(0o640);
+    expect(await readlink(join(server.root, 'site/link'))).toBe('css/main.css');
+    expect(await inGuest('site/own')).toBe('mine\n');
+    expect((await logged()).at(-1)).toBe('2/2 end   uploaded 1 file and 1 link in 2 folders, N s');
+    await run(steps.slice(1));
+  });
+
+  it('says what it leaves out of a folder', async () => {
+    const source = join(directory, 'site');
+    await mkdir(source);
+    await runCommand('mkfifo', [join(source, 'pipe')]);
+    await run([file(source, 'site')]);
+    expect(lines).toEqual([[`${join(source, 'pipe')} is left out: it is neither a file nor a folder`, 'note']]);
+  });
+
   it('knows the home directory', async () => {
     await writeFile(join(directory, 'a'), 'a');
     await run([file(join(directory, 'a'), '~/at-home')]);
@@ -225,7 +272,7 @@ describe('a file step', () => {
       message: expect.stringMatching(
         /^VM "web": provision step 1 of 1 \(file a to \/no\/such\/a\): cannot upload \S+ to \/no\/such\/a: No such file .*$/,
       ),
-      hint: 'Create /no/such in a shell step.',
+      hint: 'Create /no/such first.',
       fields: { vm: 'web', step: 1 },
     });
   });

@@ -187,18 +187,18 @@ describe.each(GUESTS)('against $name', ({ start }) => {
 
     it('says that the folder is missing in the guest', async () => {
       await expect(connection.upload(join(local, 'a'), 'no/such/a')).rejects.toMatchObject({
-        code: 'PROVISION_FAILED',
+        code: 'TRANSFER_FAILED',
         message: expect.stringMatching(
           /^cannot upload \S+ to no\/such\/a: No such file.* \(the folder no\/such does not exist in the guest\)$/,
         ),
-        hint: 'Create no/such in a shell step.',
+        hint: 'Create no/such first.',
       });
     });
 
     it('says that the destination is a folder', async () => {
       await mkdir(join(guest.home, 'folder'));
       await expect(connection.upload(join(local, 'a'), 'folder')).rejects.toMatchObject({
-        code: 'PROVISION_FAILED',
+        code: 'TRANSFER_FAILED',
         message: `cannot upload ${join(local, 'a')} to folder: the destination is a folder`,
         hint: 'Name the file: folder/a',
       });
@@ -305,7 +305,10 @@ describe.each(GUESTS)('against $name', ({ start }) => {
           if (kills.length === 0) kills.push(doomed.kill());
         },
       });
-      await expect(upload).rejects.toMatchObject({ code: 'SSH_TRANSPORT', message: expect.stringContaining('upload') });
+      await expect(upload).rejects.toMatchObject({
+        code: 'SSH_TRANSPORT',
+        message: expect.stringContaining('transfer'),
+      });
       await Promise.all(kills);
     }, 30_000);
   });
@@ -316,9 +319,9 @@ describe.each(GUESTS.filter(({ name }) => name !== 'the fake'))('against $name, 
     await using guest = await start();
     await using connection = await connectTo(guest);
     await expect(connection.upload('/etc/passwd', '/etc/vmctl-test')).rejects.toMatchObject({
-      code: 'PROVISION_FAILED',
+      code: 'TRANSFER_FAILED',
       message: 'cannot upload /etc/passwd to /etc/vmctl-test: Permission denied',
-      hint: 'Files arrive as user "vm": upload to /tmp, then move with sudo in a shell step.',
+      hint: 'Files arrive as user "vm": put them into /tmp, then move them with sudo.',
     });
   }, 30_000);
 });

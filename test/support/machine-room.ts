@@ -15,7 +15,8 @@ import { statePaths } from '../../src/paths.js';
 import { waitFor } from '../../src/util/wait.js';
 import type { RunResult } from './rig.js';
 
-const PROGRAM = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
+/** The built command line. */
+export const PROGRAM = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
 
 export interface RoomOptions {
   /** Goes into the paths of project and state directory. */
@@ -49,6 +50,11 @@ export class MachineRoom implements AsyncDisposable {
 
   get paths() {
     return statePaths(join(dirname(this.project), 'data', 'vmctl'));
+  }
+
+  /** The variables with which a program finds this room's state directory. */
+  get variables(): Readonly<Record<string, string>> {
+    return this.#variables;
   }
 
   async write(name: string, content: string, mode = 0o644): Promise<string> {

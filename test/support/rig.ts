@@ -26,6 +26,8 @@ export interface RunExtras {
   readonly cwd?: string;
   /** Makes stdin and stderr terminals, as for a person who is asked something. */
   readonly terminal?: boolean;
+  /** Told whatever is written to stdout or stderr, as soon as it is. */
+  readonly onOutput?: (text: string) => void;
 }
 
 export class Rig implements AsyncDisposable {
@@ -66,8 +68,8 @@ export class Rig implements AsyncDisposable {
   }
 
   async vmctl(words: readonly string[], extras: RunExtras = {}): Promise<RunResult> {
-    const stdout = new Capture();
-    const stderr = new Capture(extras.terminal === true);
+    const stdout = new Capture(false, extras.onOutput);
+    const stderr = new Capture(extras.terminal === true, extras.onOutput);
     const stdin = Object.assign(new PassThrough(), extras.terminal === true ? { isTTY: true } : {});
     stdin.end(extras.stdin ?? '');
     const cli: Cli = {
@@ -117,13 +119,16 @@ export class Rig implements AsyncDisposable {
 class Capture {
   readonly #chunks: Buffer[] = [];
   readonly isTTY: boolean;
+  readonly #onOutput: (text: string) => void;
 
-  constructor(isTTY = false) {
+  constructor(isTTY: boolean, onOutput: (text: string) => void = () => {}) {
     this.isTTY = isTTY;
+    this.#onOutput = onOutput;
   }
 
   write(chunk: string | Uint8Array): boolean {
     this.#chunks.push(Buffer.from(chunk));
+    this.#onOutput(Buffer.from(chunk).toString('utf8'));
     return true;
   }
 

@@ -5,12 +5,13 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { type FileHandle, chmod, mkdir, mkdtemp, open, rm, stat } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { type Server as NetServer, type Socket, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import ssh2, { type Connection, type PublicKeyAuthContext, type SFTPWrapper, type ServerChannel } from 'ssh2';
+import ssh2, { type Connection, type PublicKeyAuthContext, type ServerChannel } from 'ssh2';
 import type { Endpoint } from '../../src/model/vm.js';
+import { serveFiles } from './sftp-server.js';
 
 export interface SshServerOptions {
   /** The text of the server's private key. */
@@ -195,77 +196,4 @@ export class SshServer implements AsyncDisposable {
 function kill(child: ChildProcess, signal: string): void {
   if (child.pid === undefined || child.exitCode !== null) return;
   spawn('kill', ['-s', signal.replace(/^SIG/, ''), '--', `-${child.pid}`]);
-}
-
-const { STATUS_CODE, OPEN_MODE } = ssh2.utils.sftp;
-
-/** The requests that vmctl makes, on real files (draft-ietf-secsh-filexfer-02). */
-function serveFiles(sftp: SFTPWrapper, server: { locate: (path: string) => string; onStray: () => void }): void {
-  const { locate } = server;
-  const files = new Map<number, FileHandle>();
-  let opened = 0;
-  const answer = (id: number, work: () => Promise<void>): void => {
-    work().catch((error: unknown) => sftp.status(id, statusOf(error)));
-  };
-  const fileOf = (handle: Buffer): FileHandle => {
-    const file = files.get(handle.readUInt32BE());
-    if (file === undefined) {
-      server.onStray();
-      throw new Error('no such handle');
-    }
-    return file;
-  };
-  sftp.on('error', () => {});
-  sftp.on('OPEN', (id, path, flags, attributes) =>
-    answer(id, async () => {
-      const file = await open(locate(path), (flags & OPEN_MODE.WRITE) === 0 ? 'r' : 'w', attributes.mode);
-      opened += 1;
-      files.set(opened, file);
-      const handle = Buffer.alloc(4);
-      handle.writeUInt32BE(opened);
-      sftp.handle(id, handle);
-    }),
-  );
-  sftp.on('WRITE', (id, handle, offset, bytes) =>
-    answer(id, async () => {
-      await fileOf(handle).write(bytes, 0, bytes.length, offset);
-      sftp.status(id, STATUS_CODE.OK);
-    }),
-  );
-  sftp.on('FSETSTAT', (id, handle, attributes) =>
-    answer(id, async () => {
-      await fileOf(handle).chmod(attributes.mode);
-      sftp.status(id, STATUS_CODE.OK);
-    }),
-  );
-  sftp.on('SETSTAT', (id, path, attributes) =>
-    answer(id, async () => {
-      await chmod(locate(path), attributes.mode);
-      sftp.status(id, STATUS_CODE.OK);
-    }),
-  );
-  sftp.on('CLOSE', (id, handle) =>
-    answer(id, async () => {
-      const file = fileOf(handle);
-      files.delete(handle.readUInt32BE());
-      await file.close();
-      sftp.status(id, STATUS_CODE.OK);
-    }),
-  );
-  sftp.on('STAT', (id, path) =>
-    answer(id, async () => {
-      const { mode, uid, gid, size, atimeMs, mtimeMs } = await stat(locate(path));
-      sftp.attrs(id, { mode, uid, gid, size, atime: atimeMs / 1000, mtime: mtimeMs / 1000 });
-    }),
-  );
-  sftp.on('close', () => {
-    for (const file of files.values()) void file.close();
-    files.clear();
-  });
-}
-
-function statusOf(error: unknown): number {
-  const code = error instanceof Error && 'code' in error ? error.code : null;
-  if (code === 'ENOENT') return STATUS_CODE.NO_SUCH_FILE;
-  return code === 'EACCES' || code === 'EPERM' ? STATUS_CODE.PERMISSION_DENIED : STATUS_CODE.FAILURE;
 }

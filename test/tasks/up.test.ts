@@ -150,16 +150,6 @@ test('a VM of the same name that belongs to another VMFile is left alone, and bo
   expect(stderr).toContain(`${rig.project}/VMFile.kdl`);
 });
 
-test('a change in the VMFile is told for a VM that was made before it', async () => {
-  await using rig = await Rig.create();
-  await rig.declare({ web: 'memory 512' });
-  await rig.vmctl(['up']);
-  await rig.declare({ web: 'memory 768\nvcpus 2' });
-  const { stderr } = await rig.vmctl(['up']);
-  expect(stderr).toContain('vcpus, memory have changed in the VMFile');
-  expect(stderr).toContain('vmctl down --destroy web && vmctl up web');
-});
-
 test('nothing is created while the VMFile has an error, and the exit code is 3', async () => {
   await using rig = await Rig.create();
   await rig.declare({ web: '', db: 'vcpus "many"' });

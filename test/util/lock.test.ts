@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { mkdir, readFile, readdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { type LockOwner, acquireLock, lockOwner, withLock } from '../../src/util/lock.js';
+import { type LockOwner, acquireLock, deadLocks, lockOwner, withLock } from '../../src/util/lock.js';
 import { identifyProcess } from '../../src/util/process.js';
 import { type TemporaryDirectory, temporaryDirectory } from '../support/fixtures.js';
 
@@ -211,4 +211,31 @@ test('tickets and claims of killed processes are removed; those of the living an
   for (const name of [...stays, ...goes]) await put(name, dead());
   await withLock(path, { command: 'test' }, async () => {});
   expect((await files()).toSorted()).toEqual(stays.toSorted());
+});
+
+describe('the locks that the dead have left', () => {
+  const found = async () => (await deadLocks(directory.path)).map((lock) => lock.slice(directory.path.length + 1));
+
+  test('are those of dead owners, and those of which only tickets and claims of the dead are left', async () => {
+    await put('dead.lock', dead());
+    await put(`ticket.lock.${DEAD_PID}-${randomUUID()}`, dead());
+    await put(`claim.lock.after-${randomUUID()}`, dead());
+    await writeFile(join(directory.path, 'torn.lock'), '{"id');
+    await put('living.lock', await living());
+    await put(`awaited.lock.${process.pid}-${randomUUID()}`, await living());
+    await writeFile(join(directory.path, 'notes.lock.txt'), '');
+    expect(await found()).toEqual(['claim.lock', 'dead.lock', 'ticket.lock', 'torn.lock']);
+  });
+
+  test('are gone when somebody has taken and released them', async () => {
+    await put('dead.lock', dead());
+    await put(`dead.lock.${DEAD_PID}-${randomUUID()}`, dead());
+    await put(`claim.lock.after-${randomUUID()}`, dead());
+    for (const lock of await deadLocks(directory.path)) await withLock(lock, { command: 'gc' }, async () => {});
+    expect(await files()).toEqual([]);
+  });
+
+  test('are none where there is no directory', async () => {
+    expect(await deadLocks(join(directory.path, 'nowhere'))).toEqual([]);
+  });
 });

@@ -37,19 +37,23 @@ describe('a file that a VM needs', () => {
     expect(await check(needed('debain.qcow2'), needed('setup', 'script'), needed('no/x', 'source'))).toStrictEqual([
       ['the image debain.qcow2 does not exist', 'did you mean "debian.qcow2"?'],
       ['the script setup does not exist', null],
-      ['the source file no/x does not exist', 'the folder no does not exist either'],
+      ['the source no/x does not exist', 'the folder no does not exist either'],
     ]);
+  });
+
+  it('may be a folder where it is the source of a copy', async () => {
+    await mkdir(join(folder, 'site'));
+    expect(await check(needed('site', 'source'))).toStrictEqual([]);
   });
 
   it('that is a folder, a link to itself or no regular file is reported', async () => {
     await mkdir(join(folder, 'images'));
     await symlink('loop', join(folder, 'loop'));
     const device = { ...needed('x'), path: '/dev/null' };
-    expect(await check(needed('images'), needed('loop'), device, needed('images', 'source'))).toStrictEqual([
+    expect(await check(needed('images'), needed('loop'), device)).toStrictEqual([
       ['the image images is a folder', 'name a file in it'],
       ['the image loop is a symbolic link that leads to itself', null],
       ['the image /dev/null is neither a file nor a folder', null],
-      ['a folder as `source` is not supported yet', 'name a single file; pack a folder into an archive first'],
     ]);
   });
 

@@ -1,3 +1,4 @@
+import type { RenderOptions } from '../../src/errors.js';
 import { describe, expect, it } from 'vitest';
 import type { Span } from '../../src/model/source.js';
 import {
@@ -5,7 +6,6 @@ import {
   diagnosticsToJson,
   Findings,
   hasErrors,
-  type RenderOptions,
   renderDiagnostics,
   summarize,
 } from '../../src/vmfile/diagnostic.js';

@@ -1,7 +1,7 @@
 import { downTasks } from '../../../tasks/down.js';
 import type { Cli, CommandModule } from '../cli.js';
 import { showGraph } from '../graph.js';
-import { collect, durationOption } from '../options.js';
+import { FILE_OPTION, collect, durationOption } from '../options.js';
 import { printNote } from '../report.js';
 import { openSession, projectPath, unknownVm } from '../session.js';
 
@@ -18,7 +18,7 @@ export const command: CommandModule = {
   configure(program, cli) {
     program
       .argument('[name...]', 'VMs to stop (default: all of the VMFile)')
-      .option('-f, --file <path>', 'the VMFile (default: VMFile.kdl in this folder)')
+      .option(...FILE_OPTION)
       .option('--name <name>', 'the same as the argument; may be repeated', collect, [])
       .option('--destroy', 'remove the VMs with every file of theirs', false)
       .option('--timeout <duration>', 'how long a guest may take to power off (default: 30s)', durationOption)

@@ -1,41 +1,54 @@
-import { fetchImage } from '../../image/cache.js';
-import { inspectImage } from '../../image/qemu-img.js';
-import type { Cli, CommandModule } from '../cli.js';
-import { printJson, printNote } from '../report.js';
-import { openSession } from '../session.js';
-import { bytesText, progressReader } from '../../../tasks/progress-text.js';
+import type { CommandModule } from '../cli.js';
+import { runCollection } from '../collection.js';
+import { inspect, list, pull } from '../images.js';
+import { ageOption, bytesOption } from '../options.js';
+
+interface PruneFlags {
+  readonly dryRun: boolean;
+  readonly olderThan?: number;
+  readonly budget?: number;
+  readonly json: boolean;
+}
 
 export const command: CommandModule = {
   configure(program, cli) {
-    program
-      .command('pull')
-      .summary('download an image into the cache and print its path')
-      .description(
-        'Download an image into the cache and print its path.\n\nExamples:\n  $ vmctl image pull https://cloud.example.org/debian.qcow2\n  $ vmctl image pull URL --json',
-      )
+    const add = (name: string, summary: string, examples: readonly [string, string]) =>
+      program
+        .command(name)
+        .summary(summary)
+        .description(
+          `${summary.charAt(0).toUpperCase()}${summary.slice(1)}.\n\nExamples:\n  $ ${examples[0]}\n  $ ${examples[1]}`,
+        )
+        .option('--json', 'print JSON', false);
+    add('pull', 'download an image into the cache and print its path', [
+      'vmctl image pull https://cloud.example.org/debian.qcow2',
+      'vmctl image pull https://cloud.example.org/debian.qcow2 --name debian',
+    ])
       .argument('<url>', 'https:// or http:// URL of a qcow2 or raw disk image')
-      .option('--json', 'print JSON', false)
-      .action((url: string, flags: { readonly json: boolean }) => pull(cli, url, flags.json));
+      .option('--name <name>', 'also give it a name: images/NAME leads to it, and it is kept until the name moves on')
+      .action((url: string, flags: { readonly name?: string; readonly json: boolean }) => pull(cli, url, flags));
+    add('list', 'list the images in the cache', ['vmctl image list', 'vmctl image list --json']).action(
+      (flags: { readonly json: boolean }) => list(cli, flags.json),
+    );
+    add('inspect', 'show what an image is, and whether vmctl can use it', [
+      'vmctl image inspect disk.qcow2',
+      'vmctl image inspect debian --json',
+    ])
+      .argument('<image>', 'a path, or the URL or name of an image in the cache')
+      .action((image: string, flags: { readonly json: boolean }) => inspect(cli, image, flags.json));
+    add('prune', 'remove images that no VM uses, and what broken downloads have left', [
+      'vmctl image prune --dry-run --older-than 30d',
+      'vmctl image prune --budget 20GiB',
+    ])
+      .option('-n, --dry-run', 'only say what would be removed and what that frees', false)
+      .option('--older-than <age>', 'images that no VM has used for so long, as 30d', ageOption)
+      .option(
+        '--budget <size>',
+        'images, the longest unused first, until the cache fits, as 20GiB (default: the setting images.budget)',
+        bytesOption,
+      )
+      .action(({ dryRun, json, olderThan, budget }: PruneFlags) =>
+        runCollection(cli, { command: 'image prune', scope: 'images', dryRun, json, olderThan, budget }),
+      );
   },
 };
-
-async function pull(cli: Cli, url: string, json: boolean): Promise<void> {
-  const { env } = await openSession(cli, 'image pull');
-  const read = progressReader();
-  let last = 0;
-  env.events.subscribe((event) => {
-    if (event.type === 'progress' && event.time - last < 1000) return;
-    last = event.time;
-    const text = read(event);
-    if (text !== null) printNote(cli, text);
-  });
-  const reporter = env.events.reporter(null, 'resolve');
-  const path = await fetchImage(
-    { url, checksum: null },
-    { directory: env.paths.images, command: env.command, signal: cli.signal, reporter, environment: cli.variables },
-  );
-  const image = await inspectImage(path, { signal: cli.signal });
-  if (json) printJson(cli, { url, path, format: image.format, virtualBytes: image.virtualBytes });
-  else cli.stdout.write(`${path}\n`);
-  if (!json) printNote(cli, `${image.format}, ${bytesText(image.virtualBytes)} of disk`);
-}

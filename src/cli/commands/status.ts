@@ -4,7 +4,7 @@ import { type Inspection, inspectVm } from '../../../tasks/inspect.js';
 import { bytesText } from '../../../tasks/progress-text.js';
 import { VM_FILES } from '../../paths.js';
 import type { Cli, CommandModule } from '../cli.js';
-import { printJson } from '../report.js';
+import { pairs, printJson } from '../report.js';
 import { findEntry, openReader } from '../session.js';
 
 export const command: CommandModule = {
@@ -60,7 +60,7 @@ type Facts = Awaited<ReturnType<typeof gather>>;
 
 function asText(facts: Facts): string {
   if ('problem' in facts) {
-    return rows([
+    return pairs([
       ['name', facts.name],
       ['state', facts.state],
       ['problem', facts.problem],
@@ -70,7 +70,7 @@ function asText(facts: Facts): string {
   const { ssh, lastFailure } = facts;
   const address = ssh.port === null ? '-' : `${ssh.user}@${ssh.host}:${ssh.port}`;
   const forwards = facts.forwards.map(({ host, guest }) => `127.0.0.1:${host} to ${guest}`).join(', ');
-  return rows([
+  return pairs([
     ['name', facts.name],
     ['state', facts.accelerator === null ? facts.state : `${facts.state} (${facts.accelerator})`],
     ['provisioning', facts.provisioning],
@@ -90,9 +90,4 @@ function asText(facts: Facts): string {
       ? []
       : ([['last failure', `${lastFailure.time}, ${lastFailure.step}: ${lastFailure.error.message}`]] as const)),
   ]);
-}
-
-function rows(pairs: readonly (readonly [string, string])[]): string {
-  const width = Math.max(...pairs.map(([label]) => label.length));
-  return pairs.map(([label, value]) => `${label.padEnd(width)}  ${value}\n`).join('');
 }

@@ -3,6 +3,7 @@ import { diagnosticsToJson, renderDiagnostics } from '../../vmfile/diagnostic.js
 import { VmFileError } from '../../vmfile/error.js';
 import type { Cli, CommandModule } from '../cli.js';
 import { EXIT } from '../exit-code.js';
+import { FILE_OPTION } from '../options.js';
 import { printJson } from '../report.js';
 import { loadSettings } from '../config.js';
 import { wantsColor } from '../style.js';
@@ -15,7 +16,7 @@ interface ValidateFlags {
 export const command: CommandModule = {
   configure(program, cli) {
     program
-      .option('-f, --file <path>', 'the VMFile (default: VMFile.kdl in this folder)')
+      .option(...FILE_OPTION)
       .option('--json', 'print the findings as JSON', false)
       .action((flags: ValidateFlags) => validate(cli, flags));
   },

@@ -14,6 +14,7 @@ import { type CommandRunner, runCommand } from '../../util/exec.js';
 import { errorCode, isMissing, readTextIfPresent, writeFileAtomically } from '../../util/fs.js';
 import { withLock } from '../../util/lock.js';
 import { bootId } from '../../util/process.js';
+import type { AcceleratorFacts, KvmState } from '../hypervisor.js';
 
 export type AcceleratorWish = 'auto' | 'kvm' | 'tcg' | 'hvf';
 
@@ -45,38 +46,57 @@ const PROBE_EXIT_CODE = 33;
 
 /** Decides. Throws `HOST_UNSUPPORTED` when an accelerator was demanded that guests do not run on. */
 export async function chooseAccelerator(options: AcceleratorOptions): Promise<AcceleratorChoice> {
-  const { wish, platform = process.platform } = options;
-  if (wish === 'tcg') return { accelerator: 'tcg', reason: null };
-  if (wish === 'hvf' || (wish === 'auto' && platform === 'darwin')) return { accelerator: 'hvf', reason: null };
-  const problem = platform === 'linux' ? await kvmProblem(options) : `KVM does not exist on ${platform}`;
-  if (problem === null) return { accelerator: 'kvm', reason: null };
-  if (wish === 'auto') return { accelerator: 'tcg', reason: problem };
-  throw new VmctlError('HOST_UNSUPPORTED', `KVM was asked for, but ${problem}`, {
+  const facts = await examineAccelerator(options);
+  if (!('problem' in facts)) return { accelerator: facts.accelerator, reason: facts.reason };
+  throw new VmctlError('HOST_UNSUPPORTED', `KVM was asked for, but ${facts.problem}`, {
     hint: 'Set the accelerator to "auto" or "tcg" to run by software emulation, which is several times slower.',
   });
 }
 
-/** Why guests do not run on KVM here; null when they do. */
-async function kvmProblem(options: AcceleratorOptions): Promise<string | null> {
+/** What `chooseAccelerator` decides, as facts. */
+export async function examineAccelerator(options: AcceleratorOptions): Promise<AcceleratorFacts> {
+  const { wish, platform = process.platform } = options;
+  if (wish === 'tcg') return { accelerator: 'tcg', reason: null, kvm: null };
+  if (wish === 'hvf' || (wish === 'auto' && platform === 'darwin')) {
+    return { accelerator: 'hvf', reason: null, kvm: null };
+  }
+  const { kvm, problem } =
+    platform === 'linux'
+      ? await examineKvm(options)
+      : { kvm: 'absent' as const, problem: `KVM does not exist on ${platform}` };
+  if (problem === null) return { accelerator: 'kvm', reason: null, kvm };
+  return wish === 'auto' ? { accelerator: 'tcg', reason: problem, kvm } : { problem, kvm };
+}
+
+interface KvmFacts {
+  readonly kvm: KvmState;
+  /** Why guests do not run on KVM here; null when they do. */
+  readonly problem: string | null;
+}
+
+async function examineKvm(options: AcceleratorOptions): Promise<KvmFacts> {
   const device = options.kvmDevice ?? '/dev/kvm';
   try {
     await (await open(device, 'r+')).close();
   } catch (error) {
     return deviceProblem(device, error);
   }
-  const works = await rememberedProbe(options);
-  return works ? null : `guests do not run on ${device} here: a probe guest did not finish`;
+  if (await rememberedProbe(options)) return { kvm: 'works', problem: null };
+  return { kvm: 'broken', problem: `guests do not run on ${device} here: a probe guest did not finish` };
 }
 
-function deviceProblem(device: string, error: unknown): string {
+function deviceProblem(device: string, error: unknown): KvmFacts {
   const code = errorCode(error);
   if (isMissing(error) || code === 'ENXIO' || code === 'ENODEV') {
-    return `${device} does not exist (no hardware virtualisation, or the kvm module is not loaded)`;
+    const problem = `${device} does not exist (no hardware virtualisation, or the kvm module is not loaded)`;
+    return { kvm: 'absent', problem };
   }
   if (code === 'EACCES' || code === 'EPERM') {
-    return `${device} may not be used by this user (${code}); try: sudo usermod -aG kvm "$USER", then log in again`;
+    const problem = `${device} may not be used by this user (${code}); try: sudo usermod -aG kvm "$USER", then log in again`;
+    return { kvm: 'forbidden', problem };
   }
-  return `${device} cannot be opened: ${error instanceof Error ? error.message : String(error)}`;
+  const words = error instanceof Error ? error.message : String(error);
+  return { kvm: 'unopenable', problem: `${device} cannot be opened: ${words}` };
 }
 
 const memorySchema = v.object({ key: v.string(), kvmWorks: v.boolean(), probedAt: v.number() });

@@ -23,6 +23,7 @@ import { exists } from '../../util/fs.js';
 import { identifyProcess } from '../../util/process.js';
 import { waitFor } from '../../util/wait.js';
 import type {
+  BackendFacts,
   Capabilities,
   ConsoleEndpoint,
   Hypervisor,
@@ -30,6 +31,7 @@ import type {
   StopMethod,
   StopOptions,
   VmRemains,
+  WorkProcess,
 } from '../hypervisor.js';
 import { buildWorkDirectory, removeWorkDirectory, stableMac, writeGuestAccess } from '../work-directory.js';
 import { type AcceleratorChoice, type AcceleratorWish, chooseAccelerator } from './accelerator.js';
@@ -37,7 +39,8 @@ import { type BinaryOptions, findBinary } from './binary.js';
 import { parseUserNetwork, qemuArguments } from './command-line.js';
 import { copyVariables, requireFirmware, uefiCodeFor } from './firmware.js';
 import { LEASE_FILES, findSsh } from './guest-address.js';
-import { type Runtime, findQemu, findQemuOfRemains, readRuntime, writeRuntime } from './process.js';
+import { examineQemuHost } from './host.js';
+import { type Runtime, findQemu, findQemuOfRemains, findQemusBelow, readRuntime, writeRuntime } from './process.js';
 import { type QmpConnection, connectQmp } from './qmp.js';
 import { endProcess, powerDown } from './shutdown.js';
 import { startError } from './start-error.js';
@@ -238,6 +241,15 @@ export class QemuBackend implements Hypervisor {
 
   console(handle: VmHandle): ConsoleEndpoint {
     return { kind: 'unix', path: join(handle.directory, VM_FILES.consoleSocket) };
+  }
+
+  examineHost(signal: AbortSignal): Promise<BackendFacts> {
+    const { accelerator: wish, hostFile: cacheFile } = this.#options;
+    return examineQemuHost(() => this.#findBinary(), { wish, cacheFile, signal });
+  }
+
+  findProcesses(vms: string): Promise<readonly WorkProcess[] | null> {
+    return findQemusBelow(vms);
   }
 
   /** Throws `HOST_UNSUPPORTED` or `UNSUPPORTED` for what this VM needs and the host has not. */

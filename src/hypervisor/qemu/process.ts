@@ -3,10 +3,11 @@
  * as the VM's only if its command line is that of a QEMU with the VM's name and UUID.
  */
 import { readlink, realpath } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import * as v from 'valibot';
 import { VM_FILES } from '../../paths.js';
 import type { VmHandle } from '../../model/vm.js';
+import type { WorkProcess } from '../hypervisor.js';
 import { readTextIfPresent, writeFileAtomically } from '../../util/fs.js';
 import {
   type CommandLineTest,
@@ -85,6 +86,30 @@ export async function findQemuOfRemains(name: string, directory: string): Promis
     if (await worksIn(candidate.pid, directory)) return candidate;
   }
   return null;
+}
+
+/** The QEMUs that work, or worked, in a VM's directory below `vms`; null where this host does not tell (`/proc`). */
+export async function findQemusBelow(vms: string): Promise<readonly WorkProcess[] | null> {
+  if (process.platform !== 'linux') return null;
+  const top = await realpath(vms).catch(() => vms);
+  const found: WorkProcess[] = [];
+  for (const { pid } of await findByCommandLine((words) => guestOf(words) !== null)) {
+    const words = await commandLineOf(pid);
+    const vm = words === null ? null : guestOf(words);
+    const told = await readlink(`/proc/${pid}/cwd`).catch(() => null);
+    if (vm === null || told === null || dirname(told) !== top) continue;
+    // proc_pid_cwd(5): a directory that was removed is told with these words behind its name.
+    found.push({ pid, vm, directory: told.endsWith(' (deleted)') ? null : told });
+  }
+  return found;
+}
+
+/** The VM that a QEMU's command line names; null for another program. */
+function guestOf(words: readonly string[]): string | null {
+  const name = words[words.indexOf('-name') + 1];
+  return words.includes('-name') && words.includes('-uuid') && name?.startsWith('guest=') === true
+    ? name.slice('guest='.length)
+    : null;
 }
 
 async function worksIn(pid: number, directory: string): Promise<boolean> {

@@ -1,0 +1,76 @@
+/** What `up` and `reload` share: the VMs of the VMFile come up, and the end is told. */
+import { upTasks } from '../../tasks/up.js';
+import { VmctlError } from '../errors.js';
+import type { VmSpec } from '../model/spec.js';
+import type { Cli } from './cli.js';
+import { showGraph } from './graph.js';
+import { readProject, selectWithDependencies } from './project.js';
+import { printError, printJsonLine, printNote } from './report.js';
+import { type Session, openSession } from './session.js';
+import { painter, wantsColor } from './style.js';
+
+export interface BringUpFlags {
+  readonly file?: string;
+  readonly name: readonly string[];
+  readonly provision: boolean;
+  readonly parallel?: number;
+  readonly timeout?: number;
+  readonly json: boolean;
+}
+
+/** A session for the VMFile and the limits that the flags name. */
+export function openProjectSession(
+  cli: Cli,
+  command: string,
+  flags: { readonly file?: string; readonly parallel?: number },
+): Promise<Session> {
+  return openSession(cli, command, {
+    ...(flags.file === undefined ? {} : { file: flags.file }),
+    ...(flags.parallel === undefined ? {} : { 'concurrency.boots': flags.parallel }),
+  });
+}
+
+/** `anew`: the chosen VMs are destroyed first; what they depend on is not. */
+export async function bringUp(
+  cli: Cli,
+  request: { readonly names: readonly string[]; readonly flags: BringUpFlags; readonly anew: boolean },
+): Promise<void> {
+  const { names, flags, anew } = request;
+  const session = await openProjectSession(cli, anew ? 'reload' : 'up', flags);
+  const project = await readProject(cli, session.settings);
+  const { specs, errors } = selectWithDependencies(project.specs, names);
+  const added = names.length === 0 ? [] : specs.filter((spec) => !names.includes(spec.name));
+  if (added.length > 0) printNote(cli, `also bringing up ${added.map(({ name }) => name).join(', ')}, needed by these`);
+  const chosen = specs.filter((spec) => !added.includes(spec)).map(({ name }) => name);
+  const graph = upTasks(session.env, {
+    specs: overrideTimeout(specs, flags.timeout),
+    provision: flags.provision,
+    anew: new Set(anew ? chosen : []),
+  });
+  cli.onInterrupt = () => 'stopping what was begun';
+  const outcomes = await showGraph(cli, session.env, graph, { json: flags.json, errors });
+  const counts = { up: 0, unchanged: 0, failed: errors.length };
+  for (const { result } of outcomes.values()) counts[result === 'done' ? 'up' : result] += 1;
+  if (flags.json) printJsonLine(cli, { type: 'result', ...counts });
+  else printSummary(cli, counts);
+}
+
+/** A flag has the last word, over the VMFile's own timeout too. */
+function overrideTimeout(specs: readonly VmSpec[], timeoutSeconds: number | undefined): readonly VmSpec[] {
+  if (timeoutSeconds === undefined) return specs;
+  return specs.map((spec) => ({ ...spec, ssh: { ...spec.ssh, timeoutSeconds } }));
+}
+
+function printSummary(cli: Cli, counts: { up: number; unchanged: number; failed: number }): void {
+  if (cli.signal.aborted) {
+    printError(cli, new VmctlError('ABORTED', 'interrupted', { hint: 'See what is left with: vmctl list' }));
+    return;
+  }
+  const paint = painter(wantsColor(cli.stderr, cli.variables));
+  const parts = [
+    counts.up === 0 ? null : paint('green', `${counts.up} up`),
+    counts.unchanged === 0 ? null : `${counts.unchanged} already up`,
+    counts.failed === 0 ? null : paint('red', `${counts.failed} failed`),
+  ];
+  cli.stderr.write(`${parts.filter((part) => part !== null).join(', ')}\n`);
+}

@@ -1,0 +1,34 @@
+import { createTasks } from '../../../tasks/create.js';
+import { type CreateFlags, specOfFlags } from '../create-spec.js';
+import type { Cli, CommandModule } from '../cli.js';
+import { showGraph } from '../graph.js';
+import { diskOption, memoryOption, nameOption, positiveOption } from '../options.js';
+import { openSession } from '../session.js';
+
+export const command: CommandModule = {
+  configure(program, cli) {
+    program
+      .requiredOption('--name <name>', 'the name of the VM', nameOption)
+      .option('--image <path>', 'a local disk image (this or --image-url)')
+      .option('--image-url <url>', 'the URL of a disk image, downloaded once')
+      .option('--vcpus <n>', 'virtual CPUs (default: 1)', positiveOption)
+      .option('--memory <MiB>', 'memory in MiB, or a size such as 2GiB (default: 1024)', memoryOption)
+      .option(
+        '--disk <GiB>',
+        'size of the disk in GiB, or a size such as 512MiB (default: that of the image)',
+        diskOption,
+      )
+      .option('--bridge <bridge>', 'connect it to this bridge of the host (default: QEMU’s own network)')
+      .option('--cloud-init <path>', 'a raw user-data document for cloud-init')
+      .option('--ssh-key <path>', 'a public key that may log in; cloud-init puts it there')
+      .option('--start', 'start it as well', false)
+      .action((flags: CreateFlags & { readonly start: boolean }) => create(cli, flags));
+  },
+};
+
+async function create(cli: Cli, flags: CreateFlags & { readonly start: boolean }): Promise<void> {
+  const spec = await specOfFlags(flags, { cwd: cli.cwd, home: cli.home });
+  const { env } = await openSession(cli, 'create');
+  cli.onInterrupt = () => 'stopping what was begun';
+  await showGraph(cli, env, createTasks(env, { spec, start: flags.start }), { json: false });
+}

@@ -1,0 +1,19 @@
+import type { CommandModule } from '../cli.js';
+import { type BringUpFlags, bringUp } from '../bring-up.js';
+import { FILE_OPTION, collect, durationOption, positiveOption } from '../options.js';
+
+export const command: CommandModule = {
+  configure(program, cli) {
+    program
+      .argument('[name...]', 'VMs to make anew (default: all of the VMFile); what they depend on is brought up')
+      .option(...FILE_OPTION)
+      .option('--name <name>', 'the same as the argument; may be repeated', collect, [])
+      .option('--no-provision', 'create and start, but run no provisioners')
+      .option('--parallel <n>', 'guests that boot at the same time (default: the number of cores)', positiveOption)
+      .option('--timeout <duration>', 'how long to wait for SSH of each VM, such as 90s or 5m', durationOption)
+      .option('--json', 'print the events as JSON, one object a line', false)
+      .action((names: readonly string[], flags: BringUpFlags) =>
+        bringUp(cli, { names: [...names, ...flags.name], flags, anew: true }),
+      );
+  },
+};

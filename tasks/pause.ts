@@ -1,0 +1,43 @@
+/** Pausing the vCPUs of VMs, and letting them go on. Their memory stays where it is: this is no way to save it. */
+import { VmctlError } from '../src/errors.js';
+import type { RegistryEntry } from '../src/registry.js';
+import type { TaskEnvironment } from './context.js';
+import { singleStepTasks } from './single-step.js';
+import { type TaskGraph, runningSummary } from './up.js';
+
+export function suspendTasks(env: TaskEnvironment, entries: readonly RegistryEntry[]): TaskGraph {
+  return singleStepTasks(env, entries, {
+    step: 'suspend',
+    work: async (entry, context) => {
+      const handle = await env.registry.handle(entry);
+      const { suspend } = env.hypervisor.capabilitiesOf(handle);
+      if (!suspend.supported) {
+        throw new VmctlError('UNSUPPORTED', `VM "${entry.name}" cannot be suspended: ${suspend.reason}`);
+      }
+      const observed = await env.hypervisor.observe(handle);
+      if (observed.state === 'suspended') return { skipped: 'already suspended' };
+      if (observed.state === 'stopped') throw stoppedError(entry.name, 'suspend');
+      await env.hypervisor.suspend(observed, context);
+      return { done: `paused; continue it with: vmctl resume ${entry.name}` };
+    },
+  });
+}
+
+export function resumeTasks(env: TaskEnvironment, entries: readonly RegistryEntry[]): TaskGraph {
+  return singleStepTasks(env, entries, {
+    step: 'resume',
+    work: async (entry, context) => {
+      const observed = await env.hypervisor.observe(await env.registry.handle(entry));
+      if (observed.state === 'running') return { skipped: 'already running' };
+      if (observed.state === 'stopped') throw stoppedError(entry.name, 'resume');
+      return { done: runningSummary(await env.hypervisor.resume(observed, context)) };
+    },
+  });
+}
+
+function stoppedError(name: string, transition: 'suspend' | 'resume'): VmctlError {
+  return new VmctlError('VM_STATE', `cannot ${transition} VM "${name}": it is stopped`, {
+    hint: `Start it with: vmctl start ${name}`,
+    fields: { vm: name, state: 'stopped', transition },
+  });
+}

@@ -1,0 +1,69 @@
+/** What `up` would do to each VM and why; nothing is changed, fetched or started. */
+import { type VmctlErrorJson, toVmctlError } from '../src/errors.js';
+import { type VmSpec, stepTitle } from '../src/model/spec.js';
+import type { TaskEnvironment } from './context.js';
+import { type UpOutlook, outlook } from './up-facts.js';
+import type { Change, UpAction } from './up-plan.js';
+
+export interface PlannedVm {
+  readonly name: string;
+  readonly action: UpAction;
+  /** In a few words. */
+  readonly reason: string;
+  /** VMs that this one waits for before it starts. */
+  readonly waitsFor: readonly string[];
+  /** Where the VM is not as declared; only making it anew changes that. */
+  readonly changes: readonly Change[];
+  /** Every provision step, and whether it would be run. */
+  readonly steps: readonly {
+    readonly number: number;
+    readonly title: string;
+    readonly runs: boolean;
+    readonly reason: string;
+  }[];
+}
+
+/** A VM that `up` would fail on before it did anything. */
+export interface UnplannedVm {
+  readonly name: string;
+  readonly error: VmctlErrorJson;
+}
+
+export interface PlanOptions {
+  readonly specs: readonly VmSpec[];
+  /** False: no provisioner would be run. */
+  readonly provision: boolean;
+}
+
+/** The plan of `up`, in the order of the specs. */
+export async function plan(env: TaskEnvironment, options: PlanOptions): Promise<readonly (PlannedVm | UnplannedVm)[]> {
+  return Promise.all(
+    options.specs.map(async (spec) => {
+      try {
+        return planned(spec, await outlook(env, spec, false), options.provision);
+      } catch (error) {
+        return { name: spec.name, error: toVmctlError(error).toJSON() };
+      }
+    }),
+  );
+}
+
+function planned(spec: VmSpec, found: UpOutlook, provision: boolean): PlannedVm {
+  const { action, reason, changes, existing } = found;
+  // What runs and was provisioned is left alone, and so is what was provisioned before it was suspended.
+  const provisions =
+    provision && action !== 'none' && !(action === 'resume' && existing?.record.provisioning === 'done');
+  return {
+    name: spec.name,
+    action,
+    reason,
+    waitsFor: action === 'none' ? [] : spec.dependsOn,
+    changes,
+    steps: found.steps.map(({ number, step, runs, reason: why }) => ({
+      number,
+      title: stepTitle(step),
+      runs: provisions && runs,
+      reason: provisions ? why : 'provisioners are not run',
+    })),
+  };
+}

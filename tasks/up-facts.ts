@@ -1,0 +1,57 @@
+/** What there is already of a VM that is to come up, looked at before anything is decided. */
+import { VmctlError } from '../src/errors.js';
+import type { VmSpec } from '../src/model/spec.js';
+import type { ObservedVm } from '../src/model/vm.js';
+import type { Registry, RegistryEntry, VmRecord } from '../src/registry.js';
+import type { TaskEnvironment } from './context.js';
+import { type PlannedStep, planProvision } from '../src/provision/step-sequence.js';
+import { type Change, type UpDecision, changesBetween, decideUp } from './up-plan.js';
+
+/** A VM that exists. */
+export interface ExistingVm {
+  readonly entry: RegistryEntry;
+  readonly observed: ObservedVm;
+  readonly record: VmRecord;
+}
+
+/** Null when there is no such VM. Throws `VM_FOREIGN` when the name belongs to another VMFile, and `VM_DAMAGED`. */
+export async function existingVm(env: TaskEnvironment, spec: VmSpec): Promise<ExistingVm | null> {
+  const { registry, hypervisor } = env;
+  const entry = await ownEntry(registry, spec);
+  if (entry === null) return null;
+  const observed = await hypervisor.observe(await registry.handle(entry));
+  return { entry, observed, record: await registry.record(entry) };
+}
+
+/** What will happen to a VM, and in which ways it is no longer as declared. */
+export interface UpOutlook extends UpDecision {
+  readonly existing: ExistingVm | null;
+  readonly changes: readonly Change[];
+  readonly steps: readonly PlannedStep[];
+}
+
+export async function outlook(env: TaskEnvironment, spec: VmSpec, anew: boolean): Promise<UpOutlook> {
+  const existing = await existingVm(env, spec);
+  const observed = existing?.observed ?? null;
+  const decision = decideUp({ observed, record: existing?.record ?? null, anew });
+  const history = decision.action === 'recreate' ? [] : (existing?.record.steps ?? []);
+  return {
+    ...decision,
+    existing,
+    changes: observed === null ? [] : changesBetween(observed.handle.spec, spec),
+    steps: await planProvision(spec.provision, history),
+  };
+}
+
+/** The registry's entry of this VM, if there is one. */
+async function ownEntry(registry: Registry, spec: VmSpec): Promise<RegistryEntry | null> {
+  const entry = await registry.get(spec.name);
+  if (entry === null || entry.project === spec.project) return entry;
+  // Damaged files may have lost whose it is: that is told first.
+  await registry.handle(entry);
+  const owner = entry.project === null ? 'was created without a VMFile' : `belongs to ${entry.project}`;
+  throw new VmctlError('VM_FOREIGN', `a VM "${spec.name}" exists already and ${owner}; this is ${spec.project}`, {
+    hint: `Give one of them another name, or remove that VM with: vmctl destroy ${spec.name}`,
+    fields: { vm: spec.name, project: spec.project, owner: entry.project },
+  });
+}

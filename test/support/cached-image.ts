@@ -1,0 +1,40 @@
+/** Puts an image into a cache as a download leaves it. */
+import { createHash } from 'node:crypto';
+import { mkdir, utimes, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { cachedFileName, shownUrl, urlKey } from '../../src/image/source.js';
+
+export interface CachedImageOptions {
+  /** Default: an empty raw disk of 64 KiB. */
+  readonly content?: Uint8Array;
+  /** Days since it was last used; default 0. */
+  readonly unusedDays?: number;
+}
+
+/** Gives the absolute path of the image. */
+export async function putImage(directory: string, url: string, options: CachedImageOptions = {}): Promise<string> {
+  const { content = new Uint8Array(65_536), unusedDays = 0 } = options;
+  const sha256 = createHash('sha256').update(content).digest('hex');
+  const parsed = new URL(url);
+  const name = cachedFileName(parsed, sha256);
+  const path = join(directory, name);
+  await mkdir(directory, { recursive: true });
+  await writeFile(path, content);
+  const usedAt = new Date(Date.now() - unusedDays * 86_400_000);
+  const record = {
+    schemaVersion: 1,
+    key: urlKey(parsed),
+    url: shownUrl(parsed),
+    sha256,
+    sha512: null,
+    bytes: content.length,
+    etag: null,
+    lastModified: null,
+    fetchedAt: usedAt.toISOString(),
+    compression: null,
+    file: { name, sha256, bytes: content.length },
+  };
+  await writeFile(`${path}.json`, JSON.stringify(record));
+  await utimes(`${path}.json`, usedAt, usedAt);
+  return path;
+}
