@@ -23,6 +23,8 @@ const MANAGERS = {
       sshd: ['openssh-server'],
       dropbear: ['dropbear-bin'],
       tmux: ['tmux'],
+      ip: ['iproute2'],
+      dnsmasq: ['dnsmasq-base'],
       zsh: ['zsh'],
       fish: ['fish'],
       mmdebstrap: ['mmdebstrap'],

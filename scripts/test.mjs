@@ -23,6 +23,8 @@ const PROGRAMS = [
   'isoinfo',
   'sshd',
   'dropbear',
+  'ip',
+  'dnsmasq',
   'tmux',
   'zstd',
   'xz',

@@ -17,6 +17,8 @@ export interface EnvironmentSettings {
   readonly accelerator?: 'auto' | 'kvm' | 'tcg' | 'hvf' | undefined;
   readonly qemuBinary?: string | undefined;
   readonly qemuArguments?: readonly string[] | undefined;
+  /** Where the addresses of guests on a bridge are written down; default the usual places of dnsmasq. */
+  readonly leaseFiles?: readonly string[] | undefined;
   readonly concurrency?: Concurrency | undefined;
   readonly sshTimeoutSeconds?: number | undefined;
   /** Told about repairs of the registry. */
@@ -35,6 +37,7 @@ export function createEnvironment(settings: EnvironmentSettings): TaskEnvironmen
       accelerator: settings.accelerator ?? 'auto',
       hostFile: paths.host,
       searchPath: variables['PATH'] ?? '',
+      leaseFiles: settings.leaseFiles ?? null,
     },
     backend: settings.backend ?? null,
   };

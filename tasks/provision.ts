@@ -85,10 +85,12 @@ async function connectWhenReady(
     if (now.state === 'suspended') throw pausedError(spec.name, now);
     return now.state === 'stopped' ? null : now;
   };
+  // A forward stays what it is; the address of a guest on a bridge may be that of its run before.
+  const fixed = handle.spec.network.kind === 'user' ? vm.ssh : null;
   return waitUntilReady({
     name: spec.name,
     target: await sshAccess({ ...handle, spec: { ...handle.spec, ssh: spec.ssh } }, { home: env.home }),
-    locate: async () => vm.ssh ?? (await observe())?.ssh ?? null,
+    locate: async () => fixed ?? (await observe())?.ssh ?? null,
     stillRunning: async () => (await observe()) !== null,
     consoleTail: () => tailOfFile(join(handle.directory, VM_FILES.consoleLog), CONSOLE_TAIL_LINES),
     timeoutMs: readySeconds(env, vm, spec) * 1000,

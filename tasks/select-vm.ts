@@ -24,6 +24,17 @@ export async function reachableVm(
     throw new VmctlError('UNSUPPORTED', `VM "${name}" cannot be logged in to: ${access.reason}`);
   }
   if (observed.ssh !== null) return { vm: observed, endpoint: observed.ssh };
+  if (handle.spec.network.kind === 'tap') {
+    const where = `the neighbours of the bridge "${handle.spec.network.bridge}" and dnsmasq's leases`;
+    throw new VmctlError(
+      'UNSUPPORTED',
+      `the address of VM "${name}" (${handle.mac}) is not known: it is not among ${where}`,
+      {
+        hint: `It may be booting still, or have no DHCP server: vmctl log ${name} --console`,
+        fields: { vm: name },
+      },
+    );
+  }
   throw new VmctlError(
     'UNSUPPORTED',
     `VM "${name}" has no network that reaches its SSH (network "${handle.spec.network.kind}")`,

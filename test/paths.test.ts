@@ -39,7 +39,7 @@ describe('the state directory', () => {
   test('has one name for each file of a VM, and none that QEMU’s options would have to escape', () => {
     const names = Object.values(VM_FILES);
     expect(new Set(names).size).toBe(names.length);
-    for (const name of names) expect(name).toMatch(/^[\w.]+$/);
+    for (const name of names) expect(name).toMatch(/^[\w.-]+$/);
   });
 
   test('keeps VMs that are being made beside the others, under a name that no VM can have', () => {

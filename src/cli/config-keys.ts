@@ -74,6 +74,7 @@ export const settingsSchema = v.object({
   accelerator: setting(oneOf('auto', 'kvm', 'tcg', 'hvf')),
   'timeouts.ssh': setting(readSeconds),
   'timeouts.stop': setting(readSeconds),
+  'network.leases': setting(words),
   'images.budget': setting(readBytes),
   'qemu.binary': setting(text),
   'qemu.extraArgs': setting(words),

@@ -30,6 +30,7 @@ export function environmentOf(cli: Cli, command: string, settings: Settings): Ta
     ...outside(cli, command),
     backend: settings.backend,
     accelerator: settings.accelerator,
+    leaseFiles: settings['network.leases'],
     qemuBinary: settings['qemu.binary'],
     qemuArguments: settings['qemu.extraArgs'],
     concurrency: { downloads: settings['concurrency.downloads'], boots: settings['concurrency.boots'] },

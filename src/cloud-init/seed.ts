@@ -27,23 +27,40 @@ export interface SeedFile {
 export function seedFiles(content: SeedContent, identity: SeedIdentity): readonly SeedFile[] {
   const files = [
     file('meta-data', metaData(content, identity)),
-    file('user-data', content.rawUserData ?? userData(content)),
+    file('user-data', content.rawUserData ?? userData(content, identity)),
     file('network-config', content.rawNetworkConfig ?? networkConfig(identity.mac)),
   ];
   // Beside the user's own user-data our part travels as vendor-data, which gives way wherever both say something.
-  return content.rawUserData === null ? files : [...files, file('vendor-data', vendorData(content))];
+  return content.rawUserData === null ? files : [...files, file('vendor-data', vendorData(content, identity))];
 }
 
 function metaData(content: SeedContent, identity: SeedIdentity): string {
-  return document([`instance-id: ${quoted(identity.instanceId)}`, `local-hostname: ${quoted(content.hostname)}`]);
+  return document([
+    `instance-id: ${quoted(identity.instanceId)}`,
+    `local-hostname: ${quoted(content.hostname)}`,
+    // Everything is done before the network would come up (cloud-init, "NoCloud", `dsmode`), `bootcmd` above all.
+    ...(identity.mac === null ? ['dsmode: "local"'] : []),
+  ]);
 }
 
-function userData(content: SeedContent): string {
-  return document(['#cloud-config', ...hostname(content), ...user(content), 'ssh_pwauth: false', ...hostKey(content)]);
+function userData(content: SeedContent, { mac }: SeedIdentity): string {
+  const ours = [...hostname(content), ...user(content), 'ssh_pwauth: false', ...hostKey(content)];
+  return document(['#cloud-config', ...ours, ...waitForNoNetwork(mac)]);
 }
 
-function vendorData(content: SeedContent): string {
-  return document(['#cloud-config', ...hostname(content), ...hostKey(content)]);
+function vendorData(content: SeedContent, { mac }: SeedIdentity): string {
+  return document(['#cloud-config', ...hostname(content), ...hostKey(content), ...waitForNoNetwork(mac)]);
+}
+
+/**
+ * A guest without a NIC has no network to wait for, but its distribution waits all the same, for two minutes with
+ * systemd-networkd, before anything that wants a network. These jobs are queued, and not begun yet, when `bootcmd` runs
+ * in the local stage; stopping takes them out of the queue.
+ */
+function waitForNoNetwork(mac: string | null): readonly string[] {
+  if (mac !== null) return [];
+  const units = ['systemd-networkd', 'NetworkManager', 'ifupdown'].map((name) => `${name}-wait-online.service`);
+  return ['bootcmd:', `  - ${quoted(`systemctl stop --no-block ${units.join(' ')} 2>/dev/null || true`)}`];
 }
 
 function hostname(content: SeedContent): readonly string[] {
@@ -86,7 +103,7 @@ function hostKey(content: SeedContent): readonly string[] {
 /**
  * DHCP on the NIC of that MAC. It is not `optional`: a machine whose only NIC is optional makes
  * `systemd-networkd-wait-online` wait for its whole 120 s. With no NIC cloud-init is told to write no configuration
- * at all (its documentation, "Disabling network configuration"), so nothing starts that would wait for a network.
+ * at all (its documentation, "Disabling network configuration").
  */
 function networkConfig(mac: string | null): string {
   if (mac === null) return document(['config: disabled']);

@@ -27,11 +27,6 @@ export const UNSUPPORTED: readonly UnsupportedFeature[] = [
     places: ({ checksum }) => [checksum !== undefined && isList(checksum.value) ? checksum.span : undefined],
   },
   {
-    what: 'network "tap"',
-    instead: 'use `network "user"` and `forward`',
-    places: ({ network }) => [network?.value.kind === 'tap' ? network.span : undefined],
-  },
-  {
     what: 'network "vnic" (it needs Propolis on illumos)',
     instead: 'use `network "user"`',
     places: ({ network }) => [network?.value.kind === 'vnic' ? network.span : undefined],

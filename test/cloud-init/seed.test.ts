@@ -89,6 +89,15 @@ describe('the network configuration', () => {
     expect(parse(documents(web, { ...rest, mac: null }).get('network-config') ?? '')).toEqual({ config: 'disabled' });
   });
 
+  test('of a VM without a NIC is for the local stage, where what would wait for a network is taken out of the queue', () => {
+    const bare = { instanceId: 'web-1', mac: null };
+    expect(parse(documents(web, bare).get('meta-data') ?? '')).toMatchObject({ dsmode: 'local' });
+    const command = expect.stringMatching(/^systemctl stop --no-block systemd-networkd-wait-online\.service /);
+    expect(parse(documents(web, bare).get('user-data') ?? '')).toMatchObject({ bootcmd: [command] });
+    const raw = documents({ ...web, rawUserData: '#cloud-config\n' }, bare);
+    expect(parse(raw.get('vendor-data') ?? '')).toMatchObject({ bootcmd: [command] });
+  });
+
   test('of the user goes in as it is', () => {
     const rawNetworkConfig = 'version: 1\r\nconfig: []\n\n';
     expect(documents({ ...web, rawNetworkConfig }).get('network-config')).toBe(rawNetworkConfig);
@@ -131,7 +140,7 @@ test('every value arrives as it was given, whatever it is', () => {
         { ...web, hostname, user, authorizedKeys: [key], hostKey: { privateKey, publicKey } },
         { instanceId: id, mac: null },
       );
-      expect(parse(seed.get('meta-data') ?? '')).toEqual({ 'instance-id': id, 'local-hostname': hostname });
+      expect(parse(seed.get('meta-data') ?? '')).toMatchObject({ 'instance-id': id, 'local-hostname': hostname });
       expect(parse(seed.get('user-data') ?? '')).toMatchObject({
         hostname,
         users: [{ name: user, ssh_authorized_keys: [key] }],

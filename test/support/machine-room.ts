@@ -22,17 +22,21 @@ export interface RoomOptions {
   /** Goes into the paths of project and state directory. */
   readonly folder?: string;
   readonly variables?: Readonly<Record<string, string>>;
+  /** A command that runs the words after it, such as `ip netns exec NAME`; vmctl is run by it. */
+  readonly runner?: readonly string[];
 }
 
 export class MachineRoom implements AsyncDisposable {
   readonly root: string;
   readonly project: string;
   readonly #variables: Readonly<Record<string, string>>;
+  readonly #runner: readonly string[];
   readonly #children = new Set<ChildProcess>();
 
   private constructor(root: string, options: RoomOptions) {
     this.root = root;
     this.project = join(root, options.folder ?? 'room', 'project');
+    this.#runner = options.runner ?? [];
     this.#variables = { XDG_DATA_HOME: join(root, options.folder ?? 'room', 'data'), ...options.variables };
   }
 
@@ -62,7 +66,8 @@ export class MachineRoom implements AsyncDisposable {
 
   /** Starts vmctl and does not wait for it. */
   start(words: readonly string[]): ChildProcess {
-    const child = spawn(process.execPath, [PROGRAM, ...words], {
+    const [program = process.execPath, ...rest] = [...this.#runner, process.execPath, PROGRAM, ...words];
+    const child = spawn(program, rest, {
       cwd: this.project,
       env: { ...process.env, ...this.#variables },
       stdio: ['ignore', 'pipe', 'pipe'],

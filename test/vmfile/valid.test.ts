@@ -248,6 +248,7 @@ describe('what the language has and this version cannot do', () => {
         image: { kind: 'path', path: 'disk.qcow2' },
         network: { kind: 'tap', bridge: 'br1' },
         dependsOn: [],
+        warm: 'disk',
         provision: [],
       },
       {

@@ -25,7 +25,7 @@ async function list(cli: Cli, json: boolean): Promise<void> {
     row.memoryMib === null ? '-' : `${row.memoryMib} MiB`,
     text(row.network),
     text(row.pid),
-    text(row.sshPort),
+    sshText(row),
   ]);
   if (rows.length === 0) printNote(cli, 'there are no VMs; make some with: vmctl up');
   else cli.stdout.write(table(header, cells));
@@ -34,7 +34,7 @@ async function list(cli: Cli, json: boolean): Promise<void> {
 
 function toRow(inspection: Inspection) {
   const { name, backend, project } = inspection.entry;
-  const unknown = { vcpus: null, memoryMib: null, network: null, pid: null, sshPort: null };
+  const unknown = { vcpus: null, memoryMib: null, network: null, pid: null, sshHost: null, sshPort: null };
   if ('problem' in inspection) {
     return { name, backend, state: 'damaged', project, problem: inspection.problem, ...unknown };
   }
@@ -50,8 +50,14 @@ function toRow(inspection: Inspection) {
     memoryMib: handle.spec.memoryMib,
     network: handle.spec.network.kind,
     pid: live?.pid ?? null,
+    sshHost: live?.ssh?.host ?? null,
     sshPort: live?.ssh?.port ?? null,
   };
+}
+
+/** The port alone where it is one of this host's. */
+function sshText({ sshHost, sshPort }: { readonly sshHost: string | null; readonly sshPort: number | null }): string {
+  return sshHost === null || sshHost === '127.0.0.1' ? text(sshPort) : `${sshHost}:${sshPort}`;
 }
 
 function text(value: string | number | null): string {

@@ -1,8 +1,7 @@
 /** QEMU on Linux and macOS. It runs detached; vmctl talks to it over QMP and finds it again by its command line. */
 import { randomUUID } from 'node:crypto';
-import { constants } from 'node:fs';
-import { access, chmod, copyFile, rm, stat, writeFile } from 'node:fs/promises';
-import { delimiter, join, resolve } from 'node:path';
+import { rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { SEED_VOLUME, seedFiles } from '../../cloud-init/seed.js';
 import { buildIso } from '../../cloud-init/iso9660.js';
 import { VmctlError } from '../../errors.js';
@@ -19,7 +18,7 @@ import {
   assertTransition,
 } from '../../model/vm.js';
 import { PRIVATE_FILE_MODE, VM_FILES } from '../../paths.js';
-import { startDetached } from '../../util/exec.js';
+import { type CommandRunner, runCommand, startDetached } from '../../util/exec.js';
 import { exists } from '../../util/fs.js';
 import { identifyProcess } from '../../util/process.js';
 import { waitFor } from '../../util/wait.js';
@@ -36,23 +35,26 @@ import type {
 } from '../hypervisor.js';
 import { buildWorkDirectory, removeWorkDirectory, stableMac, writeGuestAccess } from '../work-directory.js';
 import { type AcceleratorChoice, type AcceleratorWish, chooseAccelerator } from './accelerator.js';
-import { SSH_PORT, parseUserNetwork, qemuArguments } from './command-line.js';
-import { requireFirmware } from './firmware.js';
+import { type BinaryOptions, findBinary } from './binary.js';
+import { parseUserNetwork, qemuArguments } from './command-line.js';
+import { copyVariables, requireFirmware, uefiCodeFor } from './firmware.js';
+import { LEASE_FILES, findSsh } from './guest-address.js';
 import { examineQemuHost } from './host.js';
-import { type Runtime, findQemu, findQemuOfRemains, findQemusBelow, writeRuntime } from './process.js';
+import { type Runtime, findQemu, findQemuOfRemains, findQemusBelow, readRuntime, writeRuntime } from './process.js';
 import { type QmpConnection, connectQmp } from './qmp.js';
 import { endProcess, powerDown } from './shutdown.js';
 import { startError } from './start-error.js';
+import { attachTap, checkTap, removeTap, tapOf } from './tap.js';
 
-export interface QemuOptions {
-  /** A path or a name to look for in PATH; null takes the host architecture's. */
-  readonly binary: string | null;
+export interface QemuOptions extends BinaryOptions {
   readonly extraArguments: readonly string[];
   readonly accelerator: AcceleratorWish;
   /** Where findings about this host are kept. */
   readonly hostFile: string;
-  /** The value of PATH. */
-  readonly searchPath: string;
+  /** Where the leases of guests on a bridge are written down; null takes the usual places. See `LEASE_FILES`. */
+  readonly leaseFiles?: readonly string[] | null;
+  /** Runs the host's `ip`; default the real one. */
+  readonly run?: CommandRunner;
 }
 
 const START_TIMEOUT_MS = 30_000;
@@ -70,22 +72,27 @@ export class QemuBackend implements Hypervisor {
     networks: {
       user: SUPPORTED,
       none: SUPPORTED,
-      tap: { supported: false, reason: 'network "tap" is not supported yet; use network "user"' },
+      tap:
+        process.platform === 'linux'
+          ? SUPPORTED
+          : { supported: false, reason: 'network "tap" needs a bridge of Linux; use network "user"' },
       vnic: { supported: false, reason: 'network "vnic" needs illumos with Propolis; use network "user"' },
     },
   };
   readonly #options: QemuOptions;
+  readonly #run: CommandRunner;
   #accelerator: Promise<AcceleratorChoice> | null = null;
   /** The slowness is told once, not for each VM. */
   #told = false;
 
   constructor(options: QemuOptions) {
     this.#options = options;
+    this.#run = options.run ?? runCommand;
   }
 
   async checkHost(context: StageContext, spec?: VmSpec): Promise<void> {
     const qemuBinary = await this.#findBinary();
-    if (spec?.firmware === 'uefi') await requireFirmware({ qemuBinary });
+    if (spec !== undefined) await this.#checkNeeds(spec, qemuBinary);
     const { reason } = await this.chooseAccelerator(context.signal);
     if (reason === null || this.#told) return;
     this.#told = true;
@@ -115,7 +122,7 @@ export class QemuBackend implements Hypervisor {
         await writeFile(join(directory, VM_FILES.seed), iso, { mode: PRIVATE_FILE_MODE });
       }
       await writeGuestAccess(directory, vm);
-      if (spec.firmware === 'uefi') await this.#copyFirmwareVariables(directory);
+      if (spec.firmware === 'uefi') await copyVariables(directory, await this.#findBinary());
       const createdAt = new Date().toISOString();
       return { name: spec.name, backend: 'qemu', directory: options.directory, uuid, mac, spec, image, createdAt };
     });
@@ -126,24 +133,42 @@ export class QemuBackend implements Hypervisor {
     assertTransition(handle.name, (await this.observe(handle)).state, 'start');
     const binary = await this.#findBinary();
     const { accelerator } = await this.chooseAccelerator(context.signal);
-    const uefiCode = handle.spec.firmware === 'uefi' ? await uefiCodeFor(handle, binary) : null;
+    const uefiCode = handle.spec.firmware === 'uefi' ? await uefiCodeFor(handle.directory, binary) : null;
     for (const name of [VM_FILES.qmpSocket, VM_FILES.consoleSocket, VM_FILES.pidfile]) {
       await rm(join(handle.directory, name), { force: true });
     }
-    // Written first: a vmctl that is killed from here on leaves a trace that says "look for a QEMU".
-    await writeRuntime(handle, { pid: null, accelerator, forwards: null });
     const { extraArguments } = this.#options;
     const hasSeed = await exists(join(handle.directory, VM_FILES.seed));
-    const machine = { accelerator, hasSeed, uefiCode, extraArguments };
-    const child = await startDetached(binary, qemuArguments(handle, machine), {
-      cwd: handle.directory,
-      logFile: join(handle.directory, VM_FILES.qemuLog),
-    });
+    const words = qemuArguments(handle, { accelerator, hasSeed, uefiCode, extraArguments });
+    const tap = tapOf(handle.spec);
+    const recorded =
+      tap === null ? null : { name: tap.name, leaseFiles: [...(this.#options.leaseFiles ?? LEASE_FILES)] };
+    const runtime = { pid: null, accelerator, forwards: null, tap: recorded };
+    // Written first: a vmctl that is killed from here on leaves a trace that says "look for a QEMU".
+    await writeRuntime(handle, runtime);
+    if (tap !== null) await attachTap(tap, this.#run);
+    try {
+      return await this.#launch(handle, { binary, words, runtime }, context);
+    } catch (error) {
+      await this.#disconnect(tap?.name ?? null);
+      throw error;
+    }
+  }
+
+  /** Gives a QEMU that runs; one that does not come to that is ended. */
+  async #launch(
+    handle: VmHandle,
+    start: { readonly binary: string; readonly words: readonly string[]; readonly runtime: Runtime },
+    context: StageContext,
+  ): Promise<RunningVm> {
+    const logFile = join(handle.directory, VM_FILES.qemuLog);
+    const child = await startDetached(start.binary, start.words, { cwd: handle.directory, logFile });
     const qemu = await identifyProcess(child.pid);
     try {
-      await writeRuntime(handle, { pid: child.pid, accelerator, forwards: null });
+      const runtime = { ...start.runtime, pid: child.pid };
+      await writeRuntime(handle, runtime);
       const forwards = await this.#awaitQmp(handle, child.ended, context.signal);
-      await writeRuntime(handle, { pid: child.pid, accelerator, forwards: [...forwards] });
+      await writeRuntime(handle, { ...runtime, forwards: [...forwards] });
       const running = await this.observe(handle);
       if (running.state === 'running') return running;
       throw await startError(handle, `QEMU is ${running.state} right after its start`);
@@ -156,6 +181,12 @@ export class QemuBackend implements Hypervisor {
   async stop(vm: RunningVm | SuspendedVm, options: StopOptions, context: StageContext): Promise<StopMethod> {
     const { handle } = vm;
     assertTransition(handle.name, (await this.observe(handle)).state, 'stop');
+    const method = await this.#end(handle, options, context);
+    await this.#disconnect(tapOf(handle.spec)?.name ?? null);
+    return method;
+  }
+
+  async #end(handle: VmHandle, options: StopOptions, context: StageContext): Promise<StopMethod> {
     const qemu = (await findQemu(handle))?.process ?? null;
     if (qemu === null) return 'guest';
     if (options.graceMs > 0) {
@@ -180,12 +211,14 @@ export class QemuBackend implements Hypervisor {
   async destroy(handle: VmHandle): Promise<void> {
     const qemu = await findQemu(handle);
     if (qemu !== null) await endProcess(qemu.process);
+    await this.#disconnect(tapOf(handle.spec)?.name ?? null);
     await removeWorkDirectory(handle.directory);
   }
 
   async discard(remains: VmRemains): Promise<void> {
     const qemu = await findQemuOfRemains(remains.name, remains.directory);
     if (qemu !== null) await endProcess(qemu);
+    await this.#disconnect((await readRuntime(remains))?.tap?.name ?? null);
     await removeWorkDirectory(remains.directory);
   }
 
@@ -193,11 +226,10 @@ export class QemuBackend implements Hypervisor {
     const qemu = await findQemu(handle);
     if (qemu === null) return { state: 'stopped', handle };
     const { status, forwards } = await ask(handle, qemu.runtime);
-    const ssh = forwards.find(({ guest }) => guest === SSH_PORT);
     const live = {
       handle,
       pid: qemu.process.pid,
-      ssh: ssh === undefined ? null : { host: '127.0.0.1', port: ssh.host },
+      ssh: await findSsh(handle, { forwards, leaseFiles: qemu.runtime.tap?.leaseFiles ?? LEASE_FILES, run: this.#run }),
       forwards,
       accelerator: qemu.runtime.accelerator,
     };
@@ -220,12 +252,17 @@ export class QemuBackend implements Hypervisor {
     return findQemusBelow(vms);
   }
 
-  async #copyFirmwareVariables(directory: string): Promise<void> {
-    const { variables } = await requireFirmware({ qemuBinary: await this.#findBinary() });
-    const path = join(directory, VM_FILES.firmwareVariables);
-    await copyFile(variables, path);
-    // The template may be read-only.
-    await chmod(path, PRIVATE_FILE_MODE);
+  /** Throws `HOST_UNSUPPORTED` or `UNSUPPORTED` for what this VM needs and the host has not. */
+  async #checkNeeds(spec: VmSpec, qemuBinary: string): Promise<void> {
+    const network = this.capabilities.networks[spec.network.kind];
+    if (!network.supported) throw new VmctlError('UNSUPPORTED', `VM "${spec.name}": ${network.reason}`);
+    if (spec.firmware === 'uefi') await requireFirmware({ qemuBinary });
+    const tap = tapOf(spec);
+    if (tap !== null) await checkTap(tap, this.#run);
+  }
+
+  async #disconnect(tap: string | null): Promise<void> {
+    if (tap !== null) await removeTap(tap, this.#run);
   }
 
   async #chooseAccelerator(signal: AbortSignal): Promise<AcceleratorChoice> {
@@ -262,36 +299,9 @@ export class QemuBackend implements Hypervisor {
     return [...found.forwards];
   }
 
-  async #findBinary(): Promise<string> {
-    const name = this.#options.binary ?? defaultBinary();
-    const folders = name.includes('/') ? [''] : this.#options.searchPath.split(delimiter);
-    // Absolute, because QEMU is started in another directory than this one.
-    for (const candidate of folders.map((folder) => resolve(folder, name))) {
-      const executable = await access(candidate, constants.X_OK).then(
-        () => true,
-        () => false,
-      );
-      if (executable) return candidate;
-    }
-    throw new VmctlError('HOST_UNSUPPORTED', `${name} was not found`, {
-      hint: 'Install QEMU: "apt-get install qemu-system-x86 qemu-utils" (Debian, Ubuntu), "dnf install qemu-system-x86-core qemu-img" (Fedora), "pacman -S qemu-base" (Arch), "brew install qemu" (macOS).',
-      fields: { program: name },
-    });
+  #findBinary(): Promise<string> {
+    return findBinary(this.#options);
   }
-}
-
-/** The code that reads this VM's variables: the host may have been given firmware of another layout since. */
-async function uefiCodeFor(handle: VmHandle, qemuBinary: string): Promise<string> {
-  const { size } = await stat(join(handle.directory, VM_FILES.firmwareVariables));
-  return (await requireFirmware({ qemuBinary, variablesBytes: size })).code;
-}
-
-function defaultBinary(): string {
-  if (process.arch === 'x64') return 'qemu-system-x86_64';
-  throw new VmctlError(
-    'HOST_UNSUPPORTED',
-    `vmctl runs guests on x86-64 hosts only so far, and this one is ${process.arch}`,
-  );
 }
 
 /** What QEMU says over QMP; what was recorded at the start where another client keeps it busy. */

@@ -5,8 +5,9 @@
  * reaches an option, and no socket path can be too long. The base image is named inside the overlay only.
  */
 import { VM_FILES } from '../../paths.js';
-import type { Forward, NetworkSpec } from '../../model/spec.js';
+import type { Forward } from '../../model/spec.js';
 import type { Accelerator, VmHandle } from '../../model/vm.js';
+import { tapOf } from './tap.js';
 
 export interface MachineOptions {
   readonly accelerator: Exclude<Accelerator, 'none'>;
@@ -35,7 +36,7 @@ export function qemuArguments(handle: VmHandle, options: MachineOptions): readon
     ...['-device', 'virtio-rng-pci', '-device', 'vmgenid,guid=auto'],
     ...rootDisk(),
     ...(options.hasSeed ? seed() : []),
-    ...network(spec.network, handle.mac),
+    ...network(handle),
     ...options.extraArguments,
   ];
 }
@@ -79,10 +80,14 @@ function seed(): readonly string[] {
   ];
 }
 
-function network(spec: NetworkSpec, mac: string | null): readonly string[] {
-  if (spec.kind !== 'user' || mac === null) return [];
-  const forwards = withSsh(spec.forwards).map(({ host, guest }) => `,hostfwd=tcp:127.0.0.1:${host}-:${guest}`);
-  return ['-netdev', `user,id=net0${forwards.join('')}`, '-device', `virtio-net-pci,netdev=net0,mac=${mac}`];
+function network({ spec, mac }: VmHandle): readonly string[] {
+  if (mac === null) return [];
+  const card = ['-device', `virtio-net-pci,netdev=net0,mac=${mac}`];
+  const tap = tapOf(spec);
+  if (tap !== null) return ['-netdev', `tap,id=net0,ifname=${tap.name},script=no,downscript=no`, ...card];
+  if (spec.network.kind !== 'user') return [];
+  const forwards = withSsh(spec.network.forwards).map(({ host, guest }) => `,hostfwd=tcp:127.0.0.1:${host}-:${guest}`);
+  return ['-netdev', `user,id=net0${forwards.join('')}`, ...card];
 }
 
 /** The guest's SSH port is always forwarded; QEMU lets the kernel choose the host's port, so nobody can be faster. */

@@ -6,9 +6,10 @@
  * The places are a table. QEMU's firmware descriptors (`/usr/share/qemu/firmware/*.json`) would tell them as well, but
  * only where the distribution ships them, and they lead to these same files.
  */
-import { realpath, stat } from 'node:fs/promises';
+import { chmod, copyFile, realpath, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { VmctlError } from '../../errors.js';
+import { PRIVATE_FILE_MODE, VM_FILES } from '../../paths.js';
 
 /** Two files that belong together; paths are absolute. */
 export interface Firmware {
@@ -77,8 +78,30 @@ export async function requireFirmware(options: FirmwareOptions = {}): Promise<Fi
   });
 }
 
+/** Gives a VM's directory its own variables, fresh from the template. */
+export async function copyVariables(directory: string, qemuBinary: string): Promise<void> {
+  const { variables } = await requireFirmware({ qemuBinary });
+  const path = join(directory, VM_FILES.firmwareVariables);
+  await copyFile(variables, path);
+  // The template may be read-only.
+  await chmod(path, PRIVATE_FILE_MODE);
+}
+
+/** The code that reads the VM's variables: the host may have been given firmware of another layout since. */
+export async function uefiCodeFor(directory: string, qemuBinary: string): Promise<string> {
+  const variablesBytes = await sizeOfFile(join(directory, VM_FILES.firmwareVariables));
+  if (variablesBytes !== null) return (await requireFirmware({ qemuBinary, variablesBytes })).code;
+  throw new VmctlError(
+    'STATE_DIRECTORY',
+    `the UEFI variables ${VM_FILES.firmwareVariables} are missing in ${directory}`,
+    {
+      hint: 'Remove the VM and make it anew: vmctl destroy NAME',
+    },
+  );
+}
+
 /** What to install on which system. */
-export const FIRMWARE_HINT =
+const FIRMWARE_HINT =
   'Install it: "apt-get install ovmf" (Debian, Ubuntu), "dnf install edk2-ovmf" (Fedora), "pacman -S edk2-ovmf" (Arch), "zypper install qemu-ovmf-x86_64" (openSUSE), "apk add ovmf" (Alpine), "brew install qemu" (macOS). Or leave `firmware` out, if the image boots with a BIOS.';
 
 /** `PREFIX/bin/qemu-system-x86_64` has its files in `PREFIX/share/qemu`, links followed (Homebrew, Nix). */

@@ -23,6 +23,8 @@ const runtimeSchema = v.object({
   accelerator: v.picklist(['kvm', 'hvf', 'tcg']),
   /** Null until QEMU has told which ports it took. */
   forwards: v.nullable(v.array(v.object({ host: v.number(), guest: v.number() }))),
+  /** The TAP device that was made for it, and where leases were to be looked for, as configured at its start. */
+  tap: v.optional(v.nullable(v.object({ name: v.string(), leaseFiles: v.array(v.string()) })), null),
 });
 
 /** What is known of the process since it was started; kept in the VM's directory. */
@@ -30,6 +32,16 @@ export type Runtime = v.InferOutput<typeof runtimeSchema>;
 
 export async function writeRuntime(handle: VmHandle, runtime: Runtime): Promise<void> {
   await writeFileAtomically(join(handle.directory, VM_FILES.runtime), `${JSON.stringify(runtime)}\n`);
+}
+
+/** What was recorded at the last start; null where there was none, or the record is damaged. */
+export async function readRuntime({ directory }: Pick<VmHandle, 'directory'>): Promise<Runtime | null> {
+  return parseRuntime(await readTextIfPresent(join(directory, VM_FILES.runtime)));
+}
+
+function parseRuntime(text: string | null): Runtime | null {
+  const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), runtimeSchema), text);
+  return parsed.success ? parsed.output : null;
 }
 
 /** The living QEMU of a VM, and what was recorded of it. */
@@ -44,8 +56,7 @@ export interface LiveQemu {
  */
 export async function findQemu(handle: VmHandle): Promise<LiveQemu | null> {
   const text = await readTextIfPresent(join(handle.directory, VM_FILES.runtime));
-  const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), runtimeSchema), text);
-  const runtime = parsed.success ? parsed.output : null;
+  const runtime = parseRuntime(text);
   const isQemu = isQemuOf(handle);
   let found: ProcessIdentity | null = null;
   for (const pid of [runtime?.pid ?? null, await readPidfile(handle)]) {
@@ -59,7 +70,7 @@ export async function findQemu(handle: VmHandle): Promise<LiveQemu | null> {
 async function askCommandLine({ pid }: ProcessIdentity): Promise<Runtime> {
   const words = (await commandLineOf(pid)) ?? [];
   const told = words[words.indexOf('-accel') + 1];
-  return { pid, accelerator: told === 'kvm' || told === 'hvf' ? told : 'tcg', forwards: null };
+  return { pid, accelerator: told === 'kvm' || told === 'hvf' ? told : 'tcg', forwards: null, tap: null };
 }
 
 /**

@@ -23,6 +23,9 @@ function startHint(words: string): { hint?: string } {
   if (words.includes('Failed to get "write" lock')) {
     return { hint: 'Another QEMU has this disk open. Find it with: pgrep -af qemu-system' };
   }
+  if (words.includes('could not configure /dev/net/tun')) {
+    return { hint: 'The TAP device belongs to another user. Remove it with: sudo ip link delete NAME' };
+  }
   if (words.includes('Cannot allocate memory') || words.includes('cannot set up guest memory')) {
     return { hint: 'The host has too little free memory. Lower "memory" in the VMFile, or stop other VMs.' };
   }
