@@ -22,9 +22,10 @@ function openShell(room: MachineRoom): Promise<Terminal> {
 }
 
 /** Runs a command line, and says afterwards how it ended and whether the terminal is as it was. */
-function typeBetweenLooks(terminal: Terminal, line: string): Promise<void> {
-  return terminal.type(
-    `clear; stty -g > before; ${line}; echo "left with $?"; stty -g > after; cmp before after && echo the same`,
+async function typeBetweenLooks(terminal: Terminal, line: string): Promise<void> {
+  await terminal.clear();
+  await terminal.type(
+    `stty -g > before; ${line}; echo "left with $?"; stty -g > after; cmp before after && echo the same`,
   );
 }
 
