@@ -2,12 +2,13 @@
 import {
   DefaultRenderer,
   Listr,
-  type ListrDefaultRendererLogLevels,
+  ListrDefaultRendererLogLevels,
   ListrLogger,
   type ListrTask,
   PRESET_TIMER,
-  ProcessOutput,
+  figures,
 } from 'listr2';
+import { TreeOutput } from './tree-output.js';
 
 export interface RunOptions {
   /** `tree` draws on stderr; `silent` leaves the telling to whoever listens to the events. */
@@ -31,7 +32,7 @@ export async function runTasks(tasks: readonly ListrTask[], options: RunOptions)
     return;
   }
   const logger = new ListrLogger<ListrDefaultRendererLogLevels>({
-    processOutput: new ProcessOutput(process.stderr, process.stderr),
+    processOutput: new TreeOutput(process.stderr),
   });
   await new Listr([...tasks], {
     ...common,
@@ -41,6 +42,8 @@ export async function runTasks(tasks: readonly ListrTask[], options: RunOptions)
       collapseSubtasks: false,
       collapseErrors: false,
       formatOutput: 'truncate',
+      // listr2 would show a failed VM by the arrow of one that goes on, told apart by colour alone.
+      icon: { [ListrDefaultRendererLogLevels.FAILED_WITH_FAILED_SUBTASKS]: figures.cross },
       timer: { ...PRESET_TIMER, condition: (duration) => duration >= 1000 },
     },
   }).run();

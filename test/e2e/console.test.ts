@@ -22,9 +22,10 @@ function openShell(room: MachineRoom): Promise<Terminal> {
 }
 
 /** Runs a command line, and says afterwards how it ended and whether the terminal is as it was. */
-function typeBetweenLooks(terminal: Terminal, line: string): Promise<void> {
-  return terminal.type(
-    `clear; stty -g > before; ${line}; echo "left with $?"; stty -g > after; cmp before after && echo the same`,
+async function typeBetweenLooks(terminal: Terminal, line: string): Promise<void> {
+  await terminal.clear();
+  await terminal.type(
+    `stty -g > before; ${line}; echo "left with $?"; stty -g > after; cmp before after && echo the same`,
   );
 }
 
@@ -97,6 +98,22 @@ describe('a console', () => {
     await terminal.waitFor('other-screen');
     await signalVmctl(room, signal);
     expect(await afterwards(terminal)).toMatchObject({ ...RESTORED, exitCode });
+  });
+
+  test('lends the terminal back while it is stopped, and has it again when it goes on', async () => {
+    await using terminal = await openShell(room);
+    await typeBetweenLooks(terminal, './vmctl console web');
+    await talk(terminal);
+    await signalVmctl(room, 'SIGTSTP');
+    // 128 + SIGSTOP; the guest's prompt stands before it.
+    await terminal.waitFor(/left with 147\nthe same$/m);
+    await terminal.clear();
+    await terminal.type('fg');
+    await terminal.waitFor(/^\.\/vmctl console web$/m);
+    await terminal.type('echo on-$((1+1))-again');
+    await terminal.waitFor(/^on-2-again$/m);
+    await terminal.press('C-]');
+    expect(await terminal.waitFor('runs on')).toContain('Detached');
   });
 
   test('is left with the terminal as it was when vmctl has a bug', async () => {

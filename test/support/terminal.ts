@@ -69,6 +69,12 @@ export class Terminal implements AsyncDisposable {
     await this.press('Enter');
   }
 
+  /** Empties the screen of a shell that waits, so that nothing old is taken for new. */
+  async clear(): Promise<void> {
+    await this.type('clear');
+    await this.waitFor((screen) => screen === '$');
+  }
+
   /** What is on the screen, without empty lines at its end. */
   async screen(options: { readonly colours?: boolean; readonly history?: boolean } = {}): Promise<string> {
     const flags = [...(options.colours === true ? ['-e'] : []), ...(options.history === true ? ['-S', '-'] : [])];
