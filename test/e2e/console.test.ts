@@ -48,6 +48,10 @@ async function talk(terminal: Terminal): Promise<void> {
   await terminal.waitFor(new RegExp(`^token-${tokens}-here$`, 'm'));
 }
 
+function readConsoleLog(room: MachineRoom): Promise<string> {
+  return readFile(join(room.paths.vm('web'), 'console.log'), 'utf8');
+}
+
 async function signalVmctl(room: MachineRoom, signal: NodeJS.Signals): Promise<void> {
   process.kill(Number(await readFile(join(room.project, 'vmctl.pid'), 'utf8')), signal);
 }
@@ -182,13 +186,16 @@ test('a console ends with its machine: powered off, or killed; the log is follow
 
   expect((await room.vmctl('start', 'web')).exitCode).toBe(0);
   await typeBetweenLooks(terminal, './vmctl console web');
-  await terminal.waitFor('Linux version');
+  await terminal.waitFor('Attached');
+  // Not on the screen, which it leaves too soon to be seen for sure.
+  const bootedTwice = async () => ((await readConsoleLog(room)).match(/Linux version/g)?.length === 2 ? true : null);
+  expect(await waitFor(bootedTwice, { timeoutMs: 60_000 })).toBe(true);
   const { web: pid } = await room.machines();
   if (pid === undefined) throw new Error('web has no QEMU');
   process.kill(pid, 'SIGKILL');
   expect(await afterwards(terminal)).toMatchObject({ ...RESTORED, exitCode: 0, screen: stopped });
 
-  const logged = await readFile(join(room.paths.vm('web'), 'console.log'), 'utf8');
+  const logged = await readConsoleLog(room);
   expect(logged.match(/Linux version/g)).toHaveLength(2);
   await room.vmctl('destroy', 'web');
   const followed = await follower;

@@ -111,10 +111,14 @@ test('ssh gives a login shell this terminal, its size and its keys, and passes o
   await terminal.type('test -t 0 && echo it is a $(echo terminal); stty size');
   await terminal.waitFor(/^it is a terminal\n30 100$/m);
   await terminal.resize(70, 20);
-  await terminal.type('sleep 1000');
+  // Each line at the guest's prompt: what is typed ahead can be lost while its shell takes the terminal back.
+  await terminal.waitFor(/^vm@web:~\$$/m);
+  await terminal.type('echo sleeping; sleep 1000');
+  await terminal.waitFor(/^sleeping$/m);
   await terminal.press('C-c');
+  await terminal.waitFor(/^\^C\n+vm@web:~\$$/m);
   await terminal.type('stty size');
-  await terminal.waitFor(/^20 70$/m);
+  await terminal.waitFor(/^20 70\nvm@web:~\$$/m);
   await terminal.type('exit 7');
   await terminal.waitFor(/^left with 7$/m);
   await terminal.clear();
