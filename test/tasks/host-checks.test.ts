@@ -33,7 +33,7 @@ const WELL: HostFacts = {
 
 const PROJECT: ProjectFacts & { kind: 'valid' } = {
   kind: 'valid',
-  path: '/work/VMFile.kdl',
+  path: '/project/VMFile.kdl',
   vms: 2,
   newDiskBytes: 0,
   newDisksOfImageSize: 0,
@@ -288,11 +288,11 @@ describe('the state directory', () => {
 
 describe('the VMFile', () => {
   test.each<[string, ProjectFacts, readonly string[]]>([
-    ['is valid', PROJECT, ['ok: /work/VMFile.kdl: 2 VMs']],
+    ['is valid', PROJECT, ['ok: /project/VMFile.kdl: 2 VMs']],
     [
       'has mistakes',
-      { kind: 'invalid', path: '/work/VMFile.kdl', mistakes: 1 },
-      ['warning: /work/VMFile.kdl has 1 mistake', 'vmctl validate'],
+      { kind: 'invalid', path: '/project/VMFile.kdl', mistakes: 1 },
+      ['warning: /project/VMFile.kdl has 1 mistake', 'vmctl validate'],
     ],
     ['cannot be read', { kind: 'unreadable', problem: 'no such file' }, ['warning: no such file']],
   ])('%s', (_what, project, expected) => {
