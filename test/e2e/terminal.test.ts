@@ -111,7 +111,7 @@ test('ssh gives a login shell this terminal, its size and its keys, and passes o
   await terminal.type('test -t 0 && echo it is a $(echo terminal); stty size');
   await terminal.waitFor(/^it is a terminal\n30 100$/m);
   await terminal.resize(70, 20);
-  // Each line at the guest's prompt: what is typed ahead can be lost while its shell takes the terminal back.
+  // Each line at the guest's prompt, as a person types: once, a line typed ahead of it was never run.
   await terminal.waitFor(/^vm@web:~\$$/m);
   await terminal.type('echo sleeping; sleep 1000');
   await terminal.waitFor(/^sleeping$/m);
