@@ -47,7 +47,12 @@ const imageSchema = v.variant('kind', [
   v.object({
     kind: v.literal('url'),
     url: v.string(),
-    checksum: v.nullable(v.object({ algorithm: v.picklist(['sha256', 'sha512']), digest: v.string() })),
+    checksum: v.nullable(
+      v.variant('algorithm', [
+        v.object({ algorithm: v.picklist(['sha256', 'sha512']), digest: v.string() }),
+        v.object({ algorithm: v.literal('list'), url: v.string() }),
+      ]),
+    ),
   }),
 ]);
 

@@ -89,7 +89,9 @@ export function changeText({ node, made, declared }: Change): string {
 
 function imageText(image: ImageSource): string {
   if (image.kind === 'file') return image.path;
-  return image.checksum === null ? image.url : `${image.url} (${image.checksum.algorithm} ${image.checksum.digest})`;
+  const { url, checksum } = image;
+  if (checksum === null) return url;
+  return `${url} (${checksum.algorithm === 'list' ? `as in ${checksum.url}` : `${checksum.algorithm} ${checksum.digest}`})`;
 }
 
 function networkText(network: NetworkSpec): string {

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import type { Dispatcher } from 'undici';
 import { VmctlError } from '../errors.js';
 import type { StageContext } from '../model/event.js';
-import type { Checksum } from '../model/spec.js';
+import type { Checksum, ChecksumSource } from '../model/spec.js';
 import { makeDirectory, writeFileAtomically } from '../util/fs.js';
 import { withLock } from '../util/lock.js';
 import {
@@ -28,7 +28,7 @@ import { cachedFileName, imageName, parseImageUrl, shownUrl, urlKey } from './so
 
 export interface RemoteImage {
   readonly url: string;
-  readonly checksum: Checksum | null;
+  readonly checksum: ChecksumSource | null;
 }
 
 export interface FetchOptions extends StageContext {
@@ -64,6 +64,9 @@ const everybody = new SharedWork<string>();
 export async function fetchImage(source: RemoteImage, options: FetchOptions): Promise<string> {
   const url = parseImageUrl(source.url);
   const { checksum } = source;
+  if (checksum?.algorithm === 'list') {
+    throw new VmctlError('UNSUPPORTED', 'a checksum by the URL of a list is not supported yet');
+  }
   const { directory, shared = everybody } = options;
   const key = [directory, urlKey(url), checksum?.algorithm, checksum?.digest].join('\n');
   return shared.join(key, options, (context) => fetchOnce({ url, checksum }, { ...options, ...context }));

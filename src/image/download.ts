@@ -14,7 +14,7 @@ import { errorCode } from '../util/fs.js';
 import { pause } from '../util/wait.js';
 import { decompress } from './decompress.js';
 import { BUFFER_BYTES, Digest, DigestedFile } from './digested-file.js';
-import { type HttpResponse, TransientFailure, downloadError, networkFailure, openUrl } from './http.js';
+import { type HttpBody, TransientFailure, downloadError, networkFailure, openUrl } from './http.js';
 import { type Compression, SIGNATURE_BYTES, signatureOf } from './signature.js';
 import { shownUrl } from './source.js';
 
@@ -88,7 +88,7 @@ async function pauseAfter(failure: TransientFailure, delay: number, options: Dow
 /** One attempt, from the first byte; a resumed one would begin here, with what the file already holds. */
 async function attempt(url: URL, options: DownloadOptions): Promise<Downloaded> {
   const { checksum, reporter } = options;
-  const response = await openUrl(url, options);
+  const response = await openUrl(url, { from: 0, validator: null }, options);
   const { totalBytes, etag, lastModified } = response;
   const wire = new Digest(checksum?.algorithm === 'sha512' ? ['sha256', 'sha512'] : ['sha256']);
   const { compression, file } = await receive(url, { response, wire }, options);
@@ -110,7 +110,7 @@ async function attempt(url: URL, options: DownloadOptions): Promise<Downloaded> 
 }
 
 interface Transfer {
-  readonly response: HttpResponse;
+  readonly response: HttpBody;
   /** Takes what comes over the wire. */
   readonly wire: Digest;
 }

@@ -11,20 +11,40 @@ import { shownUrl } from './source.js';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
-export interface HttpResponse {
-  /** Ends with an error of undici's or Node's when the body does not come completely. */
-  readonly body: Readable;
-  /** Null where the server does not say. */
-  readonly totalBytes: number | null;
-  readonly etag: string | null;
-  readonly lastModified: string | null;
-}
-
 export interface HttpOptions {
   readonly dispatcher: Dispatcher;
   readonly signal: AbortSignal;
   /** Milliseconds with no byte from the server after which it counts as gone. */
   readonly stallMs: number;
+}
+
+export interface HttpRequest {
+  /** Default GET. */
+  readonly method?: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH';
+  /** Lower-case names. `authorization` goes to the URL's own origin only. */
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: string | Uint8Array | Readable;
+}
+
+/** Which part of a body is wanted. */
+export interface BodyRange {
+  /** The first byte; 0 is all of it. */
+  readonly from: number;
+  /** A strong `ETag` or a `Last-Modified` of the same content; null where there is none. */
+  readonly validator: string | null;
+}
+
+export interface HttpBody {
+  /** Ends with an error of undici's or Node's when the body does not come completely. */
+  readonly body: Readable;
+  /** The place of its first byte in the whole: `from` as it was asked for, or 0 when the server sends everything. */
+  readonly from: number;
+  /** Of the whole, not of what is left; null where the server does not say. */
+  readonly totalBytes: number | null;
+  readonly etag: string | null;
+  readonly lastModified: string | null;
+  /** What to send as `validator` to get the rest of the same content; null where the server gives nothing reliable. */
+  readonly validator: string | null;
 }
 
 /** A failure that may well not happen again. */
@@ -40,6 +60,8 @@ export class TransientFailure extends Error {
     this.retryAfterMs = retryAfterMs;
   }
 }
+
+type Headers = Dispatcher.ResponseData['headers'];
 
 const MAX_REDIRECTIONS = 5;
 const TRANSIENT_STATUS: readonly number[] = [408, 425, 429];
@@ -72,38 +94,92 @@ export function environmentDispatcher(environment: Environment, stallMs: number)
   });
 }
 
-/** Asks for the body. Throws `TransientFailure`, or `IMAGE_NOT_FOUND` or `IMAGE_DOWNLOAD`. */
-export async function openUrl(url: URL, { dispatcher, signal, stallMs }: HttpOptions): Promise<HttpResponse> {
+/**
+ * Sends one request and gives the answer, whatever its status; the body has to be read or destroyed. Redirects are
+ * followed, credentials stay with the origin that they are for. Throws `TransientFailure`, `IMAGE_DOWNLOAD`, `ABORTED`.
+ */
+export async function sendRequest(
+  url: URL,
+  { method = 'GET', headers = {}, body }: HttpRequest,
+  { dispatcher, signal, stallMs }: HttpOptions,
+): Promise<Dispatcher.ResponseData> {
   const target = new URL(url);
   const credentials = authorization(target);
   const redirecting = dispatcher.compose(
     neverBackToHttp(),
     interceptors.redirect({ maxRedirections: MAX_REDIRECTIONS }),
   );
-  let response: Dispatcher.ResponseData;
   try {
-    response = await request(target, {
+    return await request(target, {
       dispatcher: redirecting,
+      method,
       signal,
       headersTimeout: stallMs,
       bodyTimeout: stallMs,
-      headers: { 'accept-encoding': 'identity', 'user-agent': 'vmctl', ...credentials },
+      headers: { 'accept-encoding': 'identity', 'user-agent': 'vmctl', ...credentials, ...headers },
+      ...(body === undefined ? {} : { body }),
     });
   } catch (error) {
     throw networkFailure(url, error, { signal, stallMs });
   }
-  if (response.statusCode !== 200) {
-    response.body.on('error', () => {}).destroy();
-    throw statusFailure(url, response);
-  }
-  const { headers, body } = response;
-  const length = Number(headerOf(headers, 'content-length') ?? Number.NaN);
-  return {
+}
+
+/** Asks for a body, or for the rest of one. Throws `TransientFailure`, `IMAGE_NOT_FOUND`, `IMAGE_DOWNLOAD`, `ABORTED`. */
+export async function openUrl(url: URL, range: BodyRange, options: HttpOptions): Promise<HttpBody> {
+  return bodyOf(url, range, await sendRequest(url, { headers: rangeHeaders(range) }, options));
+}
+
+/** Asks for what is missing, of the same content only (RFC 9110, sections 13.1.5 and 14.2). */
+export function rangeHeaders({ from, validator }: BodyRange): Readonly<Record<string, string>> {
+  if (from === 0) return {};
+  return { range: `bytes=${from}-`, ...(validator === null ? {} : { 'if-range': validator }) };
+}
+
+/** What an answer to a request with `rangeHeaders` brings. Throws what its status means where that is no success. */
+export function bodyOf(url: URL, range: BodyRange, response: Dispatcher.ResponseData): HttpBody {
+  const { headers, body, statusCode } = response;
+  const facts = {
     body,
-    totalBytes: Number.isSafeInteger(length) ? length : null,
     etag: headerOf(headers, 'etag'),
     lastModified: headerOf(headers, 'last-modified'),
+    validator: validatorOf(headers),
   };
+  if (statusCode === 200) return { ...facts, from: 0, totalBytes: lengthOf(headers) };
+  try {
+    const part = contentRange(headerOf(headers, 'content-range'));
+    if (statusCode === 206 && range.from > 0) {
+      if (part?.from !== range.from) throw new TransientFailure(downloadError(url, 'the server sent another part'));
+      return { ...facts, from: part.from, totalBytes: part.totalBytes };
+    }
+    throw statusFailure(url, response);
+  } catch (error) {
+    body.on('error', () => {}).destroy();
+    throw error;
+  }
+}
+
+function lengthOf(headers: Headers): number | null {
+  const length = headerOf(headers, 'content-length');
+  return length !== null && /^\d{1,15}$/.test(length) ? Number(length) : null;
+}
+
+/** `bytes 200-999/1000` (RFC 9110, section 14.4); null for anything else. */
+function contentRange(value: string | null): { readonly from: number; readonly totalBytes: number | null } | null {
+  const [, from, total] = /^bytes (\d{1,15})-\d{1,15}\/(\d{1,15}|\*)$/.exec(value ?? '') ?? [];
+  if (from === undefined || total === undefined) return null;
+  return { from: Number(from), totalBytes: total === '*' ? null : Number(total) };
+}
+
+/**
+ * A strong `ETag`, else a `Last-Modified` that is at least a second older than the answer: younger ones may stand for
+ * two versions (RFC 9110, sections 8.8.2.2 and 13.1.5).
+ */
+function validatorOf(headers: Headers): string | null {
+  const etag = headerOf(headers, 'etag');
+  if (etag !== null && /^"[^"]*"$/.test(etag)) return etag;
+  const [modified, date] = [headerOf(headers, 'last-modified'), headerOf(headers, 'date')];
+  if (modified === null || date === null) return null;
+  return Date.parse(date) - Date.parse(modified) >= 1000 ? modified : null;
 }
 
 /** What an error of the connection means, while it was made or while the body came. */
@@ -159,7 +235,11 @@ function authorization(url: URL): Readonly<Record<string, string>> {
   return { authorization: `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}` };
 }
 
-function statusFailure(url: URL, { statusCode: status, headers }: Dispatcher.ResponseData): Error {
+/** What a status other than success means, as an error. */
+export function statusFailure(
+  url: URL,
+  { statusCode: status, headers }: Pick<Dispatcher.ResponseData, 'statusCode' | 'headers'>,
+): Error {
   if (status === 404 || status === 410) {
     return new VmctlError('IMAGE_NOT_FOUND', `there is no image at ${shownUrl(url)} (HTTP ${status})`, {
       hint: 'Check the URL; images are often moved when a new release comes out.',
@@ -184,7 +264,8 @@ function retryAfter(value: string | null): number | null {
   return Number.isNaN(date) ? null : Math.max(0, date - Date.now());
 }
 
-function headerOf(headers: Dispatcher.ResponseData['headers'], name: string): string | null {
+/** The first value of a header, whose name is in lower case. */
+export function headerOf(headers: Headers, name: string): string | null {
   const value = headers[name];
   return (typeof value === 'string' ? value : value?.[0]) ?? null;
 }

@@ -25,13 +25,22 @@ export interface VmSpec {
 
 export type ImageSource =
   | { readonly kind: 'file'; readonly path: string }
-  | { readonly kind: 'url'; readonly url: string; readonly checksum: Checksum | null };
+  | { readonly kind: 'url'; readonly url: string; readonly checksum: ChecksumSource | null };
 
 export interface Checksum {
   readonly algorithm: 'sha256' | 'sha512';
   /** Lower-case hexadecimal digits. */
   readonly digest: string;
 }
+
+/** The URL of a file that lists checksums of several files, as `SHA256SUMS` does. */
+export interface ChecksumList {
+  readonly algorithm: 'list';
+  readonly url: string;
+}
+
+/** Where the promise comes from that an image's bytes are held against. */
+export type ChecksumSource = Checksum | ChecksumList;
 
 /** What starts the guest. */
 export type FirmwareKind = 'bios' | 'uefi';

@@ -1,6 +1,6 @@
 /** What names, paths and addresses may look like. Each rule gives the reason why a text is refused, or null. */
 import { isIPv4 } from 'node:net';
-import type { Checksum } from '../model/spec.js';
+import type { ChecksumSource } from '../model/spec.js';
 import type { Parsed } from './sizes.js';
 
 /** Null when the text is fine, else the reason why it is not, to follow "…, but". */
@@ -90,8 +90,6 @@ export const imageUrl: Rule = (text) => {
 };
 
 const DIGEST_LENGTHS = { sha256: 64, sha512: 128 } as const;
-
-export type ChecksumSource = Checksum | { readonly algorithm: 'list'; readonly url: string };
 
 /** `sha256:HEX`, `sha512:HEX` or the URL of a file of checksums, taken apart. */
 export function parseChecksum(text: string): Parsed<ChecksumSource> {

@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { unreachable } from '../errors.js';
 import type { ProjectDefinition, ProvisionDeclaration, VmDefinition } from '../model/definition.js';
 import type { Located, Span } from '../model/source.js';
-import type { Checksum, CloudInitSpec, ImageSource, NetworkSpec, ProvisionStep, VmSpec } from '../model/spec.js';
+import type { ChecksumSource, CloudInitSpec, ImageSource, NetworkSpec, ProvisionStep, VmSpec } from '../model/spec.js';
 import { type Diagnostic, Findings } from './diagnostic.js';
 import { parseChecksum } from './names.js';
 import { didYouMean } from './suggest.js';
@@ -17,7 +17,7 @@ import { listOf } from './values.js';
 /** A named public cloud image, for the host's architecture. */
 export interface ImagePreset {
   readonly url: string;
-  readonly checksum?: Checksum;
+  readonly checksum?: ChecksumSource;
   /** The user that the image's cloud-init makes. */
   readonly user: string;
 }
@@ -164,10 +164,10 @@ function resolveImage(vm: VmDefinition, context: Context & { readonly locate: Lo
   }
 }
 
-function digestOf(checksum: Located<string> | undefined): Checksum | null {
+function digestOf(checksum: Located<string> | undefined): ChecksumSource | null {
   if (checksum === undefined) return null;
   const parsed = parseChecksum(checksum.value);
-  return parsed.ok && parsed.value.algorithm !== 'list' ? parsed.value : null;
+  return parsed.ok ? parsed.value : null;
 }
 
 function resolveFileUrl(
