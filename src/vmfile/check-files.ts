@@ -18,6 +18,7 @@ export interface FileLooker {
 
 const ROLES: Readonly<Record<FileRole, string>> = {
   image: 'image',
+  'checksum-list': 'checksum list',
   'ssh-key': 'public key',
   'private-key': 'private key',
   'user-data': 'user-data document',

@@ -58,7 +58,10 @@ function checkChecksum(vm: VmDefinition, findings: Findings): void {
   }
   if (checksum === undefined) return;
   const reason = noChecksum(image.value);
-  if (reason === null) return;
+  if (reason === null) {
+    checkListUrl(checksum, findings);
+    return;
+  }
   findings.error({
     code: 'conflict',
     message: `\`checksum\` is for an image that is downloaded, and ${reason}`,
@@ -68,12 +71,30 @@ function checkChecksum(vm: VmDefinition, findings: Findings): void {
   });
 }
 
+/** Whoever can change the image on its way may be able to change a list that comes as openly. */
+function checkListUrl(checksum: Located<string>, findings: Findings): void {
+  if (!/^http:/i.test(checksum.value) || !URL.canParse(checksum.value)) return;
+  if (isLoopback(new URL(checksum.value).hostname)) return;
+  findings.warning({
+    code: 'insecure',
+    message: 'a list of checksums over http:// can be changed on its way, and then proves nothing',
+    span: checksum.span,
+    hint: 'use https://, or give the digest itself: checksum "sha256:…"',
+  });
+}
+
+/** As `URL` writes it: `127.0.0.1` for every spelling of it. */
+function isLoopback(hostname: string): boolean {
+  return hostname === 'localhost' || hostname === '[::1]' || /^127\.\d+\.\d+\.\d+$/.test(hostname);
+}
+
 function noChecksum(image: NonNullable<VmDefinition['image']>['value']): string | null {
   switch (image.kind) {
     case 'path':
       return '`image` is a file of yours';
     case 'preset':
-      return '`image-preset` brings its own';
+      // It holds the preset, whose own list is that of the newest build, to one build.
+      return null;
     case 'url':
       if (/^oci:/i.test(image.url)) return 'an `oci://` image is named by its digest';
       return /^file:/i.test(image.url) ? 'a `file://` image is a file of yours' : null;

@@ -7,7 +7,16 @@ import { fileURLToPath } from 'node:url';
 import { unreachable } from '../errors.js';
 import type { ProjectDefinition, ProvisionDeclaration, VmDefinition } from '../model/definition.js';
 import type { Located, Span } from '../model/source.js';
-import type { ChecksumSource, CloudInitSpec, ImageSource, NetworkSpec, ProvisionStep, VmSpec } from '../model/spec.js';
+import type {
+  ChecksumList,
+  ChecksumSource,
+  CloudInitSpec,
+  FirmwareKind,
+  ImageSource,
+  NetworkSpec,
+  ProvisionStep,
+  VmSpec,
+} from '../model/spec.js';
 import { type Diagnostic, Findings } from './diagnostic.js';
 import { parseChecksum } from './names.js';
 import { didYouMean } from './suggest.js';
@@ -17,9 +26,10 @@ import { listOf } from './values.js';
 /** A named public cloud image, for the host's architecture. */
 export interface ImagePreset {
   readonly url: string;
-  readonly checksum?: ChecksumSource;
+  readonly checksum: ChecksumList;
   /** The user that the image's cloud-init makes. */
   readonly user: string;
+  readonly firmware: FirmwareKind;
 }
 
 export interface ImagePresets {
@@ -35,7 +45,15 @@ export interface ResolveOptions {
   readonly presets: ImagePresets;
 }
 
-export type FileRole = 'image' | 'ssh-key' | 'private-key' | 'user-data' | 'network-config' | 'script' | 'source';
+export type FileRole =
+  | 'image'
+  | 'checksum-list'
+  | 'ssh-key'
+  | 'private-key'
+  | 'user-data'
+  | 'network-config'
+  | 'script'
+  | 'source';
 
 /** A file that a VM needs, and where the VMFile names it. */
 export interface NeededFile {
@@ -105,7 +123,7 @@ function resolveVm(vm: VmDefinition, context: Context): VmSpec | null {
     vcpus: vm.vcpus?.value ?? DEFAULTS.vcpus,
     memoryMib: vm.memory?.value ?? DEFAULTS.memoryMib,
     diskBytes: vm.disk?.value ?? null,
-    firmware: vm.firmware?.value ?? DEFAULTS.firmware,
+    firmware: vm.firmware?.value ?? image.firmware ?? DEFAULTS.firmware,
     network: resolveNetwork(vm),
     cloudInit,
     ssh: {
@@ -143,37 +161,54 @@ function absolute(path: string, { folder, home }: { readonly folder: string; rea
 
 interface ResolvedImage {
   readonly source: ImageSource;
-  /** The user that a preset knows of. */
+  /** What a preset knows of its image; null for any other. */
   readonly user: string | null;
+  readonly firmware: FirmwareKind | null;
 }
 
-function resolveImage(vm: VmDefinition, context: Context & { readonly locate: Locate }): ResolvedImage | null {
+type Locating = Context & { readonly locate: Locate };
+
+function resolveImage(vm: VmDefinition, context: Locating): ResolvedImage | null {
   // Parsing has reported it.
   if (vm.image === undefined) return null;
+  const checksum = resolveChecksum(vm.checksum, context);
+  if (checksum === 'wrong') return null;
   const { value: image, span } = vm.image;
   switch (image.kind) {
     case 'path':
-      return { source: { kind: 'file', path: context.locate({ value: image.path, span }, 'image') }, user: null };
-    case 'url':
-      if (/^file:/i.test(image.url)) return resolveFileUrl({ value: image.url, span }, context);
-      return { source: { kind: 'url', url: image.url, checksum: digestOf(vm.checksum) }, user: null };
+      return unknownImage({ kind: 'file', path: context.locate({ value: image.path, span }, 'image') });
+    case 'url': {
+      if (!/^file:/i.test(image.url)) return unknownImage({ kind: 'url', url: image.url, checksum });
+      const path = resolveFileUrl({ value: image.url, span }, 'image', context);
+      return path === null ? null : unknownImage({ kind: 'file', path });
+    }
     case 'preset':
-      return resolvePreset({ value: image.preset, span }, context);
+      return resolvePreset({ value: image.preset, span }, checksum, context);
     default:
       return unreachable(image);
   }
 }
 
-function digestOf(checksum: Located<string> | undefined): ChecksumSource | null {
-  if (checksum === undefined) return null;
-  const parsed = parseChecksum(checksum.value);
-  return parsed.ok ? parsed.value : null;
+function unknownImage(source: ImageSource): ResolvedImage {
+  return { source, user: null, firmware: null };
 }
 
+/** Null where there is none; parsing has reported one that cannot be read. */
+function resolveChecksum(checksum: Located<string> | undefined, context: Locating): ChecksumSource | null | 'wrong' {
+  const parsed = checksum === undefined ? undefined : parseChecksum(checksum.value);
+  if (checksum === undefined || parsed?.ok !== true) return null;
+  if (parsed.value.algorithm === 'list' && /^file:/i.test(parsed.value.url)) {
+    if (resolveFileUrl(checksum, 'checksum-list', context) === null) return 'wrong';
+  }
+  return parsed.value;
+}
+
+/** The absolute path; null when the URL names no file of this host. */
 function resolveFileUrl(
   { value, span }: Located<string>,
-  { findings, locate }: Context & { readonly locate: Locate },
-): ResolvedImage | null {
+  role: FileRole,
+  { findings, locate }: Locating,
+): string | null {
   const url = new URL(value);
   if (url.host !== '' && url.host !== 'localhost') {
     findings.error({
@@ -190,7 +225,7 @@ function resolveFileUrl(
     findings.error({ code: 'invalid-value', message, span });
     return null;
   }
-  return { source: { kind: 'file', path: locate({ value: path, span }, 'image') }, user: null };
+  return locate({ value: path, span }, role);
 }
 
 function pathOf(url: URL): string | null {
@@ -201,12 +236,17 @@ function pathOf(url: URL): string | null {
   }
 }
 
-function resolvePreset({ value, span }: Located<string>, context: Context): ResolvedImage | null {
+/** `checksum` is the VMFile's own, which holds a preset to one build of its image. */
+function resolvePreset(
+  { value, span }: Located<string>,
+  checksum: ChecksumSource | null,
+  context: Context,
+): ResolvedImage | null {
   const { presets } = context.options;
   const preset = presets.find(value);
   if (preset !== undefined) {
-    const source: ImageSource = { kind: 'url', url: preset.url, checksum: preset.checksum ?? null };
-    return { source, user: preset.user };
+    const { url, user, firmware } = preset;
+    return { source: { kind: 'url', url, checksum: checksum ?? preset.checksum }, user, firmware };
   }
   if (presets.names.includes(value)) {
     const message = `the image preset "${value}" has no image for the architecture of this host`;

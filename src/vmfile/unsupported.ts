@@ -4,7 +4,6 @@
  */
 import type { VmDefinition } from '../model/definition.js';
 import type { Span } from '../model/source.js';
-import { parseChecksum } from './names.js';
 
 interface UnsupportedFeature {
   /** What it is, to come before "is not supported yet". */
@@ -20,11 +19,6 @@ export const UNSUPPORTED: readonly UnsupportedFeature[] = [
     what: 'an image from an `oci://` registry',
     instead: 'download it first and use `image "PATH"`',
     places: ({ image }) => [image?.value.kind === 'url' && /^oci:/i.test(image.value.url) ? image.span : undefined],
-  },
-  {
-    what: 'a checksum by the URL of a list',
-    instead: 'copy the digest from that list: checksum "sha256:…"',
-    places: ({ checksum }) => [checksum !== undefined && isList(checksum.value) ? checksum.span : undefined],
   },
   {
     what: 'network "vnic" (it needs Propolis on illumos)',
@@ -52,8 +46,3 @@ export const UNSUPPORTED: readonly UnsupportedFeature[] = [
     places: ({ count }) => [count !== undefined && count.value > 1 ? count.span : undefined],
   },
 ];
-
-function isList(checksum: string): boolean {
-  const parsed = parseChecksum(checksum);
-  return parsed.ok && parsed.value.algorithm === 'list';
-}

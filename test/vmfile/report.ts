@@ -12,7 +12,14 @@ export const OPTIONS: ResolveOptions = {
   presets: {
     names: ['debian-12', 'debian-13', 'ubuntu-24.04'],
     find: (name) =>
-      name === 'debian-12' ? { url: 'https://cloud.example.org/debian-12.qcow2', user: 'debian' } : undefined,
+      name === 'debian-12'
+        ? {
+            url: 'https://cloud.example.org/debian-12.qcow2',
+            checksum: { algorithm: 'list', url: 'https://cloud.example.org/SHA256SUMS' },
+            user: 'debian',
+            firmware: 'uefi',
+          }
+        : undefined,
   },
 };
 
@@ -25,6 +32,7 @@ const FILES: Readonly<Record<string, string>> = {
   '/project/id_ed25519': '-----BEGIN OPENSSH PRIVATE KEY-----\n',
   '/project/id_ed25519.pub': 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5 me@host\n',
   '/project/images/web.qcow2': 'QFI\u00fb',
+  '/project/SHA256SUMS': '',
 };
 
 /** The files of `FILES`, and `secret.sh`, which nobody may read. */

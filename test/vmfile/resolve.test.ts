@@ -44,6 +44,29 @@ describe('an image', () => {
     expect(users).toStrictEqual(['debian', 'debian', 'root']);
   });
 
+  it('by a preset brings its firmware and its list of checksums along, which the VMFile can overrule', () => {
+    const digest = '0'.repeat(64);
+    const specOf = (more: string) =>
+      resolveProject(parseVmFile(sourceOf(`vm "a" { image-preset "debian-12"; ${more}\n }`)).project, OPTIONS).specs[0];
+    const list = { algorithm: 'list', url: 'https://cloud.example.org/SHA256SUMS' };
+    expect(specOf('')).toMatchObject({ firmware: 'uefi', image: { checksum: list } });
+    expect(specOf('firmware "bios"')).toMatchObject({ firmware: 'bios', image: { checksum: list } });
+    expect(specOf(`checksum "sha256:${digest}"`)).toMatchObject({
+      firmware: 'uefi',
+      image: { url: 'https://cloud.example.org/debian-12.qcow2', checksum: { algorithm: 'sha256', digest } },
+    });
+    expect(specOf('checksum "https://mirror.example.org/SUMS"')).toMatchObject({
+      image: { checksum: { algorithm: 'list', url: 'https://mirror.example.org/SUMS' } },
+    });
+  });
+
+  it('of a list of checksums in a file needs the file', () => {
+    const text = 'vm "a" { image-url "https://example.org/x"; checksum "file:///project/SHA256%53UMS" }';
+    const { specs, files } = resolveProject(parseVmFile(sourceOf(text)).project, OPTIONS);
+    expect(specs[0]?.image).toMatchObject({ checksum: { algorithm: 'list', url: 'file:///project/SHA256%53UMS' } });
+    expect(files).toMatchObject([{ role: 'checksum-list', path: '/project/SHA256SUMS', vm: 'a' }]);
+  });
+
   it('by a preset that has none for this host is an error', () => {
     const { diagnostics } = resolveProject(
       parseVmFile(sourceOf('vm "a" { image-preset "debian-13" }')).project,

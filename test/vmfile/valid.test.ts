@@ -175,7 +175,12 @@ describe('a VMFile with everything that the language has', () => {
     expect(preset).toStrictEqual({
       ...DEFAULTS,
       name: 'preset',
-      image: { kind: 'url', url: 'https://cloud.example.org/debian-12.qcow2', checksum: null },
+      image: {
+        kind: 'url',
+        url: 'https://cloud.example.org/debian-12.qcow2',
+        checksum: { algorithm: 'list', url: 'https://cloud.example.org/SHA256SUMS' },
+      },
+      firmware: 'uefi',
       cloudInit: { hostname: 'preset', userData: { kind: 'generated-key' }, networkConfig: null },
       ssh: { declared: true, user: 'debian', privateKey: null, timeoutSeconds: null },
     });
