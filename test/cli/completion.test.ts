@@ -60,6 +60,8 @@ describe('completion', () => {
   it('knows subcommands and choices', async () => {
     await using rig = await Rig.create();
     expect(await completeWords(rig, 'image', 'pul')).toEqual(['pull']);
+    expect(await completeWords(rig, 'image', 'pre')).toEqual(['presets']);
+    expect(await completeWords(rig, 'image', 'presets', '--')).toContain('--json');
     expect(await completeWords(rig, 'completion', '')).toEqual(['bash', 'zsh', 'fish']);
   });
 

@@ -1,6 +1,7 @@
 import type { CommandModule } from '../cli.js';
 import { runCollection } from '../collection.js';
 import { inspect, list, pull } from '../images.js';
+import { listPresets } from '../image-presets.js';
 import { ageOption, bytesOption } from '../options.js';
 
 interface PruneFlags {
@@ -30,6 +31,10 @@ export const command: CommandModule = {
     add('list', 'list the images in the cache', ['vmctl image list', 'vmctl image list --json']).action(
       (flags: { readonly json: boolean }) => list(cli, flags.json),
     );
+    add('presets', 'list the public images that image-preset in a VMFile names', [
+      'vmctl image presets',
+      'vmctl image presets --json',
+    ]).action((flags: { readonly json: boolean }) => listPresets(cli, flags.json));
     add('inspect', 'show what an image is, and whether vmctl can use it', [
       'vmctl image inspect disk.qcow2',
       'vmctl image inspect debian --json',
