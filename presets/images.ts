@@ -38,6 +38,8 @@ interface Files {
 interface Row {
   readonly description: string;
   readonly user: string;
+  /** For an image without bash. */
+  readonly shell?: string;
   /** Undefined where the distribution publishes no image for the architecture. */
   readonly files: (architecture: PresetArchitecture) => Files | undefined;
 }
@@ -101,6 +103,8 @@ const fedora = (release: number, build: string, root = FEDORA): Row => ({
 const alpine = (branch: string, point: number): Row => ({
   description: `Alpine Linux ${branch}`,
   user: 'alpine',
+  // cloud-init's default for Alpine; bash is not in the image.
+  shell: '/bin/ash',
   files: (architecture) => {
     const variant = `${MACHINE[architecture]}-${firmwareOf(architecture)}`;
     const folder = `https://dl-cdn.alpinelinux.org/alpine/v${branch}/releases/cloud`;
@@ -185,6 +189,8 @@ const ROWS: readonly (readonly [name: string, row: Row])[] = [
   ['ubuntu-26.04', ubuntu('26.04', 'resolute')],
 ];
 
+const ARCHITECTURES: readonly PresetArchitecture[] = ['x64', 'arm64'];
+
 /** Every preset, by name. */
 export const IMAGE_PRESETS: readonly ImagePreset[] = ROWS.map(([name, row]) => ({
   name,
@@ -200,6 +206,11 @@ export const imagePresetNames: readonly string[] = IMAGE_PRESETS.map(({ name }) 
 export function imagePreset(name: string, architecture: string): PresetImage | undefined {
   if (architecture !== 'x64' && architecture !== 'arm64') return undefined;
   return IMAGE_PRESETS.find((preset) => preset.name === name)?.images[architecture];
+}
+
+/** The login shell of a preset's image that has no bash, whoever names it by its URL; undefined for any other. */
+export function presetShell(url: string): string | undefined {
+  return ROWS.find(([, { files }]) => ARCHITECTURES.some((one) => files(one)?.url === url))?.[1].shell;
 }
 
 function imageOf({ user, files }: Row, architecture: PresetArchitecture): PresetImage | undefined {

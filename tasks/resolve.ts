@@ -1,5 +1,6 @@
 /** Resolve: everything that preparing a VM needs is fetched, read or made. Nothing of the VM exists yet. */
 import { readFile } from 'node:fs/promises';
+import { presetShell } from '../presets/images.js';
 import { noteLocalUse } from '../src/image/cache-index.js';
 import { fetchImage } from '../src/image/cache.js';
 import { inspectImage } from '../src/image/qemu-img.js';
@@ -37,11 +38,13 @@ async function localImage(env: TaskEnvironment, source: ImageSource, context: St
 
 async function seedContent(spec: VmSpec, cloudInit: CloudInitSpec, userKey: KeyPair | null): Promise<SeedContent> {
   const { userData } = cloudInit;
+  const shell = spec.image.kind === 'url' ? presetShell(spec.image.url) : undefined;
   const authorizedKeys = userKey === null ? [] : [userKey.publicKey];
   if (userData.kind === 'public-key') authorizedKeys.push((await readInput(userData.path)).trim());
   return {
     hostname: cloudInit.hostname,
     user: spec.ssh.user,
+    ...(shell === undefined ? {} : { shell }),
     authorizedKeys,
     hostKey: generateKeyPair(`vmctl ${spec.name} host key`),
     rawUserData: userData.kind === 'raw' ? await readInput(userData.path) : null,

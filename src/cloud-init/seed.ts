@@ -75,7 +75,7 @@ function hostname(content: SeedContent): readonly string[] {
  */
 function user(content: SeedContent): readonly string[] {
   const root = content.user === 'root';
-  const rights = ['    shell: "/bin/bash"', '    sudo: "ALL=(ALL) NOPASSWD:ALL"'];
+  const rights = [`    shell: ${quoted(content.shell ?? '/bin/bash')}`, '    sudo: "ALL=(ALL) NOPASSWD:ALL"'];
   const keys = content.authorizedKeys.map((key) => `      - ${quoted(key)}`);
   return [
     'users:',

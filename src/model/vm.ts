@@ -24,6 +24,8 @@ export interface KeyPair {
 export interface SeedContent {
   readonly hostname: string;
   readonly user: string;
+  /** The user's login shell, which has to be in the image: sshd refuses users without one. Default `/bin/bash`. */
+  readonly shell?: string;
   readonly authorizedKeys: readonly string[];
   readonly hostKey: KeyPair;
   readonly rawUserData: string | null;

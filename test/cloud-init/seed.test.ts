@@ -57,6 +57,11 @@ ssh_keys:
 `);
   });
 
+  test('gives the user another shell where the image has no bash', () => {
+    const text = documents({ ...web, shell: '/bin/ash' }).get('user-data') ?? '';
+    expect(parse(text)).toMatchObject({ users: [{ name: 'vm', shell: '/bin/ash' }] });
+  });
+
   test('tells who the instance is in meta-data', () => {
     expect(parse(documents(web).get('meta-data') ?? '')).toEqual({ 'instance-id': 'web-1', 'local-hostname': 'web' });
   });

@@ -2,7 +2,13 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { IMAGE_PRESETS, type PresetArchitecture, imagePreset, imagePresetNames } from '../../presets/images.js';
+import {
+  IMAGE_PRESETS,
+  type PresetArchitecture,
+  imagePreset,
+  imagePresetNames,
+  presetShell,
+} from '../../presets/images.js';
 import { fetchChecksum } from '../../src/image/checksum-source.js';
 import { imageUrl, unixUser } from '../../src/vmfile/names.js';
 import { startPresetMirror } from '../support/preset-mirror.js';
@@ -47,18 +53,24 @@ describe('an image preset', () => {
   it('is checked against the list that its distribution publishes', async () => {
     await using mirror = await startPresetMirror();
     const http = { dispatcher: mirror.dispatcher, signal: new AbortController().signal, stallMs: 5000 };
-    expect(mirror.images.map(({ preset, architecture }) => ({ preset, architecture }))).toEqual(
-      EVERY.map(({ name, architecture }) => ({ preset: name, architecture })),
-    );
-    for (const { preset, architecture, url, content } of mirror.images) {
-      const image = imagePreset(preset, architecture);
-      if (image === undefined) throw new Error(`${preset} has no image for ${architecture}`);
+    expect(EVERY.map(({ image }) => image.url).toSorted()).toEqual([...mirror.images.keys()].toSorted());
+    for (const { image } of EVERY) {
+      const { url } = image;
       const { algorithm, digest } = await fetchChecksum(image.checksum, new URL(url), http);
-      const actual = createHash(algorithm).update(content).digest('hex');
-      expect({ preset, architecture, digest }).toEqual({ preset, architecture, digest: actual });
+      const actual = createHash(algorithm)
+        .update(mirror.images.get(url) ?? '')
+        .digest('hex');
+      expect({ url, digest }).toEqual({ url, digest: actual });
     }
-    expect(mirror.requests).toHaveLength(mirror.images.length);
+    expect(mirror.requests).toHaveLength(EVERY.length);
   });
+});
+
+it('tells the shell of an image that has no bash, and of no other', () => {
+  const shells = EVERY.flatMap(({ name, image }) => (presetShell(image.url) === undefined ? [] : [name]));
+  expect(new Set(shells)).toEqual(new Set(['alpine-3.22', 'alpine-3.23']));
+  expect(presetShell(imagePreset('alpine-3.22', 'x64')?.url ?? '')).toBe('/bin/ash');
+  expect(presetShell('https://example.org/disk.qcow2')).toBeUndefined();
 });
 
 describe('the page about images', () => {

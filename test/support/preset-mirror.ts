@@ -1,25 +1,20 @@
 /**
- * The servers of the distributions in small: for every preset and architecture a tiny disk at the path of its URL, and
- * beside it the list of checksums in the format that the distribution publishes. One loopback server plays all of them:
- * the dispatcher leads every request there, with the real host's name before the path.
+ * The servers of the distributions in small, as `test/fixtures/images/distribution-servers.txt` knows them: for every
+ * image a tiny disk at the path of its URL, and beside it the list of checksums in the format that the distribution
+ * publishes. One loopback server plays all of them: the dispatcher leads every request there, with the real host's name
+ * before the path.
  */
 import { Buffer } from 'node:buffer';
 import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { Agent, type Dispatcher } from 'undici';
-import { IMAGE_PRESETS, type PresetArchitecture } from '../../presets/images.js';
 import { type Asked, startHttpServer } from './http-server.js';
-
-export interface MirroredImage {
-  readonly preset: string;
-  readonly architecture: PresetArchitecture;
-  readonly url: string;
-  /** A raw disk, another one for each image. */
-  readonly content: Buffer;
-}
 
 export interface PresetMirror extends AsyncDisposable {
   readonly dispatcher: Dispatcher;
-  readonly images: readonly MirroredImage[];
+  /** By URL: a raw disk of 4 KiB, another one for each image. */
+  readonly images: ReadonlyMap<string, Buffer>;
   /** Paths are those of the loopback server: `/cloud.debian.org/images/…`. */
   readonly requests: readonly Asked[];
 }
@@ -71,17 +66,14 @@ const OTHERS = ['.raw', '.qcow2.sig', '-ext4.qcow2', '.tar.xz'];
 export async function startPresetMirror(): Promise<PresetMirror> {
   const server = await startHttpServer();
   const agent = new Agent();
-  const images: MirroredImage[] = [];
+  const images = new Map<string, Buffer>();
   const lists = new Map<string, string[]>();
-  for (const { name, images: ofPreset } of IMAGE_PRESETS) {
-    for (const architecture of ['x64', 'arm64'] as const) {
-      const image = ofPreset[architecture];
-      if (image === undefined) continue;
-      images.push({ preset: name, architecture, url: image.url, content: diskOf(image.url) });
-      lists.set(image.checksum.url, [...(lists.get(image.checksum.url) ?? []), image.url]);
-    }
+  for (const [url, list] of layout()) {
+    images.set(url, diskOf(url));
+    const listUrl = new URL(list, url).href;
+    lists.set(listUrl, [...(lists.get(listUrl) ?? []), url]);
   }
-  for (const { url, content } of images) server.serve(localPath(url), { body: content });
+  for (const [url, content] of images) server.serve(localPath(url), { body: content });
   for (const [list, urls] of lists) server.serve(localPath(list), { body: listOf(list, urls) });
   return {
     images,
@@ -95,6 +87,14 @@ export async function startPresetMirror(): Promise<PresetMirror> {
       await server[Symbol.asyncDispose]();
     },
   };
+}
+
+function layout(): readonly (readonly [url: string, list: string])[] {
+  const text = readFileSync(join(import.meta.dirname, '../fixtures/images/distribution-servers.txt'), 'utf8');
+  return text.split('\n').flatMap((line) => {
+    const [url, list] = line.split(' ');
+    return line.startsWith('#') || url === undefined || list === undefined ? [] : [[url, list] as const];
+  });
 }
 
 function localPath(url: string): string {
