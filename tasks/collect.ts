@@ -40,7 +40,8 @@ export async function planCollection(
   limits: ImageLimits,
   scope: 'all' | 'images',
 ): Promise<CollectionPlan> {
-  const leftovers: Leftovers = await findLeftovers(env);
+  // Who prunes images wants the space of downloads that were broken off, too.
+  const leftovers: Leftovers = await (scope === 'all' ? findLeftovers(env) : findLeftovers(env, 0));
   const garbage = leftovers.garbage.filter(({ kind }) => scope === 'all' || kind === 'download rest');
   const troubles = scope === 'all' ? leftovers.troubles : [];
   const use = await findImageUse(env);

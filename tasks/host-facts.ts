@@ -70,7 +70,9 @@ async function examineProject(env: TaskEnvironment, file: string | undefined): P
   try {
     const { source, specs } = await parseProject({ file, cwd, home });
     const states = await statesByName(env);
-    const images = new Set((await listCachedImages(paths.images)).map(({ record }) => record.key));
+    const images = new Set(
+      (await listCachedImages(paths.images)).flatMap(({ record }) => record.origins.map(({ key }) => key)),
+    );
     const fresh = specs.filter(({ name }) => !states.has(name));
     const wanted = new Set(
       fresh.flatMap(({ image }) =>

@@ -38,8 +38,14 @@ export interface Leftovers {
 
 type World = Pick<TaskEnvironment, 'paths' | 'registry' | 'hypervisor'>;
 
-/** Looks at everything, and changes nothing. What cannot be looked at is trouble, and hides nothing else. */
-export async function findLeftovers(env: World): Promise<Leftovers> {
+/** A download that somebody broke off is continued by the next who wants the image; after so long nobody will. */
+const PARTIAL_LIFETIME_MS = 7 * 24 * 60 * 60 * 1000;
+
+/**
+ * Looks at everything, and changes nothing. What cannot be looked at is trouble, and hides nothing else. A partial
+ * download that nobody works on is garbage after `partialLifetimeMs`, by default a week.
+ */
+export async function findLeftovers(env: World, partialLifetimeMs = PARTIAL_LIFETIME_MS): Promise<Leftovers> {
   const { paths, registry } = env;
   const view = await registry.look();
   const processes = await env.hypervisor.findProcesses(paths.vms);
@@ -57,7 +63,7 @@ export async function findLeftovers(env: World): Promise<Leftovers> {
   verdicts.push(...(processes ?? []).map(judgeLostProcess));
   for (const vm of view.gone) await look(paths.vm(vm), async () => [await judgeEntry(env, vm)]);
   for (const folder of [paths.root, paths.locks, paths.images]) await look(folder, () => judgeLocks(folder));
-  await look(paths.images, () => judgeCache(env));
+  await look(paths.images, () => judgeCache(env, Date.now() - partialLifetimeMs));
   return {
     garbage: verdicts.flatMap((verdict) => (verdict !== null && 'garbage' in verdict ? [verdict.garbage] : [])),
     troubles: verdicts.flatMap((verdict) => (verdict !== null && 'trouble' in verdict ? [verdict.trouble] : [])),
@@ -76,14 +82,14 @@ async function judgeEntry({ paths }: World, vm: string): Promise<Verdict | null>
   return { garbage: { kind: 'registry entry', vm, path: paths.vm(vm), bytes: 0, why } };
 }
 
-async function judgeCache(env: World): Promise<readonly (Verdict | null)[]> {
+async function judgeCache(env: World, partialsBefore: number): Promise<readonly (Verdict | null)[]> {
   const { images } = env.paths;
   const use = await findImageUse(env);
   const verdicts: (Verdict | null)[] = [];
   for (const rest of await findCacheRests(images)) {
     const busy = rest.key !== null && (await lockOwner(downloadLock(images, rest.key))) !== null;
     const users = await usersOf(use, rest.path);
-    verdicts.push(busy ? null : judgeCacheRest(rest, { users, unreadable: use.unreadable }));
+    verdicts.push(busy ? null : judgeCacheRest(rest, { users, unreadable: use.unreadable, partialsBefore }));
   }
   return verdicts;
 }
@@ -138,23 +144,30 @@ function judgeLostProcess({ pid, vm, directory }: WorkProcess): Verdict | null {
 }
 
 const REST_REASONS: Readonly<Record<CacheRest['kind'], string>> = {
-  'partial download': 'nobody is downloading it any more',
+  'partial download': 'nobody has gone on with it',
   'incomplete image': 'its download was not finished',
   'temporary file': 'the process that wrote it is gone',
   'broken name': 'the image of this name is gone',
 };
 
+export interface RestFacts {
+  /** VMs whose disks stand on it. */
+  readonly users: readonly string[];
+  /** Disks that do not tell what they stand on. */
+  readonly unreadable: readonly string[];
+  /** Milliseconds since the epoch; a partial download that is younger stays. */
+  readonly partialsBefore: number;
+}
+
 /** Decides about a rest in the image cache. A file that a VM's disk stands on stays, however damaged it is. */
-export function judgeCacheRest(
-  rest: CacheRest,
-  { users, unreadable }: { readonly users: readonly string[]; readonly unreadable: readonly string[] },
-): Verdict | null {
+export function judgeCacheRest(rest: CacheRest, { users, unreadable, partialsBefore }: RestFacts): Verdict | null {
   const { kind, path, bytes } = rest;
   if (kind === 'incomplete image' && users.length > 0) {
     const what = `the image ${path} is not complete, and ${users.join(', ')} ${users.length === 1 ? 'stands' : 'stand'} on it`;
     return { trouble: { what, next: `vmctl destroy ${users.join(' ')}` } };
   }
   if (kind === 'incomplete image' && unreadable.length > 0) return null;
+  if (kind === 'partial download' && rest.modifiedAt > partialsBefore) return null;
   return { garbage: { kind: 'download rest', rest, path, bytes, why: REST_REASONS[kind] } };
 }
 

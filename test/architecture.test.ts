@@ -94,8 +94,8 @@ const DOORS: readonly { readonly module: RegExp; readonly only: RegExp; readonly
 const OUTSIDE: readonly { readonly access: RegExp; readonly also: readonly string[]; readonly because: string }[] = [
   {
     access: /^process\.env$/,
-    also: ['src/image/cache.ts'],
-    because: 'settings come in as parameters; the image cache has it as the default of one',
+    also: [],
+    because: 'settings come in as parameters',
   },
   {
     access: /^process\.(?:stdin|stdout|stderr)$/,

@@ -4,7 +4,7 @@ import { ageText } from '../../tasks/image-policy.js';
 import { imageFacts } from '../../tasks/image-use.js';
 import { bytesText, progressReader } from '../../tasks/progress-text.js';
 import { VmctlError } from '../errors.js';
-import { checkImageName, nameImage } from '../image/cache-index.js';
+import { checkImageName, nameImage, originOf } from '../image/cache-index.js';
 import { fetchImage } from '../image/cache.js';
 import { readDiskHeader } from '../image/disk-header.js';
 import { type ImageDescription, describeImage } from '../image/inspect.js';
@@ -56,15 +56,16 @@ export async function list(cli: Cli, json: boolean): Promise<void> {
   const rows = await Promise.all(
     (await imageFacts(env)).map(async ({ path, record, lastUsedAt, diskBytes, names, users }) => {
       const header = await readDiskHeader(path);
+      const origin = originOf(record);
       return {
         names,
-        url: record.url,
+        url: origin?.url ?? null,
         path,
         format: header.format,
         diskBytes,
         virtualBytes: header.format === 'unknown' ? null : header.virtualBytes,
-        checksum: `sha256:${record.sha256}`,
-        fetchedAt: record.fetchedAt,
+        checksum: `sha256:${record.file.sha256}`,
+        fetchedAt: origin?.fetchedAt ?? null,
         lastUsedAt: new Date(lastUsedAt).toISOString(),
         usedBy: users,
       };
@@ -87,7 +88,7 @@ export async function list(cli: Cli, json: boolean): Promise<void> {
     row.checksum.slice(0, 'sha256:'.length + 12),
     `${ageText(Math.max(0, Date.now() - Date.parse(row.lastUsedAt)))} ago`,
     orDash(row.usedBy.join(', ')),
-    row.url,
+    orDash(row.url ?? ''),
   ]);
   cli.stdout.write(table(header, cells));
 }
@@ -99,7 +100,10 @@ export async function inspect(cli: Cli, image: string, json: boolean): Promise<v
   const path = await findImage(cli, env, image);
   const description = await describeImage(path, { signal: cli.signal });
   const cached = known.find((candidate) => candidate.path === path || candidate.path === description.path);
-  const origin = cached === undefined ? null : { url: cached.record.url, names: cached.names, usedBy: cached.users };
+  const origin =
+    cached === undefined
+      ? null
+      : { url: originOf(cached.record)?.url ?? '-', names: cached.names, usedBy: cached.users };
   if (json) printJson(cli, { ...description, cache: origin });
   else cli.stdout.write(pairs([...rowsOf(description), ...originRows(origin)]));
   if (!description.usable) cli.exitCode = EXIT.failed;
@@ -112,8 +116,11 @@ async function findImage(cli: Cli, env: TaskEnvironment, image: string): Promise
   const cached = await imageFacts(env);
   const key = URL.canParse(image) ? urlKey(new URL(image)) : null;
   const found = cached
-    .filter(({ record, names }) => record.key === key || record.file.name === image || names.includes(image))
-    .toSorted((a, b) => (a.record.fetchedAt < b.record.fetchedAt ? 1 : -1))[0];
+    .filter(
+      ({ record, names }) =>
+        (key !== null && originOf(record, key) !== undefined) || record.file.name === image || names.includes(image),
+    )
+    .toSorted((a, b) => b.lastUsedAt - a.lastUsedAt)[0];
   if (found !== undefined) return found.path;
   const hint = didYouMean(
     image,

@@ -1,10 +1,10 @@
 /**
- * What the image cache holds: `images/FILE` with `images/FILE.json` beside it, which says where it came from and what
- * its digests are. A file without such a record is no image of ours, and a record without its file is nothing. A file
- * here never changes: other content gets another name.
+ * What the image cache holds: `images/FILE` with `images/FILE.json` beside it, which says what its content is and where
+ * that came from. A content is there once, however many URLs lead to it. A file without such a record is no image of
+ * ours, and a record without its file is nothing. A file here never changes: other content gets another name.
  *
- * The time at which a record was modified is the time of the last use of its image. Using and removing are kept apart
- * by one lock: an image that was found and noted under it is not removed as unused.
+ * The time at which a record was modified is the time of the last use of its image. Using, adding and removing are kept
+ * apart by one lock: an image that was found and noted under it is not removed as unused.
  *
  * A symbolic link `images/NAME` to an image is a name that somebody gave it.
  */
@@ -13,12 +13,18 @@ import { lstat, readlink, readdir, realpath, rename, rm, stat, symlink, utimes }
 import { basename, dirname, join } from 'node:path';
 import * as v from 'valibot';
 import { VmctlError } from '../errors.js';
-import { exists, isMissing, makeDirectory, readTextIfPresent, stateDirectoryError } from '../util/fs.js';
+import {
+  exists,
+  isMissing,
+  makeDirectory,
+  readTextIfPresent,
+  stateDirectoryError,
+  writeFileAtomically,
+} from '../util/fs.js';
 import { withLock } from '../util/lock.js';
 
-const ImageRecord = v.object({
-  schemaVersion: v.literal(1),
-  /** Of the whole URL, SHA-256. */
+const Origin = v.object({
+  /** Of the whole address, SHA-256. */
   key: v.string(),
   /** Without user, password and query. */
   url: v.string(),
@@ -26,17 +32,37 @@ const ImageRecord = v.object({
   sha256: v.string(),
   sha512: v.nullable(v.string()),
   bytes: v.number(),
+  compression: v.nullable(v.picklist(['gzip', 'zstd', 'xz', 'bzip2'])),
   etag: v.nullable(v.string()),
   lastModified: v.nullable(v.string()),
   /** ISO 8601. */
   fetchedAt: v.string(),
-  compression: v.nullable(v.picklist(['gzip', 'zstd', 'xz', 'bzip2'])),
+  /** The list of checksums that promised these bytes. */
+  checksumUrl: v.nullable(v.string()),
+  /** The digest of the manifest that a registry's tag stood for: `sha256:…`. */
+  manifest: v.nullable(v.string()),
+});
+
+/** Where an image came from, and as what. */
+export type Origin = v.InferOutput<typeof Origin>;
+
+const ImageRecord = v.object({
+  schemaVersion: v.literal(1),
   /** The image itself, decompressed. */
   file: v.object({ name: v.string(), sha256: v.string(), bytes: v.number() }),
+  /** ISO 8601; when its content was found to be another than its digest says. Nobody is given such an image. */
+  damagedAt: v.nullable(v.string()),
+  /** The last one is the newest; never empty. */
+  origins: v.pipe(v.array(Origin), v.minLength(1)),
 });
 
 /** What is known of a downloaded image. */
 export type ImageRecord = v.InferOutput<typeof ImageRecord>;
+
+/** The newest place that an image came from, of those with this key if one is given. */
+export function originOf({ origins }: ImageRecord, key: string | null = null): Origin | undefined {
+  return origins.findLast((origin) => key === null || origin.key === key);
+}
 
 /** An image in the cache that is complete. */
 export interface CachedImage {
@@ -54,19 +80,19 @@ export interface CachedImage {
 /** What is added to an image's file name for its record. */
 export const RECORD_SUFFIX = '.json';
 
-/** Held while something is downloaded from the URL with that key, and while what came from there is removed. */
+/** Held while the content with that key is downloaded. */
 export function downloadLock(directory: string, key: string): string {
   return join(directory, `.${key}.lock`);
 }
 
-/** Where a download from the URL with that key is kept until it is complete. */
+/** Where a download of the content with that key is kept until it is complete. */
 export function partialDownload(directory: string, key: string): string {
   return join(directory, `.${key}.part`);
 }
 
-/** The key of the URL that a partial download or its lock belongs to; null for another file. */
-export function keyOfRest(name: string): string | null {
-  return /^\.([0-9a-f]{64})\.part$/.exec(name)?.[1] ?? null;
+/** The key of the content that a file of a partial download belongs to; null for another file. */
+export function keyOfPartial(name: string): string | null {
+  return /^\.([0-9a-f]{64})\.part(?:\.json|\.image)?$/.exec(name)?.[1] ?? null;
 }
 
 export interface CacheAccess {
@@ -185,6 +211,11 @@ export async function fileBytes(path: string): Promise<number | null> {
     if (isMissing(error)) return null;
     throw error;
   }
+}
+
+/** Records what is known of an image, which counts as used now. */
+export function writeRecord(path: string, record: ImageRecord): Promise<void> {
+  return writeFileAtomically(`${path}${RECORD_SUFFIX}`, `${JSON.stringify(record, null, 2)}\n`);
 }
 
 /** What is recorded of an image; null where that is missing or cannot be read. */

@@ -1,48 +1,45 @@
 /**
- * Gets images from URLs into the cache: `cache-index.ts` says what is kept there. An image is found by its URL and,
- * where one is given, by the checksum of the bytes as they were downloaded.
+ * Gets images from URLs into the cache: `cache-index.ts` says what is kept there. An image is found by where it comes
+ * from and, where there is a checksum, by the digest of the bytes as they were downloaded, wherever those came from.
  */
-import { chmod, open, rename, rm } from 'node:fs/promises';
-import { join } from 'node:path';
 import type { Dispatcher } from 'undici';
 import { VmctlError } from '../errors.js';
 import type { StageContext } from '../model/event.js';
-import type { Checksum, ChecksumSource } from '../model/spec.js';
-import { makeDirectory, writeFileAtomically } from '../util/fs.js';
+import { makeDirectory } from '../util/fs.js';
 import { withLock } from '../util/lock.js';
+import { pause } from '../util/wait.js';
+import { addOrigin, storeImage } from './cache-store.js';
 import {
-  type ImageRecord,
-  RECORD_SUFFIX,
+  type CachedImage,
+  type Origin,
   downloadLock,
-  fileBytes,
   listCachedImages,
   noteUse,
+  originOf,
   partialDownload,
   withUseLock,
 } from './cache-index.js';
 import { type Downloaded, download } from './download.js';
 import { type Environment, environmentDispatcher } from './http.js';
+import { partialProgress, removePartial } from './partial-file.js';
 import { inspectImage } from './qemu-img.js';
+import { type Content, type ImagePlace, type PullPolicy, type RemoteImage, placeOf } from './place.js';
 import { SharedWork } from './shared-work.js';
-import { cachedFileName, imageName, parseImageUrl, shownUrl, urlKey } from './source.js';
-
-export interface RemoteImage {
-  readonly url: string;
-  readonly checksum: ChecksumSource | null;
-}
 
 export interface FetchOptions extends StageContext {
   /** Absolute path of the cache. */
   readonly directory: string;
   /** What this process is doing, for another one that waits: `vmctl up`. */
   readonly command: string;
-  /** Where proxies are named; default the process's own. */
+  /** Default `missing`. */
+  readonly pull?: PullPolicy;
+  /** Where proxies and credentials are named; default none. */
   readonly environment?: Environment;
   /** Default: one that goes through the environment's proxies. */
   readonly dispatcher?: Dispatcher;
   /** Milliseconds without a byte that count as a failure; default 30 s. */
   readonly stallMs?: number;
-  /** Milliseconds before the second attempt, the third, and so on; default 1 s and 4 s. */
+  /** Milliseconds before the second attempt, the third, and so on; default 1, 2, 4 and 8 s. */
   readonly retryDelaysMs?: readonly number[];
   /** Waits for a place among the downloads of this process, and gives the function that leaves it; default none. */
   readonly takePlace?: (signal: AbortSignal) => Promise<() => void>;
@@ -51,8 +48,8 @@ export interface FetchOptions extends StageContext {
 }
 
 const DEFAULT_STALL_MS = 30_000;
-const DEFAULT_RETRY_DELAYS_MS = [1000, 4000];
-const IMAGE_MODE = 0o444;
+const DEFAULT_RETRY_DELAYS_MS = [1000, 2000, 4000, 8000];
+const WATCH_INTERVAL_MS = 250;
 
 const everybody = new SharedWork<string>();
 
@@ -61,137 +58,179 @@ const everybody = new SharedWork<string>();
  * process and in others. Throws `IMAGE_NOT_FOUND`, `IMAGE_DOWNLOAD`, `IMAGE_CHECKSUM`, `IMAGE_INVALID` for what is no
  * disk image, `HOST_UNSUPPORTED`, `STATE_DIRECTORY`, `UNSUPPORTED` for another scheme, and `ABORTED`.
  */
-export async function fetchImage(source: RemoteImage, options: FetchOptions): Promise<string> {
-  const url = parseImageUrl(source.url);
-  const { checksum } = source;
-  if (checksum?.algorithm === 'list') {
-    throw new VmctlError('UNSUPPORTED', 'a checksum by the URL of a list is not supported yet');
+export async function fetchImage(image: RemoteImage, options: FetchOptions): Promise<string> {
+  const { directory, shared = everybody, pull = 'missing' } = options;
+  const place = placeOf(image);
+  const key = JSON.stringify([directory, place.address.key, image.checksum, pull]);
+  return shared.join(key, options, (context) => new Fetch(place, { ...options, ...context, pull }).run());
+}
+
+/** One image on its way into the cache. */
+class Fetch {
+  readonly #place: ImagePlace;
+  readonly #options: FetchOptions & { readonly pull: PullPolicy };
+  /** ISO 8601; what came later answers this question too. */
+  readonly #askedAt = new Date().toISOString();
+
+  constructor(place: ImagePlace, options: FetchOptions & { readonly pull: PullPolicy }) {
+    this.#place = place;
+    this.#options = options;
   }
-  const { directory, shared = everybody } = options;
-  const key = [directory, urlKey(url), checksum?.algorithm, checksum?.digest].join('\n');
-  return shared.join(key, options, (context) => fetchOnce({ url, checksum }, { ...options, ...context }));
-}
 
-interface ParsedSource {
-  readonly url: URL;
-  readonly checksum: Checksum | null;
-}
-
-async function fetchOnce(source: ParsedSource, options: FetchOptions): Promise<string> {
-  const { directory, command, signal, reporter } = options;
-  const found = await reuse(source, options);
-  if (found !== null) return found;
-  await makeDirectory(directory);
-  const lock = downloadLock(directory, urlKey(source.url));
-  const settings = {
-    command,
-    signal,
-    // A download that goes on is waited for; one that stalls gives up by itself.
-    timeoutMs: Number.POSITIVE_INFINITY,
-    onWait: (owner: { readonly command: string; readonly pid: number }) => {
-      const what = `"${owner.command}" (pid ${owner.pid})`;
-      reporter.status(`waiting for ${what}, which downloads ${imageName(source.url)}`);
-    },
-  };
-  return withLock(lock, settings, async () => {
-    const meanwhile = await reuse(source, options);
-    if (meanwhile !== null) return meanwhile;
-    const leave = await options.takePlace?.(signal);
+  async run(): Promise<string> {
+    const { pull, environment = {}, stallMs = DEFAULT_STALL_MS } = this.#options;
+    const known = await this.#reuse(({ record }) => this.#place.isKnown(record, pull));
+    if (known !== null) return known;
+    if (pull === 'never') throw notThere(this.#place.address.shown);
+    const dispatcher = this.#options.dispatcher ?? environmentDispatcher(environment, stallMs);
     try {
-      return await fetchLocked(source, options);
+      return await this.#ask(dispatcher);
     } finally {
-      leave?.();
+      if (this.#options.dispatcher === undefined) await dispatcher.destroy();
     }
-  });
-}
-
-/** An image that is there, noted as used. Whoever removes unused ones cannot come between finding and noting it. */
-async function reuse(source: ParsedSource, options: FetchOptions): Promise<string | null> {
-  const { directory } = options;
-  if ((await find(directory, source)) === null) return null;
-  return withUseLock(options, async () => {
-    const found = await find(directory, source);
-    if (found !== null) await noteUse(found);
-    return found;
-  });
-}
-
-/** The newest image from this URL; with a checksum only one whose downloaded bytes had it. */
-async function find(directory: string, { url, checksum }: ParsedSource): Promise<string | null> {
-  const key = urlKey(url);
-  const images = (await listCachedImages(directory))
-    .filter(({ record }) => record.key === key && (checksum === null || record[checksum.algorithm] === checksum.digest))
-    .toSorted((a, b) => (a.record.fetchedAt < b.record.fetchedAt ? 1 : -1));
-  return images[0]?.path ?? null;
-}
-
-/** Downloads, looks at what came, and only then gives it its name. The lock is held. */
-async function fetchLocked({ url, checksum }: ParsedSource, options: FetchOptions): Promise<string> {
-  const { directory, stallMs = DEFAULT_STALL_MS, retryDelaysMs = DEFAULT_RETRY_DELAYS_MS } = options;
-  const { signal, reporter } = options;
-  const path = partialDownload(directory, urlKey(url));
-  const dispatcher = options.dispatcher ?? environmentDispatcher(options.environment ?? process.env, stallMs);
-  try {
-    // What a killed process has left there.
-    await rm(path, { force: true });
-    const result = await download(url, { dispatcher, signal, reporter, checksum, path, stallMs, retryDelaysMs });
-    await checkImage(url, path, signal);
-    return await keep(url, { part: path, result }, directory);
-  } finally {
-    await rm(path, { force: true });
-    if (options.dispatcher === undefined) await dispatcher.destroy();
   }
-}
 
-/** What came must be a disk image. Without qemu-img only its first bytes tell; a later stage asks for qemu-img. */
-async function checkImage(url: URL, path: string, signal: AbortSignal): Promise<void> {
-  try {
-    await inspectImage(path, { signal });
-  } catch (error) {
-    if (!(error instanceof VmctlError)) throw error;
-    if (error.code === 'HOST_UNSUPPORTED') return;
-    if (error.code !== 'IMAGE_INVALID') throw error;
-    throw new VmctlError('IMAGE_INVALID', `${shownUrl(url)} is not an image: ${String(error.fields['reason'])}`, {
-      hint: 'Check that the URL leads to a disk image in qcow2 or raw format, compressed or not.',
-      cause: error,
-      fields: { ...error.fields, path: null, url: shownUrl(url) },
+  /** Asks what there is now, and gets it unless it is here. */
+  async #ask(dispatcher: Dispatcher): Promise<string> {
+    const { signal, reporter, directory } = this.#options;
+    const { stallMs = DEFAULT_STALL_MS, retryDelaysMs: delaysMs = DEFAULT_RETRY_DELAYS_MS } = this.#options;
+    const requests = { dispatcher, signal, reporter, stallMs, delaysMs };
+    const content = await this.#place.look(await this.#newest(), requests);
+    const found = await this.#reuseContent(content);
+    if (found !== null) return found;
+    await makeDirectory(directory);
+    return this.#locked(content, async () => {
+      const meanwhile = await this.#reuseContent(content);
+      if (meanwhile !== null) return meanwhile;
+      const leave = await this.#options.takePlace?.(signal);
+      try {
+        const path = partialDownload(directory, content.key);
+        const accept = (file: string): Promise<void> => this.#accept(file);
+        const stored = await this.#store(
+          content,
+          await download(content, { ...requests, path, accept, checksum: content.checksum }),
+        );
+        await removePartial(path);
+        return stored;
+      } finally {
+        leave?.();
+      }
     });
   }
-}
 
-interface Arrival {
-  readonly part: string;
-  readonly result: Downloaded;
-}
-
-/** Record first, then the file: a record whose file is missing counts for nothing, and a file that is there is complete. */
-async function keep(url: URL, { part, result }: Arrival, directory: string): Promise<string> {
-  const name = cachedFileName(url, result.file.sha256);
-  const path = join(directory, name);
-  const { file, ...wire } = result;
-  const record: ImageRecord = {
-    schemaVersion: 1,
-    key: urlKey(url),
-    url: shownUrl(url),
-    ...wire,
-    fetchedAt: new Date().toISOString(),
-    file: { name, ...file },
-  };
-  await writeFileAtomically(`${path}${RECORD_SUFFIX}`, `${JSON.stringify(record, null, 2)}\n`);
-  // The same bytes fetched again: the file may be in use, and stays.
-  if ((await fileBytes(path)) === file.bytes) return path;
-  await chmod(part, IMAGE_MODE);
-  await rename(part, path);
-  await syncDirectory(directory);
-  return path;
-}
-
-/** Makes a rename last through a power cut. */
-async function syncDirectory(path: string): Promise<void> {
-  const directory = await open(path, 'r');
-  try {
-    await directory.sync();
-  } finally {
-    await directory.close();
+  /** What is known of this place, if there is a sound image from there. */
+  async #newest(): Promise<Origin | null> {
+    const { key } = this.#place.address;
+    const image = await newestImage(this.#options.directory, ({ record }) => originOf(record, key) !== undefined);
+    return (image === null ? null : originOf(image.record, key)) ?? null;
   }
+
+  /** An image that is there, noted as used. Whoever removes unused ones cannot come between finding and noting it. */
+  async #reuse(isWanted: (image: CachedImage) => boolean): Promise<string | null> {
+    const { directory } = this.#options;
+    if ((await newestImage(directory, isWanted)) === null) return null;
+    return withUseLock(this.#options, async () => {
+      const found = await newestImage(directory, isWanted);
+      if (found !== null) await noteUse(found.path);
+      return found?.path ?? null;
+    });
+  }
+
+  /** An image of this content that is there, from wherever it came; noted as what this place leads to. */
+  async #reuseContent(content: Content): Promise<string | null> {
+    const { directory } = this.#options;
+    const { key, shown } = this.#place.address;
+    const hasContent = (origin: Origin): boolean => {
+      if (content.checksum === null) return origin.key === key && origin.fetchedAt >= this.#askedAt;
+      return origin[content.checksum.algorithm] === content.checksum.digest;
+    };
+    const isWanted = ({ record }: CachedImage): boolean => record.origins.some(hasContent);
+    if ((await newestImage(directory, isWanted)) === null) return null;
+    return withUseLock(this.#options, async () => {
+      const found = await newestImage(directory, isWanted);
+      const same = found?.record.origins.findLast(hasContent);
+      if (found === null || same === undefined) return null;
+      const { checksumUrl, manifest } = content;
+      await addOrigin(found, { ...same, key, url: shown, checksumUrl, manifest });
+      return found.path;
+    });
+  }
+
+  /** Runs the work while nobody else downloads that content; meanwhile shows how far they are. */
+  async #locked<T>(content: Content, work: () => Promise<T>): Promise<T> {
+    const { directory, command, signal, reporter } = this.#options;
+    const watching = new AbortController();
+    const settings = {
+      command,
+      signal,
+      // A download that goes on is waited for; one that stalls gives up by itself.
+      timeoutMs: Number.POSITIVE_INFINITY,
+      onWait: (owner: { readonly command: string; readonly pid: number }) => {
+        const what = `"${owner.command}" (pid ${owner.pid})`;
+        reporter.status(`waiting for ${what}, which downloads ${this.#place.address.name}`);
+        void watchProgress(partialDownload(directory, content.key), { reporter, signal: watching.signal });
+      },
+    };
+    try {
+      return await withLock(downloadLock(directory, content.key), settings, () => {
+        watching.abort();
+        return work();
+      });
+    } finally {
+      watching.abort();
+    }
+  }
+
+  /** What came must be a disk image. Without qemu-img only its first bytes tell; a later stage asks for qemu-img. */
+  async #accept(path: string): Promise<void> {
+    const { shown } = this.#place.address;
+    try {
+      await inspectImage(path, { signal: this.#options.signal });
+    } catch (error) {
+      if (!(error instanceof VmctlError)) throw error;
+      if (error.code === 'HOST_UNSUPPORTED') return;
+      if (error.code !== 'IMAGE_INVALID') throw error;
+      throw new VmctlError('IMAGE_INVALID', `${shown} is not an image: ${String(error.fields['reason'])}`, {
+        hint: 'Check that the URL leads to a disk image in qcow2 or raw format, compressed or not.',
+        cause: error,
+        fields: { ...error.fields, path: null, url: shown },
+      });
+    }
+  }
+
+  #store({ checksumUrl, manifest }: Content, { file, ...wire }: Downloaded): Promise<string> {
+    const { key, shown, name } = this.#place.address;
+    const origin = { key, url: shown, ...wire, fetchedAt: new Date().toISOString(), checksumUrl, manifest };
+    return storeImage({ ...file, name, origin }, this.#options);
+  }
+}
+
+/** Tells how far another process is with a download. */
+async function watchProgress(path: string, { reporter, signal }: StageContext): Promise<void> {
+  try {
+    for (;;) {
+      const progress = await partialProgress(path);
+      if (signal.aborted) return;
+      if (progress !== null) reporter.progress(progress.bytes, progress.totalBytes);
+      await pause(WATCH_INTERVAL_MS, signal);
+    }
+  } catch {
+    // It is only for the eye; whoever waits gets the lock or its error.
+  }
+}
+
+/** The newest image of that kind that is sound. */
+async function newestImage(directory: string, isWanted: (image: CachedImage) => boolean): Promise<CachedImage | null> {
+  const age = ({ record }: CachedImage): string => originOf(record)?.fetchedAt ?? '';
+  const images = (await listCachedImages(directory)).filter(
+    (image) => image.record.damagedAt === null && isWanted(image),
+  );
+  return images.toSorted((a, b) => (age(a) < age(b) ? -1 : 1)).at(-1) ?? null;
+}
+
+function notThere(shown: string): VmctlError {
+  return new VmctlError('IMAGE_NOT_FOUND', `the image ${shown} is not in the cache, and nothing may be downloaded`, {
+    hint: 'Get it with "vmctl image pull", or allow downloads with "--pull missing".',
+    fields: { url: shown },
+  });
 }

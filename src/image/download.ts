@@ -1,32 +1,44 @@
 /**
- * Downloads one image to one file: bounded memory, digests while the bytes come, decompression on the way, several
- * attempts. It knows no cache; whoever calls it owns the file.
+ * Downloads one content to one file: bounded memory, digests while the bytes come, decompression on the way, and after
+ * a failure it goes on where it was, in this process or in a later one. It knows no cache; whoever calls it holds the
+ * content's lock.
  */
 import { Buffer } from 'node:buffer';
 import { rm } from 'node:fs/promises';
 import { Readable } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
-import type { Dispatcher } from 'undici';
 import { VmctlError } from '../errors.js';
-import type { StageContext } from '../model/event.js';
 import type { Checksum } from '../model/spec.js';
-import { errorCode } from '../util/fs.js';
-import { pause } from '../util/wait.js';
+import { errorCode, stateDirectoryError } from '../util/fs.js';
+import { throwIfAborted } from '../util/wait.js';
 import { decompress } from './decompress.js';
 import { BUFFER_BYTES, Digest, DigestedFile } from './digested-file.js';
-import { type HttpBody, TransientFailure, downloadError, networkFailure, openUrl } from './http.js';
+import {
+  type BodyRange,
+  type HttpBody,
+  type HttpOptions,
+  RangeRefused,
+  TransientFailure,
+  downloadError,
+  networkFailure,
+} from './http.js';
+import { DECOMPRESSED_SUFFIX, PartialFile } from './partial-file.js';
+import { Retries, type RetryOptions } from './retry.js';
 import { type Compression, SIGNATURE_BYTES, signatureOf } from './signature.js';
-import { shownUrl } from './source.js';
 
-export interface DownloadOptions extends StageContext {
-  readonly dispatcher: Dispatcher;
+/** Where a content comes from. */
+export interface ContentSource {
+  /** For messages, without secrets. */
+  readonly shown: string;
+  /** Asks for the content from a place on; an answer may also bring all of it. Throws as `openUrl` does. */
+  open(range: BodyRange, options: HttpOptions): Promise<HttpBody>;
+}
+
+export interface DownloadOptions extends RetryOptions, HttpOptions {
   readonly checksum: Checksum | null;
-  /** The file to write; it is gone again after a failure. */
+  /** The file that the bytes are kept in; it stays, to be continued, where the download is only interrupted. */
   readonly path: string;
-  /** Milliseconds without a byte that count as a failure. */
-  readonly stallMs: number;
-  /** Pauses before the second attempt, the third, and so on, in milliseconds. */
-  readonly retryDelaysMs: readonly number[];
+  /** Looks at what has come. Throws `IMAGE_INVALID` for what is not wanted. */
+  readonly accept: (path: string) => Promise<void>;
 }
 
 /** What came over the wire, and what it became. */
@@ -39,130 +51,212 @@ export interface Downloaded {
   readonly etag: string | null;
   readonly lastModified: string | null;
   readonly compression: Compression | null;
-  /** Of the file. */
-  readonly file: { readonly sha256: string; readonly bytes: number };
+  readonly file: { readonly path: string; readonly sha256: string; readonly bytes: number };
 }
 
-/** A server that wants a longer break than this is not waited for. */
-const LONGEST_RETRY_AFTER_MS = 60_000;
 const PROGRESS_INTERVAL_MS = 100;
-const FILE_ERRORS = ['ENOSPC', 'EDQUOT', 'EFBIG', 'EACCES', 'EPERM', 'EROFS', 'EIO', 'EMFILE', 'ENFILE', 'ENOENT'];
+/** So much more than ever before is worth a new round of attempts. */
+const PROGRESS_BYTES = 1024 ** 2;
+
+/** What has come cannot be continued; the body, if there is one, is that of the whole. */
+class StartAnew extends Error {
+  readonly body: HttpBody | null;
+
+  constructor(body: HttpBody | null) {
+    super();
+    this.body = body;
+  }
+}
 
 /**
  * Downloads, with a new attempt after what may pass. Throws `IMAGE_NOT_FOUND`, `IMAGE_DOWNLOAD`, `IMAGE_CHECKSUM`,
- * `HOST_UNSUPPORTED` without the tool that decompresses, `STATE_DIRECTORY` when the file cannot be written, `ABORTED`.
+ * `IMAGE_INVALID`, `HOST_UNSUPPORTED` without the tool that decompresses, `STATE_DIRECTORY` when the file cannot be
+ * written, `ABORTED`.
  */
-export async function download(url: URL, options: DownloadOptions): Promise<Downloaded> {
+export async function download(source: ContentSource, options: DownloadOptions): Promise<Downloaded> {
+  const part = await PartialFile.open(options.path, { hasChecksum: options.checksum !== null });
+  const attempts = new Attempts(options);
   try {
-    for (const delay of options.retryDelaysMs) {
-      try {
-        return await attempt(url, options);
-      } catch (error) {
-        if (!(error instanceof TransientFailure)) throw error;
-        await pauseAfter(error, delay, options);
-      }
-    }
-    return await attempt(url, options);
+    return await untilWhole(source, { part, attempts }, options);
   } catch (error) {
-    await rm(options.path, { force: true });
-    throw error instanceof TransientFailure ? error.error : error;
+    if (part.isContinuable && isInterruption(error)) await part.close();
+    else await part.clear();
+    throw error;
   }
 }
 
-async function pauseAfter(failure: TransientFailure, delay: number, options: DownloadOptions): Promise<void> {
-  const asked = failure.retryAfterMs ?? 0;
-  if (asked > LONGEST_RETRY_AFTER_MS) {
-    throw new VmctlError('IMAGE_DOWNLOAD', `${failure.message}, and wants no request for ${asked / 1000} s`, {
-      hint: 'Try again later.',
-      cause: failure.error,
-      fields: failure.error.fields,
-    });
-  }
-  // Several hosts that failed together should not come back together.
-  const wait = Math.max(asked, delay * (1 + Math.random() / 4));
-  options.reporter.log(failure.message, 'note');
-  options.reporter.status(`trying again in ${(wait / 1000).toFixed(1)} s`);
-  await pause(wait, options.signal);
+interface Work {
+  readonly part: PartialFile;
+  readonly attempts: Attempts;
 }
 
-/** One attempt, from the first byte; a resumed one would begin here, with what the file already holds. */
-async function attempt(url: URL, options: DownloadOptions): Promise<Downloaded> {
-  const { checksum, reporter } = options;
-  const response = await openUrl(url, { from: 0, validator: null }, options);
-  const { totalBytes, etag, lastModified } = response;
+async function untilWhole(source: ContentSource, work: Work, options: DownloadOptions): Promise<Downloaded> {
+  const { part, attempts } = work;
+  let first: HttpBody | null = null;
+  for (let trusted = true; ; ) {
+    try {
+      return await receive(source, { ...work, first }, options);
+    } catch (error) {
+      if (error instanceof StartAnew) first = error.body;
+      else {
+        // Bytes of two versions, or of before a crash; or the server's own are wrong, which the next time tells.
+        if (!trusted || !attempts.isPieced || !isWrongContent(error)) throw error;
+        trusted = false;
+        first = null;
+        options.reporter.log('what came in several pieces is not what was expected; fetching all of it anew');
+      }
+      attempts.beginAnew();
+      await part.clear();
+    }
+  }
+}
+
+/** Counts failures, and what the attempts have brought. */
+class Attempts {
+  readonly #retries: Retries;
+  #furthest = 0;
+  /** The bytes came in more than one answer. */
+  isPieced = false;
+
+  constructor(options: RetryOptions) {
+    this.#retries = new Retries(options);
+  }
+
+  beginAnew(): void {
+    this.isPieced = false;
+  }
+
+  async pauseAfter(failure: TransientFailure, bytes: number): Promise<void> {
+    if (bytes >= this.#furthest + PROGRESS_BYTES) this.#retries.forget();
+    this.#furthest = Math.max(this.#furthest, bytes);
+    await this.#retries.pauseAfter(failure);
+  }
+}
+
+interface Pass extends Work {
+  /** The answer that is there already. */
+  readonly first: HttpBody | null;
+}
+
+/** One pass over the whole content: what is kept, and what comes after it. */
+async function receive(source: ContentSource, pass: Pass, options: DownloadOptions): Promise<Downloaded> {
+  const { part } = pass;
+  const { checksum, path, signal } = options;
   const wire = new Digest(checksum?.algorithm === 'sha512' ? ['sha256', 'sha512'] : ['sha256']);
-  const { compression, file } = await receive(url, { response, wire }, options);
-  reporter.progress(wire.bytes, totalBytes ?? wire.bytes);
-  if (totalBytes !== null && wire.bytes !== totalBytes) {
-    throw new TransientFailure(downloadError(url, `only ${wire.bytes} of ${totalBytes} bytes came`));
+  const { head, chunks } = await peek(wireBytes(source, { ...pass, wire }, options));
+  const signature = signatureOf(head);
+  const compression = signature.kind === 'compressed' ? signature.by : null;
+  const output = `${path}${DECOMPRESSED_SUFFIX}`;
+  const file = compression === null ? wire : new Digest(['sha256']);
+  if (compression === null) {
+    for await (const _chunk of chunks) throwIfAborted(signal);
+  } else {
+    const input = Readable.from(chunks, { objectMode: false, highWaterMark: BUFFER_BYTES });
+    try {
+      await decompress(compression, { input, output: new DigestedFile(output, file), signal });
+    } catch (error) {
+      await rm(output, { force: true });
+      throw decompressFailure(source, error, { output, signal });
+    }
   }
-  if (checksum !== null) verify(url, checksum, wire.hex(checksum.algorithm));
-  const sha256 = wire.hex('sha256');
+  await part.close();
+  if (checksum !== null) verify(source, checksum, wire.hex(checksum.algorithm));
+  const image = compression === null ? path : output;
+  await options.accept(image);
   return {
-    sha256,
+    sha256: wire.hex('sha256'),
     sha512: checksum?.algorithm === 'sha512' ? wire.hex('sha512') : null,
     bytes: wire.bytes,
-    etag,
-    lastModified,
+    etag: part.etag,
+    lastModified: part.lastModified,
     compression,
-    file: file === null ? { sha256, bytes: wire.bytes } : { sha256: file.hex('sha256'), bytes: file.bytes },
+    file: { path: image, sha256: file.hex('sha256'), bytes: file.bytes },
   };
 }
 
-interface Transfer {
-  readonly response: HttpBody;
-  /** Takes what comes over the wire. */
-  readonly wire: Digest;
-}
-
-interface Received {
-  readonly compression: Compression | null;
-  /** Null where the file holds the bytes as they came. */
-  readonly file: Digest | null;
-}
-
-/** Writes the body to the file, decompressed where its first bytes say that it is compressed. */
-async function receive(url: URL, { response, wire }: Transfer, options: DownloadOptions): Promise<Received> {
-  const { path, signal } = options;
-  try {
-    const { head, chunks } = await peek(measured(url, { response, wire }, options));
-    const signature = signatureOf(head);
-    const input = Readable.from(chunks, { objectMode: false, highWaterMark: BUFFER_BYTES });
-    if (signature.kind !== 'compressed') {
-      await pipeline(input, new DigestedFile(path, null), { signal });
-      return { compression: null, file: null };
-    }
-    const file = new Digest(['sha256']);
-    await decompress(signature.by, { input, output: new DigestedFile(path, file), signal });
-    return { compression: signature.by, file };
-  } catch (error) {
-    throw receivingFailure(url, error, options);
-  } finally {
-    response.body.on('error', () => {}).destroy();
-  }
-}
-
-/** The body's chunks, counted and digested; an error of the connection is told for what it means. */
-async function* measured(
-  url: URL,
-  { response, wire }: Transfer,
+/** The content's bytes from the first to the last, digested, and kept in the file. Throws `StartAnew`. */
+async function* wireBytes(
+  source: ContentSource,
+  { part, attempts, first, wire }: Pass & { readonly wire: Digest },
   options: DownloadOptions,
 ): AsyncGenerator<Uint8Array, void> {
-  let reported = performance.now();
-  try {
-    for await (const chunk of response.body) {
-      const bytes: unknown = chunk;
-      if (!(bytes instanceof Uint8Array)) throw new TypeError('a body of bytes was expected');
-      wire.update(bytes);
-      if (performance.now() - reported >= PROGRESS_INTERVAL_MS) {
-        reported = performance.now();
-        options.reporter.progress(wire.bytes, response.totalBytes);
-      }
-      yield bytes;
-    }
-  } catch (error) {
-    throw networkFailure(url, error, options);
+  const report = throttled(() => options.reporter.progress(wire.bytes, part.totalBytes));
+  attempts.isPieced = part.kept > 0;
+  for await (const chunk of part.keptBytes()) {
+    throwIfAborted(options.signal);
+    wire.update(chunk);
+    yield chunk;
   }
+  let body = first;
+  for (let begun = part.kept > 0; !begun || wire.bytes !== part.totalBytes; ) {
+    try {
+      body ??= await open(source, { from: wire.bytes, part }, options);
+      begun = true;
+      await part.expect(body);
+      for await (const chunk of bytesOf(body)) {
+        wire.update(chunk);
+        await part.append(chunk);
+        report();
+        yield chunk;
+      }
+      checkLength(source, wire.bytes, body.totalBytes);
+      break;
+    } catch (error) {
+      if (error instanceof StartAnew) throw error;
+      const failure = networkFailure(source.shown, error, options);
+      if (!(failure instanceof TransientFailure)) throw failure;
+      await attempts.pauseAfter(failure, wire.bytes);
+      attempts.isPieced = wire.bytes > 0;
+    } finally {
+      body?.body.on('error', () => {}).destroy();
+      body = null;
+    }
+  }
+  options.reporter.progress(wire.bytes, part.totalBytes ?? wire.bytes);
+}
+
+/** Asks for what is missing. Throws `StartAnew` where what is there is not a part of what the server has now. */
+async function open(
+  source: ContentSource,
+  { from, part }: { readonly from: number; readonly part: PartialFile },
+  options: DownloadOptions,
+): Promise<HttpBody> {
+  if (from > 0 && !part.isContinuable) throw new StartAnew(null);
+  let body: HttpBody;
+  try {
+    body = await source.open({ from, validator: from === 0 ? null : part.validator }, options);
+  } catch (error) {
+    throw error instanceof RangeRefused ? new StartAnew(null) : error;
+  }
+  if (body.from === from && (from === 0 || !part.isOther(body))) return body;
+  if (body.from === 0) throw new StartAnew(body);
+  body.body.on('error', () => {}).destroy();
+  throw new StartAnew(null);
+}
+
+async function* bytesOf({ body }: HttpBody): AsyncGenerator<Uint8Array, void> {
+  for await (const chunk of body) {
+    const bytes: unknown = chunk;
+    if (!(bytes instanceof Uint8Array)) throw new TypeError('a body of bytes was expected');
+    yield bytes;
+  }
+}
+
+function checkLength({ shown }: ContentSource, got: number, promised: number | null): void {
+  if (promised === null || got === promised) return;
+  if (got > promised) throw downloadError(shown, `${got} bytes came, and ${promised} were promised`);
+  throw new TransientFailure(downloadError(shown, `only ${got} of ${promised} bytes came`));
+}
+
+/** Calls at once and then no more often than a person can read. */
+function throttled(tell: () => void): () => void {
+  let told = Number.NEGATIVE_INFINITY;
+  return () => {
+    const now = performance.now();
+    if (now - told < PROGRESS_INTERVAL_MS) return;
+    told = now;
+    tell();
+  };
 }
 
 interface Peeked {
@@ -188,33 +282,43 @@ async function peek(source: AsyncGenerator<Uint8Array, void>): Promise<Peeked> {
   return { head: Buffer.concat(first), chunks: all() };
 }
 
-function verify(url: URL, { algorithm, digest }: Checksum, got: string): void {
+function verify({ shown }: ContentSource, { algorithm, digest }: Checksum, got: string): void {
   if (got === digest) return;
-  throw new VmctlError('IMAGE_CHECKSUM', `${shownUrl(url)} has another ${algorithm} checksum than expected`, {
+  throw new VmctlError('IMAGE_CHECKSUM', `${shown} has another ${algorithm} checksum than expected`, {
     details: `expected ${digest}\ngot      ${got}`,
     hint: 'If the image was released anew, take over its checksum; if not, do not trust it.',
-    fields: { url: shownUrl(url), algorithm, expected: digest, got },
+    fields: { url: shown, algorithm, expected: digest, got },
   });
 }
 
-/** What went wrong between the connection and the disk. */
-function receivingFailure(url: URL, error: unknown, { path, signal }: DownloadOptions): Error {
-  if (error instanceof TransientFailure) return error;
+/** What went wrong between the decompression and the disk; what its input said stays as it is. */
+function decompressFailure(
+  { shown }: ContentSource,
+  error: unknown,
+  { output, signal }: { readonly output: string; readonly signal: AbortSignal },
+): unknown {
   if (signal.aborted) return new VmctlError('ABORTED', 'interrupted', { cause: error });
+  if (error instanceof StartAnew || (error instanceof VmctlError && error.code !== 'COMMAND_FAILED')) return error;
   const code = errorCode(error);
   const words = error instanceof Error ? error.message : String(error);
-  if (error instanceof VmctlError && error.code !== 'COMMAND_FAILED') return error;
   if (error instanceof VmctlError || code?.startsWith('Z_') === true) {
-    return downloadError(url, `its compressed content is damaged: ${words}`, {
+    return new VmctlError('IMAGE_DOWNLOAD', `cannot download ${shown}: its compressed content is damaged: ${words}`, {
       cause: error,
       hint: 'Try again; if it fails again, the file on the server is damaged.',
+      fields: { url: shown, damaged: true },
     });
   }
-  if (code !== null && FILE_ERRORS.includes(code)) {
-    return new VmctlError('STATE_DIRECTORY', `cannot write ${path}: ${words}`, {
-      cause: error,
-      hint: code === 'ENOSPC' || code === 'EDQUOT' ? 'Free some space there.' : 'Check who owns the folder.',
-    });
-  }
-  return error instanceof Error ? error : new Error(words);
+  return code === null ? error : stateDirectoryError('write', output, error);
+}
+
+/** What came whole and is not what it should be. */
+function isWrongContent(error: unknown): boolean {
+  if (!(error instanceof VmctlError)) return false;
+  return error.code === 'IMAGE_CHECKSUM' || error.code === 'IMAGE_INVALID' || error.fields['damaged'] === true;
+}
+
+/** After these, the bytes that are there are as good as they were. A full disk needs its space back more. */
+function isInterruption(error: unknown): boolean {
+  if (!(error instanceof VmctlError)) return false;
+  return error.code === 'ABORTED' || (error.code === 'IMAGE_DOWNLOAD' && error.fields['damaged'] !== true);
 }

@@ -63,6 +63,9 @@ export class TransientFailure extends Error {
 
 type Headers = Dispatcher.ResponseData['headers'];
 
+/** The server does not give the part that was asked for; what has come already is of no use. */
+export class RangeRefused extends Error {}
+
 const MAX_REDIRECTIONS = 5;
 const TRANSIENT_STATUS: readonly number[] = [408, 425, 429];
 const TRANSIENT_CODES: readonly string[] = [
@@ -146,11 +149,11 @@ export function bodyOf(url: URL, range: BodyRange, response: Dispatcher.Response
   };
   if (statusCode === 200) return { ...facts, from: 0, totalBytes: lengthOf(headers) };
   try {
+    if (range.from === 0) throw statusFailure(url, response);
     const part = contentRange(headerOf(headers, 'content-range'));
-    if (statusCode === 206 && range.from > 0) {
-      if (part?.from !== range.from) throw new TransientFailure(downloadError(url, 'the server sent another part'));
+    if (statusCode === 206 && part?.from === range.from)
       return { ...facts, from: part.from, totalBytes: part.totalBytes };
-    }
+    if (statusCode === 206 || statusCode === 416) throw new RangeRefused();
     throw statusFailure(url, response);
   } catch (error) {
     body.on('error', () => {}).destroy();
@@ -184,12 +187,12 @@ function validatorOf(headers: Headers): string | null {
 
 /** What an error of the connection means, while it was made or while the body came. */
 export function networkFailure(
-  url: URL,
+  url: URL | string,
   error: unknown,
   { signal, stallMs }: Pick<HttpOptions, 'signal' | 'stallMs'>,
 ): Error {
   if (signal.aborted) return new VmctlError('ABORTED', 'interrupted', { cause: error });
-  if (error instanceof VmctlError) return error;
+  if (error instanceof VmctlError || error instanceof TransientFailure) return error;
   const code = errorCode(error);
   const stalled = code === 'UND_ERR_BODY_TIMEOUT' || code === 'UND_ERR_HEADERS_TIMEOUT';
   const words = stalled ? `the server sent nothing for ${stallMs / 1000} s` : wordsOf(error);
@@ -197,16 +200,17 @@ export function networkFailure(
   return code !== null && TRANSIENT_CODES.includes(code) ? new TransientFailure(failure) : failure;
 }
 
-/** `IMAGE_DOWNLOAD` for a URL, with its password left out. */
+/** `IMAGE_DOWNLOAD` for a URL, with its password left out, or for what is shown instead of one. */
 export function downloadError(
-  url: URL,
+  url: URL | string,
   reason: string,
   { cause, hint }: { readonly cause?: unknown; readonly hint?: string } = {},
 ): VmctlError {
-  return new VmctlError('IMAGE_DOWNLOAD', `cannot download ${shownUrl(url)}: ${reason}`, {
+  const shown = typeof url === 'string' ? url : shownUrl(url);
+  return new VmctlError('IMAGE_DOWNLOAD', `cannot download ${shown}: ${reason}`, {
     ...(cause === undefined ? {} : { cause }),
     hint: hint ?? 'Check the connection and try again.',
-    fields: { url: shownUrl(url) },
+    fields: { url: shown },
   });
 }
 

@@ -22,6 +22,22 @@ export function parseImageUrl(url: string): URL {
   return parsed;
 }
 
+/** Where an image comes from, without what is secret. */
+export interface ImageAddress {
+  /** Of the whole address; 64 hexadecimal digits. */
+  readonly key: string;
+  /** For messages and records. */
+  readonly shown: string;
+  /** What its file is called, in characters that are safe in every file name. */
+  readonly name: string;
+}
+
+/** The address of what a URL leads to. Throws as `parseImageUrl` does. */
+export function addressOf(text: string): ImageAddress {
+  const url = parseImageUrl(text);
+  return { key: urlKey(url), shown: shownUrl(url), name: imageName(url) };
+}
+
 /** Which download it is: the URL without what has no part in choosing the image. 64 hexadecimal digits. */
 export function urlKey(url: URL): string {
   const plain = new URL(url);
@@ -37,14 +53,14 @@ export function shownUrl(url: URL): string {
 }
 
 /**
- * The file name in the cache: `debian-12-genericcloud-amd64-3f1c0a9b2d4e.qcow2`. It stands for this content from this
- * URL, so no download ever replaces a file that a VM's overlay stands on.
+ * The file name in the cache: `debian-12-genericcloud-amd64-3f1c0a9b2d4e.qcow2`, with so many digits of the content's
+ * digest.
  */
-export function cachedFileName(url: URL, contentSha256: string): string {
-  const plain = imageName(url).replace(COMPRESSION_SUFFIX, '');
+export function cachedFileName(name: string, contentSha256: string, digits = HASH_DIGITS): string {
+  const plain = name.replace(COMPRESSION_SUFFIX, '');
   const type = TYPE_SUFFIX.exec(plain)?.[0] ?? '';
   const stem = plain.slice(0, plain.length - type.length).slice(0, LONGEST_STEM);
-  return `${stem}-${sha256(`${urlKey(url)} ${contentSha256}`).slice(0, HASH_DIGITS)}${type}`;
+  return `${stem}-${contentSha256.slice(0, digits)}${type}`;
 }
 
 /** The last part of the URL's path, in characters that are safe in every file name. */

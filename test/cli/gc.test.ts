@@ -1,4 +1,4 @@
-import { chmod, mkdir, readFile, readdir, rm, symlink, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readFile, readdir, rm, symlink, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { createOverlay } from '../../src/image/qemu-img.js';
@@ -32,6 +32,14 @@ const shortly = ({ items }: Told) => items.map(({ what, result }) => `${what}: $
 
 const rests = (rig: Rig) => readdir(rig.paths.root, { recursive: true });
 
+/** A download that nobody has gone on with for eight days. */
+async function brokenOff(rig: Rig, key: string): Promise<string> {
+  const path = join(rig.paths.images, `.${key}.part`);
+  await writeFile(path, Buffer.alloc(4096, 1));
+  await utimes(path, new Date(), new Date(Date.now() - 8 * 86_400_000));
+  return path;
+}
+
 /** Everything that killed processes can leave, beside the VM `web`. */
 async function makeRests(rig: Rig): Promise<void> {
   const { paths } = rig;
@@ -44,7 +52,7 @@ async function makeRests(rig: Rig): Promise<void> {
   await mkdir(paths.vm('empty'));
   await writeFile(paths.vmLock('db'), JSON.stringify(OWNER));
   await mkdir(paths.images, { recursive: true });
-  await writeFile(join(paths.images, `.${'a'.repeat(64)}.part`), Buffer.alloc(4096, 1));
+  await brokenOff(rig, 'a'.repeat(64));
   await writeFile(join(paths.images, `x.json.${DEAD}-0123abcd.tmp`), '{');
   await symlink('gone.qcow2', join(paths.images, 'old-name'));
   await rm(await putImage(paths.images, 'https://example.org/half.raw'));
@@ -105,6 +113,19 @@ test('gc in a state directory that does not exist makes none', async () => {
   expect(await readdir(rig.root)).toEqual(['project']);
 });
 
+test('a download that was broken off stays for a week, so that it can be continued; who prunes images has its space now', async () => {
+  await using rig = await Rig.create();
+  await mkdir(rig.paths.images, { recursive: true });
+  const path = await brokenOff(rig, 'a'.repeat(64));
+  await utimes(path, new Date(), new Date(Date.now() - 6 * 86_400_000));
+  await writeFile(`${path}.json`, '{}');
+  await utimes(`${path}.json`, new Date(), new Date(Date.now() - 6 * 86_400_000));
+  expect(shortly(await gc(rig))).toEqual([]);
+  const { stdout } = await rig.vmctl(['image', 'prune', '--json']);
+  expect(shortly(JSON.parse(stdout))).toEqual(['partial download: removed']);
+  expect(await readdir(rig.paths.images)).toEqual([]);
+});
+
 test('what a living vmctl works on stays: a VM that is being made, its lock, a download', async () => {
   const [reached, go] = [gate(), gate()];
   await using rig = await Rig.create({
@@ -119,7 +140,7 @@ test('what a living vmctl works on stays: a VM that is being made, its lock, a d
   await reached.passed;
   const url = new URL('https://example.org/disk.raw');
   const release = await acquireLock(join(rig.paths.images, `.${urlKey(url)}.lock`), { command: 'vmctl up' });
-  await writeFile(join(rig.paths.images, `.${urlKey(url)}.part`), 'half');
+  await brokenOff(rig, urlKey(url));
   expect(shortly(await gc(rig))).toEqual([]);
   go.open();
   expect((await up).exitCode).toBe(0);

@@ -50,7 +50,7 @@ test('a pull under a name makes a link of that name, and a later one moves it', 
   await using rig = await Rig.create();
   await using server = await startHttpServer();
   server.serve('/one.raw', { body: Buffer.from(DISK) });
-  server.serve('/two.raw', { body: Buffer.from(DISK) });
+  server.serve('/two.raw', { body: Buffer.concat([DISK, DISK]) });
   const first = await rig.vmctl(['image', 'pull', server.url('/one.raw'), '--name', 'base']);
   expect(first).toMatchObject({ exitCode: 0, stdout: `${join(rig.paths.images, 'base')}\n` });
   expect(await readFile(join(rig.paths.images, 'base'))).toEqual(Buffer.from(DISK));

@@ -14,7 +14,6 @@ import { SharedWork } from '../../src/image/shared-work.js';
 import { type StageReporter, silentReporter } from '../../src/model/event.js';
 import type { Checksum } from '../../src/model/spec.js';
 import { runCommand } from '../../src/util/exec.js';
-import { acquireLock } from '../../src/util/lock.js';
 import { type HttpServer, startHttpServer } from '../support/http-server.js';
 
 const MIB = 1024 ** 2;
@@ -128,14 +127,19 @@ describe('an image from a URL', () => {
     expect(image?.path).toBe(path);
     expect(image?.record).toMatchObject({
       schemaVersion: 1,
-      url: server.url('/disk.raw?…'),
-      sha256: sha256(disk),
-      sha512: null,
-      bytes: disk.length,
-      etag: '"v1"',
-      lastModified: 'Sun, 22 Nov 2026 00:00:00 GMT',
-      compression: null,
       file: { sha256: sha256(disk), bytes: disk.length },
+      damagedAt: null,
+      origins: [
+        {
+          url: server.url('/disk.raw?…'),
+          sha256: sha256(disk),
+          sha512: null,
+          bytes: disk.length,
+          compression: null,
+          etag: '"v1"',
+          lastModified: 'Sun, 22 Nov 2026 00:00:00 GMT',
+        },
+      ],
     });
     expect(JSON.parse(await readFile(`${path}.json`, 'utf8'))).toEqual(image?.record);
     expect(await leftovers()).toHaveLength(2);
@@ -148,13 +152,24 @@ describe('an image from a URL', () => {
     expect(server.requests).toHaveLength(1);
   });
 
-  test('is another image when the URL changes', async () => {
+  test('is asked for again at another URL, and kept once where the content is the same', async () => {
     server.serve('/a/disk.raw', { body: disk });
-    server.serve('/b/disk.raw', { body: Buffer.alloc(512) });
-    const [a, b] = [await fetched(server.url('/a/disk.raw')), await fetched(server.url('/b/disk.raw'))];
-    const [c, d] = [await fetched(server.url('/b/disk.raw?v=2')), await fetched(server.url('/b/disk.raw?v=3'))];
-    expect(new Set([a, b, c, d]).size).toBe(4);
-    expect(await digestOf(a)).toBe(sha256(disk));
+    server.serve('/b/disk.raw', { body: gzipSync(disk) });
+    server.serve('/c/disk.raw', { body: Buffer.alloc(512) });
+    const a = await fetched(server.url('/a/disk.raw'));
+    const before = await stat(a);
+    expect([await fetched(server.url('/b/disk.raw')), await fetched(server.url('/a/disk.raw?v=2'))]).toEqual([a, a]);
+    expect((await stat(a)).ino).toBe(before.ino);
+    expect(await fetched(server.url('/c/disk.raw'))).not.toBe(a);
+    expect(server.requests).toHaveLength(4);
+    const origins = (await listCachedImages(images)).flatMap(({ record }) => record.origins.map(({ url }) => url));
+    expect(origins.toSorted()).toEqual([
+      server.url('/a/disk.raw'),
+      server.url('/a/disk.raw?…'),
+      server.url('/b/disk.raw'),
+      server.url('/c/disk.raw'),
+    ]);
+    expect(await leftovers()).toHaveLength(4);
   });
 
   test('tells its progress in bytes, to the end', async () => {
@@ -346,10 +361,8 @@ describe('a compressed image', () => {
     expect(await digestOf(path)).toBe(sha256(disk));
     const [image] = await listCachedImages(images);
     expect(image?.record).toMatchObject({
-      compression,
-      sha256: sha256(packed),
-      bytes: packed.length,
       file: { sha256: sha256(disk), bytes: disk.length },
+      origins: [{ compression, sha256: sha256(packed), bytes: packed.length }],
     });
   });
 
@@ -619,17 +632,4 @@ describe('several who want the same image', () => {
     await first;
     expect(await leftovers()).toEqual([]);
   });
-});
-
-test('what a killed download has left is removed by the next', async () => {
-  server.serve('/disk.raw', { body: disk }, { body: disk });
-  const path = await fetched(server.url('/disk.raw'));
-  const [image] = await listCachedImages(images);
-  await rm(path);
-  const part = join(images, `.${image?.record.key}.part`);
-  await writeFile(part, randomBytes(3 * MIB));
-  const release = await acquireLock(join(images, '.other.lock'), { command: 'another' });
-  expect(await digestOf(await fetched(server.url('/disk.raw')))).toBe(sha256(disk));
-  await release();
-  expect(await leftovers()).toHaveLength(2);
 });

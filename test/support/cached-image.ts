@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { mkdir, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { cachedFileName, shownUrl, urlKey } from '../../src/image/source.js';
+import { addressOf, cachedFileName } from '../../src/image/source.js';
 
 export interface CachedImageOptions {
   /** Default: an empty raw disk of 64 KiB. */
@@ -15,25 +15,27 @@ export interface CachedImageOptions {
 export async function putImage(directory: string, url: string, options: CachedImageOptions = {}): Promise<string> {
   const { content = new Uint8Array(65_536), unusedDays = 0 } = options;
   const sha256 = createHash('sha256').update(content).digest('hex');
-  const parsed = new URL(url);
-  const name = cachedFileName(parsed, sha256);
+  const address = addressOf(url);
+  const name = cachedFileName(address.name, sha256);
   const path = join(directory, name);
   await mkdir(directory, { recursive: true });
   await writeFile(path, content);
   const usedAt = new Date(Date.now() - unusedDays * 86_400_000);
-  const record = {
-    schemaVersion: 1,
-    key: urlKey(parsed),
-    url: shownUrl(parsed),
+  const origin = {
+    key: address.key,
+    url: address.shown,
     sha256,
     sha512: null,
     bytes: content.length,
+    compression: null,
     etag: null,
     lastModified: null,
     fetchedAt: usedAt.toISOString(),
-    compression: null,
-    file: { name, sha256, bytes: content.length },
+    checksumUrl: null,
+    manifest: null,
   };
+  const file = { name, sha256, bytes: content.length };
+  const record = { schemaVersion: 1, file, damagedAt: null, origins: [origin] };
   await writeFile(`${path}.json`, JSON.stringify(record));
   await utimes(`${path}.json`, usedAt, usedAt);
   return path;

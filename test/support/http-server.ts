@@ -10,11 +10,15 @@ export interface Reply {
   readonly body?: string | Uint8Array;
   /** What `content-length` says; null leaves it out, and the end of the connection is the end of the body. */
   readonly contentLength?: number | null;
-  /** Sends so many bytes of the body and then resets the connection. */
+  /** Sends so many bytes of the body and then resets the connection; some of them may be lost on the way. */
   readonly dropAfter?: number;
+  /** Sends so many bytes of the body and then ends the connection, so that all of them arrive. */
+  readonly endAfter?: number;
   /** Sends so many bytes of the body and then waits: for the promise, or for ever. */
   readonly stallAfter?: number;
   readonly until?: Promise<unknown>;
+  /** Gives a part to who asks for one, where `if-range` fits the reply's own `etag` or `last-modified`. */
+  readonly ranges?: boolean;
 }
 
 export interface Asked {
@@ -68,7 +72,22 @@ export async function startHttpServer(): Promise<HttpServer> {
   };
 }
 
-async function answer(request: IncomingMessage, response: ServerResponse, reply: Reply): Promise<void> {
+/** The part that was asked for (RFC 9110, sections 13.1.5, 14.2 and 15.5.17), or the reply as it is. */
+function partOf(request: IncomingMessage, reply: Reply): Reply {
+  const from = Number(/^bytes=(\d+)-$/.exec(request.headers.range ?? '')?.[1] ?? Number.NaN);
+  if (reply.ranges !== true || Number.isNaN(from)) return reply;
+  const condition = request.headers['if-range'];
+  const validators = [reply.headers?.['etag'], reply.headers?.['last-modified']];
+  if (condition !== undefined && !validators.includes(String(condition))) return reply;
+  const body = Buffer.from(reply.body ?? '');
+  const range = (text: string) => ({ ...reply.headers, 'content-range': text });
+  if (from >= body.length) return { status: 416, headers: range(`bytes */${body.length}`) };
+  const headers = range(`bytes ${from}-${body.length - 1}/${body.length}`);
+  return { ...reply, status: 206, headers, body: body.subarray(from) };
+}
+
+async function answer(request: IncomingMessage, response: ServerResponse, asked: Reply): Promise<void> {
+  const reply = partOf(request, asked);
   const body = Buffer.from(reply.body ?? '');
   const length = reply.contentLength === undefined ? body.length : reply.contentLength;
   response.useChunkedEncodingByDefault = false;
@@ -76,11 +95,19 @@ async function answer(request: IncomingMessage, response: ServerResponse, reply:
     ...reply.headers,
     ...(length === null ? { connection: 'close' } : { 'content-length': length }),
   });
+  if (request.method === 'HEAD') {
+    response.end();
+    return;
+  }
   response.flushHeaders();
-  const pause = reply.dropAfter ?? reply.stallAfter;
+  const pause = reply.dropAfter ?? reply.endAfter ?? reply.stallAfter;
   await send(response, body.subarray(0, pause ?? body.length));
   if (reply.dropAfter !== undefined) {
     request.socket.resetAndDestroy();
+    return;
+  }
+  if (reply.endAfter !== undefined) {
+    request.socket.end();
     return;
   }
   if (reply.stallAfter !== undefined) {

@@ -58,8 +58,14 @@ describe('a directory below vms/', () => {
 });
 
 describe('a rest in the image cache', () => {
-  const rest = (kind: CacheRest['kind']): CacheRest => ({ kind, path: '/state/images/a', bytes: 10, key: null });
-  const nobody = { users: [], unreadable: [] };
+  const rest = (kind: CacheRest['kind']): CacheRest => ({
+    kind,
+    path: '/state/images/a',
+    bytes: 10,
+    key: null,
+    modifiedAt: 1000,
+  });
+  const nobody = { users: [], unreadable: [], partialsBefore: 1000 };
 
   test.each<CacheRest['kind']>(['partial download', 'incomplete image', 'temporary file', 'broken name'])(
     'that is a %s is garbage',
@@ -68,8 +74,12 @@ describe('a rest in the image cache', () => {
     },
   );
 
+  test('that is a partial download stays while somebody may go on with it', () => {
+    expect(judgeCacheRest(rest('partial download'), { ...nobody, partialsBefore: 999 })).toBeNull();
+  });
+
   test('that VMs stand on stays, with the command that ends them', () => {
-    expect(judgeCacheRest(rest('incomplete image'), { users: ['db', 'web'], unreadable: [] })).toEqual({
+    expect(judgeCacheRest(rest('incomplete image'), { ...nobody, users: ['db', 'web'] })).toEqual({
       trouble: {
         what: 'the image /state/images/a is not complete, and db, web stand on it',
         next: 'vmctl destroy db web',
@@ -78,6 +88,6 @@ describe('a rest in the image cache', () => {
   });
 
   test('that may be under a disk that does not tell stays', () => {
-    expect(judgeCacheRest(rest('incomplete image'), { users: [], unreadable: ['/x'] })).toBeNull();
+    expect(judgeCacheRest(rest('incomplete image'), { ...nobody, unreadable: ['/x'] })).toBeNull();
   });
 });
