@@ -3,6 +3,7 @@ import { availableParallelism } from 'node:os';
 import PQueue from 'p-queue';
 import { VmctlError } from '../src/errors.js';
 import type { RouterHypervisor } from '../src/hypervisor/router.js';
+import type { PullPolicy } from '../src/image/pull-policy.js';
 import type { EventListener, StageReporter, Step, VmEvent, VmEventBody } from '../src/model/event.js';
 import type { StatePaths } from '../src/paths.js';
 import type { Registry } from '../src/registry.js';
@@ -24,6 +25,8 @@ export interface TaskEnvironment {
   readonly command: string;
   /** Proxy settings for downloads are read from here. */
   readonly variables: Readonly<Record<string, string | undefined>>;
+  /** When a place that an image comes from is asked. */
+  readonly pull: PullPolicy;
   /** Seconds to wait for SSH where the VMFile does not say; null takes the default for the accelerator. */
   readonly sshTimeoutSeconds: number | null;
 }

@@ -1,6 +1,7 @@
 /** Builds the world that tasks act on, from plain settings. */
 import { type RouterOptions, createRouter } from '../src/hypervisor/router.js';
 import type { RouterHypervisor } from '../src/hypervisor/router.js';
+import type { PullPolicy } from '../src/image/pull-policy.js';
 import type { BackendKind } from '../src/model/vm.js';
 import { defaultStateRoot, statePaths } from '../src/paths.js';
 import { Registry } from '../src/registry.js';
@@ -21,6 +22,8 @@ export interface EnvironmentSettings {
   readonly leaseFiles?: readonly string[] | undefined;
   readonly concurrency?: Concurrency | undefined;
   readonly sshTimeoutSeconds?: number | undefined;
+  /** Default `missing`. */
+  readonly pull?: PullPolicy | undefined;
   /** Told about repairs of the registry. */
   readonly onNote?: ((text: string) => void) | undefined;
   /** Takes the place of the backends of this package. */
@@ -54,5 +57,6 @@ export function createEnvironment(settings: EnvironmentSettings): TaskEnvironmen
     command,
     variables,
     sshTimeoutSeconds: settings.sshTimeoutSeconds ?? null,
+    pull: settings.pull ?? 'missing',
   };
 }

@@ -30,8 +30,7 @@ export function tildePath(path: string, home: string): string {
 }
 
 /**
- * A reader for the events of one step: gives the words for what is going on, with the rate since its first progress;
- * null for an event that begins or ends the step.
+ * A reader for the events of one step: gives the words for what is going on, with the rate of its progress; null for an event that begins or ends the step.
  */
 export function progressReader(): (event: VmEvent) => string | null {
   const read = rateReader();
@@ -49,13 +48,35 @@ export interface Progress {
   readonly totalBytes: number | null;
 }
 
-/** `212 MiB of 420 MiB (50 %), 31 MiB/s`, with the rate since the first progress that was read. */
+/** The rate is that of so many milliseconds before now, so that a line that became slower or faster is told as it is. */
+const RATE_WINDOW_MS = 10_000;
+const SHORTEST_RATE_MS = 200;
+/** Nobody can tell from less how long the rest will take. */
+const SHORTEST_FORECAST_MS = 1000;
+
+/** `212 MiB of 420 MiB (50 %), 31 MiB/s, 7 s left`, with the rate of the last seconds. */
 export function rateReader(): (progress: Progress) => string {
-  let first: { readonly time: number; readonly bytes: number } | null = null;
+  const begun: Pick<Progress, 'time' | 'bytes'>[] = [];
   return ({ time, bytes, totalBytes }) => {
-    first ??= { time, bytes };
-    return `${amountText(bytes, totalBytes)}${rateText(bytes - first.bytes, time - first.time)}`;
+    begun.push({ time, bytes });
+    while ((begun[1]?.time ?? time) <= time - RATE_WINDOW_MS) begun.shift();
+    const since = begun[0] ?? { time, bytes };
+    const [gained, elapsed] = [bytes - since.bytes, time - since.time];
+    const words = [amountText(bytes, totalBytes)];
+    if (elapsed >= SHORTEST_RATE_MS) words.push(`${bytesText((gained / elapsed) * 1000)}/s`);
+    if (totalBytes !== null && bytes < totalBytes && gained > 0 && elapsed >= SHORTEST_FORECAST_MS) {
+      words.push(`${secondsText(((totalBytes - bytes) / gained) * elapsed)} left`);
+    }
+    return words.join(', ');
   };
+}
+
+/** `7 s`, `2 min 5 s`, `3 h 20 min`: what comes is never known to a tenth. */
+function secondsText(milliseconds: number): string {
+  const seconds = Math.max(1, Math.round(milliseconds / 1000));
+  if (seconds < 60) return `${seconds} s`;
+  const minutes = Math.floor(seconds / 60);
+  return minutes < 60 ? `${minutes} min ${seconds % 60} s` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
 /** A guest's line without what would move the cursor, change colours or ring the bell of the terminal it is shown on. */
@@ -69,8 +90,4 @@ function amountText(bytes: number, totalBytes: number | null): string {
   if (totalBytes === null) return bytesText(bytes);
   const percent = totalBytes === 0 ? 100 : Math.floor((bytes / totalBytes) * 100);
   return `${bytesText(bytes)} of ${bytesText(totalBytes)} (${percent} %)`;
-}
-
-function rateText(bytes: number, milliseconds: number): string {
-  return milliseconds < 200 ? '' : `, ${bytesText((bytes / milliseconds) * 1000)}/s`;
 }

@@ -1,6 +1,7 @@
 /** What `up` and `reload` share: the VMs of the VMFile come up, and the end is told. */
 import { upTasks } from '../../tasks/up.js';
 import { VmctlError } from '../errors.js';
+import type { PullPolicy } from '../image/pull-policy.js';
 import type { VmSpec } from '../model/spec.js';
 import type { Cli } from './cli.js';
 import { showGraph } from './graph.js';
@@ -15,6 +16,7 @@ export interface BringUpFlags {
   readonly provision: boolean;
   readonly parallel?: number;
   readonly timeout?: number;
+  readonly pull?: PullPolicy;
   readonly json: boolean;
 }
 
@@ -22,11 +24,12 @@ export interface BringUpFlags {
 export function openProjectSession(
   cli: Cli,
   command: string,
-  flags: { readonly file?: string; readonly parallel?: number },
+  flags: { readonly file?: string; readonly parallel?: number; readonly pull?: PullPolicy },
 ): Promise<Session> {
   return openSession(cli, command, {
     ...(flags.file === undefined ? {} : { file: flags.file }),
     ...(flags.parallel === undefined ? {} : { 'concurrency.boots': flags.parallel }),
+    ...(flags.pull === undefined ? {} : { 'images.pull': flags.pull }),
   });
 }
 

@@ -1,5 +1,6 @@
 /** The settings that there are: their names, what a value must be, and how a variable spells them. */
 import * as v from 'valibot';
+import { PULL_POLICIES } from '../image/pull-policy.js';
 import { parseDuration, parseSize } from '../vmfile/sizes.js';
 
 /** Gives the value, or says what was expected instead. */
@@ -76,6 +77,7 @@ export const settingsSchema = v.object({
   'timeouts.stop': setting(readSeconds),
   'network.leases': setting(words),
   'images.budget': setting(readBytes),
+  'images.pull': setting(oneOf(...PULL_POLICIES)),
   'qemu.binary': setting(text),
   'qemu.extraArgs': setting(words),
   backend: setting(oneOf('qemu', 'noop')),

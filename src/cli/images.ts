@@ -3,14 +3,20 @@ import { resolve } from 'node:path';
 import { ageText } from '../../tasks/image-policy.js';
 import { imageFacts } from '../../tasks/image-use.js';
 import { bytesText, progressReader } from '../../tasks/progress-text.js';
+import { imagePreset, imagePresetNames } from '../../presets/images.js';
 import { VmctlError } from '../errors.js';
 import { checkImageName, nameImage, originOf } from '../image/cache-index.js';
+import { markDamaged } from '../image/cache-store.js';
 import { fetchImage } from '../image/cache.js';
+import { digestFile } from '../image/digested-file.js';
+import type { RemoteImage } from '../image/place.js';
+import type { PullPolicy } from '../image/pull-policy.js';
 import { readDiskHeader } from '../image/disk-header.js';
 import { type ImageDescription, describeImage } from '../image/inspect.js';
 import { inspectImage } from '../image/qemu-img.js';
 import { urlKey } from '../image/source.js';
 import { exists } from '../util/fs.js';
+import { parseChecksum } from '../vmfile/names.js';
 import { didYouMean } from '../vmfile/suggest.js';
 import type { TaskEnvironment } from '../../tasks/context.js';
 import type { Cli } from './cli.js';
@@ -18,14 +24,19 @@ import { EXIT } from './exit-code.js';
 import { pairs, printJson, printNote, table } from './report.js';
 import { openReader, openSession } from './session.js';
 
+export interface PullFlags {
+  readonly name?: string;
+  readonly checksum?: string;
+  readonly pull?: PullPolicy;
+  readonly json: boolean;
+}
+
 /** `image pull`: prints the path, or with a name that of the link. */
-export async function pull(
-  cli: Cli,
-  url: string,
-  { name, json }: { readonly name?: string; readonly json: boolean },
-): Promise<void> {
+export async function pull(cli: Cli, wanted: string, flags: PullFlags): Promise<void> {
+  const { name, json } = flags;
   if (name !== undefined) checkImageName(name);
-  const { env } = await openSession(cli, 'image pull');
+  const source = sourceOf(wanted, flags.checksum);
+  const { env } = await openSession(cli, 'image pull', flags.pull === undefined ? {} : { 'images.pull': flags.pull });
   const read = progressReader();
   let last = 0;
   env.events.subscribe((event) => {
@@ -36,11 +47,18 @@ export async function pull(
   });
   const reporter = env.events.reporter(null, 'resolve');
   const access = { directory: env.paths.images, command: env.command, signal: cli.signal };
-  const path = await fetchImage({ url, checksum: null }, { ...access, reporter, environment: cli.variables });
+  const path = await fetchImage(source, { ...access, reporter, pull: env.pull, environment: cli.variables });
   const image = await inspectImage(path, { signal: cli.signal });
   const link = name === undefined ? null : await nameImage(name, path, access);
   if (json) {
-    printJson(cli, { url, path, name: name ?? null, link, format: image.format, virtualBytes: image.virtualBytes });
+    printJson(cli, {
+      url: source.url,
+      path,
+      name: name ?? null,
+      link,
+      format: image.format,
+      virtualBytes: image.virtualBytes,
+    });
     return;
   }
   cli.stdout.write(`${link ?? path}\n`);
@@ -50,9 +68,29 @@ export async function pull(
   );
 }
 
-/** `image list`. */
-export async function list(cli: Cli, json: boolean): Promise<void> {
+/** What a URL or the name of a preset stands for. Throws `USAGE`. */
+function sourceOf(wanted: string, promised: string | undefined): RemoteImage {
+  const parsed = promised === undefined ? null : parseChecksum(promised);
+  if (parsed?.ok === false) {
+    throw new VmctlError('USAGE', `--checksum must be a checksum: ${JSON.stringify(promised)}, but ${parsed.problem}`, {
+      hint: 'Write sha256:HEX, sha512:HEX or the URL of a SHA256SUMS file.',
+    });
+  }
+  const preset = imagePreset(wanted, process.arch);
+  if (preset !== undefined) return { url: preset.url, checksum: parsed?.value ?? preset.checksum };
+  if (/^[a-z]+:/i.test(wanted)) return { url: wanted, checksum: parsed?.value ?? null };
+  throw new VmctlError('USAGE', `${JSON.stringify(wanted)} is neither a URL nor an image preset for this host`, {
+    hint: didYouMean(wanted, imagePresetNames, '"') ?? 'The presets: vmctl image presets',
+  });
+}
+
+/** `image list`: exit code 1 when `--verify` finds a damaged image. */
+export async function list(
+  cli: Cli,
+  { json, verify }: { readonly json: boolean; readonly verify: boolean },
+): Promise<void> {
   const env = openReader(cli, 'image list');
+  if (verify && !(await verifyAll(cli, env))) cli.exitCode = EXIT.failed;
   const rows = await Promise.all(
     (await imageFacts(env)).map(async ({ path, record, lastUsedAt, diskBytes, names, users }) => {
       const header = await readDiskHeader(path);
@@ -64,6 +102,7 @@ export async function list(cli: Cli, json: boolean): Promise<void> {
         format: header.format,
         diskBytes,
         virtualBytes: header.format === 'unknown' ? null : header.virtualBytes,
+        damaged: record.damagedAt !== null,
         checksum: `sha256:${record.file.sha256}`,
         fetchedAt: origin?.fetchedAt ?? null,
         lastUsedAt: new Date(lastUsedAt).toISOString(),
@@ -82,7 +121,7 @@ export async function list(cli: Cli, json: boolean): Promise<void> {
   const header = ['NAME', 'FORMAT', 'ON DISK', 'VIRTUAL', 'CHECKSUM', 'LAST USED', 'USED BY', 'URL'];
   const cells = rows.map((row) => [
     orDash(row.names.join(', ')),
-    row.format,
+    row.damaged ? 'DAMAGED' : row.format,
     bytesText(row.diskBytes),
     row.virtualBytes === null ? '-' : bytesText(row.virtualBytes),
     row.checksum.slice(0, 'sha256:'.length + 12),
@@ -91,6 +130,22 @@ export async function list(cli: Cli, json: boolean): Promise<void> {
     orDash(row.url ?? ''),
   ]);
   cli.stdout.write(table(header, cells));
+}
+
+/** Reads every image; false when one is not what its digest says. */
+async function verifyAll(cli: Cli, env: TaskEnvironment): Promise<boolean> {
+  let sound = true;
+  for (const { path, record, names, users } of await imageFacts(env)) {
+    const shown = names[0] ?? record.file.name;
+    printNote(cli, `reading ${shown}, ${bytesText(record.file.bytes)}`);
+    if ((await digestFile(path, cli.signal)) === record.file.sha256) continue;
+    sound = false;
+    await markDamaged(path, { directory: env.paths.images, command: env.command, signal: cli.signal });
+    const url = originOf(record)?.url ?? 'its URL';
+    const next = users.length === 0 ? '' : `; it is under the disk of ${users.join(', ')}, which may be damaged too`;
+    printNote(cli, `${shown} is damaged${next}; whoever wants ${url} the next time gets it anew`);
+  }
+  return sound;
 }
 
 /** `image inspect`: exit code 1 for a file that vmctl refuses. */

@@ -1,11 +1,25 @@
 /** How option values of the command line are read. A wrong one is a usage error that says what was expected. */
 import { InvalidArgumentError } from 'commander';
+import { PULL_POLICIES, type PullPolicy } from '../image/pull-policy.js';
 import { vmName } from '../vmfile/names.js';
 import { MIB, parseSize } from '../vmfile/sizes.js';
 import { readAge, readBytes, readPositive, readSeconds } from './config-keys.js';
 
 /** The option of every command that works on a VMFile. */
 export const FILE_OPTION = ['-f, --file <path>', 'the VMFile (default: VMFile.kdl in this folder)'] as const;
+
+/** The option of every command that gets images. */
+export const PULL_OPTION = [
+  '--pull <when>',
+  'ask for images: always (also for a newer one), missing (only what is not in the cache), never (default: missing)',
+  pullOption,
+] as const;
+
+function pullOption(value: string): PullPolicy {
+  const policy = PULL_POLICIES.find((known) => known === value);
+  if (policy !== undefined) return policy;
+  throw new InvalidArgumentError(`It must be one of ${PULL_POLICIES.join(', ')}.`);
+}
 
 /** Gathers a repeated option. */
 export function collect(value: string, previous: readonly string[]): readonly string[] {

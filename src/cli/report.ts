@@ -1,6 +1,6 @@
 /** What a person or a program reads: errors, one line an event, or JSON. */
 import type { VmEvent } from '../model/event.js';
-import { bytesText, durationText, printable } from '../../tasks/progress-text.js';
+import { durationText, printable, rateReader } from '../../tasks/progress-text.js';
 import type { VmctlError } from '../errors.js';
 import type { Cli } from './cli.js';
 import { painter, wantsColor } from './style.js';
@@ -50,30 +50,40 @@ const PROGRESS_EVERY_MS = 5_000;
 export function lineListener(cli: Cli, names: readonly string[]): (event: VmEvent) => void {
   const paint = painter(wantsColor(cli.stderr, cli.variables));
   const width = Math.max(...names.map((name) => name.length), 0);
-  const lastProgress = new Map<string, number>();
+  const progress = new Map<string, ProgressLine>();
   return (event) => {
-    if (event.type === 'progress') {
-      const key = `${event.vm} ${event.step}`;
-      if (event.time - (lastProgress.get(key) ?? 0) < PROGRESS_EVERY_MS) return;
-      lastProgress.set(key, event.time);
-    }
-    const text = lineOf(event);
+    const text = event.type === 'progress' ? progressLine(event, progress) : lineOf(event);
     if (text === null) return;
     const prefix = event.vm === null ? '' : `${event.vm.padEnd(width)} │ `;
     for (const line of text.split('\n')) cli.stderr.write(`${paint('cyan', prefix)}${line}\n`);
   };
 }
 
-function lineOf(event: VmEvent): string | null {
+interface ProgressLine {
+  readonly read: ReturnType<typeof rateReader>;
+  /** When the last line came, in milliseconds since the epoch. */
+  told: number;
+}
+
+type ProgressEvent = Extract<VmEvent, { readonly type: 'progress' }>;
+
+/** Every progress counts for the rate, and few are worth a line. */
+function progressLine(event: ProgressEvent, lines: Map<string, ProgressLine>): string | null {
+  const key = `${event.vm} ${event.step}`;
+  const line = lines.get(key) ?? { read: rateReader(), told: 0 };
+  lines.set(key, line);
+  const text = line.read(event);
+  if (event.time - line.told < PROGRESS_EVERY_MS) return null;
+  line.told = event.time;
+  return `${event.step}: ${text}`;
+}
+
+function lineOf(event: Exclude<VmEvent, ProgressEvent>): string | null {
   switch (event.type) {
     case 'started':
       return event.step === 'provision' || event.step === 'start' ? `${event.step} …` : null;
     case 'status':
       return `${event.step}: ${event.text}`;
-    case 'progress': {
-      const total = event.totalBytes === null ? '' : ` of ${bytesText(event.totalBytes)}`;
-      return `${event.step}: ${bytesText(event.bytes)}${total}`;
-    }
     case 'log':
       return event.stream === 'note' ? `${event.step}: ${event.line}` : `  ${printable(event.line)}`;
     case 'skipped':

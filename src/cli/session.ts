@@ -35,6 +35,7 @@ export function environmentOf(cli: Cli, command: string, settings: Settings): Ta
     qemuArguments: settings['qemu.extraArgs'],
     concurrency: { downloads: settings['concurrency.downloads'], boots: settings['concurrency.boots'] },
     sshTimeoutSeconds: settings['timeouts.ssh'],
+    pull: settings['images.pull'],
   });
 }
 

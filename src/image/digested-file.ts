@@ -1,10 +1,11 @@
 /** Bytes on their way to a file, counted and digested. */
 import type { Buffer } from 'node:buffer';
 import { type Hash, createHash } from 'node:crypto';
-import { type WriteStream, createWriteStream } from 'node:fs';
+import { type WriteStream, createReadStream, createWriteStream } from 'node:fs';
 import { Writable } from 'node:stream';
 import type { Checksum } from '../model/spec.js';
 import { PRIVATE_FILE_MODE } from '../paths.js';
+import { throwIfAborted } from '../util/wait.js';
 
 /** How much of a download may wait in memory at each step. */
 export const BUFFER_BYTES = 1024 ** 2;
@@ -55,4 +56,14 @@ export class DigestedFile extends Writable {
     if (this.#file.closed) done(error);
     else this.#file.once('close', () => done(error)).destroy();
   }
+}
+
+/** The SHA-256 digest of a file; hexadecimal digits. Throws `ABORTED`, and Node's error for a file that cannot be read. */
+export async function digestFile(path: string, signal: AbortSignal): Promise<string> {
+  const digest = new Digest(['sha256']);
+  for await (const chunk of createReadStream(path, { highWaterMark: BUFFER_BYTES })) {
+    throwIfAborted(signal);
+    digest.update(chunk);
+  }
+  return digest.hex('sha256');
 }

@@ -1,8 +1,10 @@
 /** The places that images come from: what each leads to at the moment, and how to ask it. */
 import type { Checksum, ChecksumSource } from '../model/spec.js';
 import { type ImageRecord, type Origin, originOf } from './cache-index.js';
+import { fetchChecksum } from './checksum-source.js';
 import type { ContentSource } from './download.js';
 import { type BodyRange, type HttpBody, type HttpOptions, headerOf, openUrl, sendRequest } from './http.js';
+import type { PullPolicy } from './pull-policy.js';
 import { type RetryOptions, retrying } from './retry.js';
 import { type ImageAddress, addressOf, parseImageUrl } from './source.js';
 
@@ -10,11 +12,6 @@ export interface RemoteImage {
   readonly url: string;
   readonly checksum: ChecksumSource | null;
 }
-
-/** When a place is asked: also for an image that is there, only for one that is not, or never. */
-export const PULL_POLICIES = ['always', 'missing', 'never'] as const;
-
-export type PullPolicy = (typeof PULL_POLICIES)[number];
 
 export type RequestOptions = HttpOptions & RetryOptions;
 
@@ -74,7 +71,11 @@ class WebPlace implements ImagePlace {
 
   async #promise(before: Origin | null, options: RequestOptions): Promise<Pick<Content, 'checksum' | 'checksumUrl'>> {
     const promised = this.#checksum;
-    if (promised?.algorithm === 'list') throw new Error('not yet');
+    if (promised?.algorithm === 'list') {
+      options.reporter.status(`asking ${new URL(promised.url).host} for the checksum`);
+      const checksum = await retrying(() => fetchChecksum(promised, this.#url, options), options);
+      return { checksum, checksumUrl: promised.url };
+    }
     if (promised !== null || before === null) return { checksum: promised, checksumUrl: null };
     const same = await retrying(() => isUnchanged(this.#url, before, options), options);
     return { checksum: same ? { algorithm: 'sha256', digest: before.sha256 } : null, checksumUrl: null };

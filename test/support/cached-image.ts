@@ -1,6 +1,6 @@
 /** Puts an image into a cache as a download leaves it. */
 import { createHash } from 'node:crypto';
-import { mkdir, utimes, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { addressOf, cachedFileName } from '../../src/image/source.js';
 
@@ -39,4 +39,11 @@ export async function putImage(directory: string, url: string, options: CachedIm
   await writeFile(`${path}.json`, JSON.stringify(record));
   await utimes(`${path}.json`, usedAt, usedAt);
   return path;
+}
+
+/** Changes an image behind the cache's back, as a failing disk does. */
+export async function spoilImage(path: string, content: Uint8Array): Promise<void> {
+  await chmod(path, 0o644);
+  await writeFile(path, content);
+  await chmod(path, 0o444);
 }

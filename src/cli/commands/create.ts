@@ -1,9 +1,15 @@
 import { createTasks } from '../../../tasks/create.js';
+import type { PullPolicy } from '../../image/pull-policy.js';
 import { type CreateFlags, specOfFlags } from '../create-spec.js';
 import type { Cli, CommandModule } from '../cli.js';
 import { showGraph } from '../graph.js';
-import { diskOption, memoryOption, nameOption, positiveOption } from '../options.js';
+import { PULL_OPTION, diskOption, memoryOption, nameOption, positiveOption } from '../options.js';
 import { openSession } from '../session.js';
+
+interface Flags extends CreateFlags {
+  readonly start: boolean;
+  readonly pull?: PullPolicy;
+}
 
 export const command: CommandModule = {
   configure(program, cli) {
@@ -21,14 +27,15 @@ export const command: CommandModule = {
       .option('--bridge <bridge>', 'connect it to this bridge of the host (default: QEMU’s own network)')
       .option('--cloud-init <path>', 'a raw user-data document for cloud-init')
       .option('--ssh-key <path>', 'a public key that may log in; cloud-init puts it there')
+      .option(...PULL_OPTION)
       .option('--start', 'start it as well', false)
-      .action((flags: CreateFlags & { readonly start: boolean }) => create(cli, flags));
+      .action((flags: Flags) => create(cli, flags));
   },
 };
 
-async function create(cli: Cli, flags: CreateFlags & { readonly start: boolean }): Promise<void> {
+async function create(cli: Cli, flags: Flags): Promise<void> {
   const spec = await specOfFlags(flags, { cwd: cli.cwd, home: cli.home });
-  const { env } = await openSession(cli, 'create');
+  const { env } = await openSession(cli, 'create', flags.pull === undefined ? {} : { 'images.pull': flags.pull });
   cli.onInterrupt = () => 'stopping what was begun';
   await showGraph(cli, env, createTasks(env, { spec, start: flags.start }), { json: false });
 }

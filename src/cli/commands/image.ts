@@ -1,13 +1,13 @@
 import type { CommandModule } from '../cli.js';
 import { runCollection } from '../collection.js';
-import { inspect, list, pull } from '../images.js';
+import { type PullFlags, inspect, list, pull } from '../images.js';
 import { listPresets } from '../image-presets.js';
-import { ageOption, bytesOption } from '../options.js';
+import { PULL_OPTION, ageOption, bytesOption } from '../options.js';
 
 interface PruneFlags {
   readonly dryRun: boolean;
   readonly olderThan?: number;
-  readonly budget?: number;
+  readonly keepSize?: number;
   readonly json: boolean;
 }
 
@@ -22,15 +22,20 @@ export const command: CommandModule = {
         )
         .option('--json', 'print JSON', false);
     add('pull', 'download an image into the cache and print its path', [
-      'vmctl image pull https://cloud.example.org/debian.qcow2',
+      'vmctl image pull debian-12',
       'vmctl image pull https://cloud.example.org/debian.qcow2 --name debian',
     ])
-      .argument('<url>', 'https:// or http:// URL of a qcow2 or raw disk image')
+      .argument('<image>', 'a URL of a qcow2 or raw disk image, or a name that "image presets" lists')
       .option('--name <name>', 'also give it a name: images/NAME leads to it, and it is kept until the name moves on')
-      .action((url: string, flags: { readonly name?: string; readonly json: boolean }) => pull(cli, url, flags));
-    add('list', 'list the images in the cache', ['vmctl image list', 'vmctl image list --json']).action(
-      (flags: { readonly json: boolean }) => list(cli, flags.json),
-    );
+      .option(
+        '--checksum <checksum>',
+        'what its bytes have to be: sha256:HEX, sha512:HEX or the URL of a SHA256SUMS file',
+      )
+      .option(...PULL_OPTION)
+      .action((image: string, flags: PullFlags) => pull(cli, image, flags));
+    add('list', 'list the images in the cache', ['vmctl image list', 'vmctl image list --verify'])
+      .option('--verify', 'read every image, and tell which are not what they were when they came', false)
+      .action((flags: { readonly json: boolean; readonly verify: boolean }) => list(cli, flags));
     add('presets', 'list the public images that image-preset in a VMFile names', [
       'vmctl image presets',
       'vmctl image presets --json',
@@ -43,17 +48,17 @@ export const command: CommandModule = {
       .action((image: string, flags: { readonly json: boolean }) => inspect(cli, image, flags.json));
     add('prune', 'remove images that no VM uses, and what broken downloads have left', [
       'vmctl image prune --dry-run --older-than 30d',
-      'vmctl image prune --budget 20GiB',
+      'vmctl image prune --keep-size 20GiB',
     ])
       .option('-n, --dry-run', 'only say what would be removed and what that frees', false)
       .option('--older-than <age>', 'images that no VM has used for so long, as 30d', ageOption)
       .option(
-        '--budget <size>',
-        'images, the longest unused first, until the cache fits, as 20GiB (default: the setting images.budget)',
+        '--keep-size <size>',
+        'images, the longest unused first, until so much is left, as 20GiB (default: the setting images.budget)',
         bytesOption,
       )
-      .action(({ dryRun, json, olderThan, budget }: PruneFlags) =>
-        runCollection(cli, { command: 'image prune', scope: 'images', dryRun, json, olderThan, budget }),
+      .action(({ dryRun, json, olderThan, keepSize }: PruneFlags) =>
+        runCollection(cli, { command: 'image prune', scope: 'images', dryRun, json, olderThan, budget: keepSize }),
       );
   },
 };
