@@ -1,30 +1,43 @@
 // How fast vmctl is, as ratios against a reference that is run in turn with it, so that the figures mean the same on a
 // slow or shared machine. Prints a table and writes bench/results.json. Needs the build; uses no network.
 //
-//     npm run bench                 all groups
-//     npm run bench -- --rounds 50  more of them, for less noise
+//     npm run bench                   all groups
+//     npm run bench -- images         one of them: start-up, images
+//     npm run bench -- --rounds 50    more rounds, for less noise
 import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { root } from './setup.mjs';
+import { images } from './bench/images.mjs';
+import { giveUp, root } from './setup.mjs';
 
-const { values } = parseArgs({ options: { rounds: { type: 'string', default: '21' } } });
-const rounds = Number(values.rounds);
+const GROUPS = { 'start-up': startUp, images: () => images({ program, scratch, measure }) };
+
+const { values, positionals } = parseArgs({
+  options: { rounds: { type: 'string' } },
+  allowPositionals: true,
+});
+const wanted = positionals.length === 0 ? Object.keys(GROUPS) : positionals;
+const unknown = wanted.filter((name) => !Object.hasOwn(GROUPS, name));
+if (unknown.length > 0) giveUp(`There is no group ${unknown.join(', ')}; there are ${Object.keys(GROUPS).join(', ')}.`);
+const DEFAULT_ROUNDS = 21;
 const program = join(root, 'dist', 'cli.js');
 const scratch = mkdtempSync(join(tmpdir(), 'vmctl-bench-'));
 
 try {
   execFileSync(process.execPath, [join(root, 'scripts', 'build.mjs')], { stdio: 'ignore' });
-  const results = [...startUp()];
+  const results = [];
+  for (const name of wanted) {
+    process.stderr.write(`${name} …\n`);
+    for (const result of await GROUPS[name]()) results.push({ group: name, ...result });
+  }
   print(results);
   mkdirSync(join(root, 'bench'), { recursive: true });
   const document = {
     schemaVersion: 1,
     node: process.version,
     cores: cpus().length,
-    rounds,
     results: results.map(({ bar, ...result }) => ({ ...result, bar: bar.words, met: bar.met(result) })),
   };
   writeFileSync(join(root, 'bench', 'results.json'), `${JSON.stringify(document, null, 2)}\n`);
@@ -82,7 +95,8 @@ function time(words, options) {
 }
 
 /** The subject and its reference in turn, each once before that to warm up. */
-function measure(name, run, { reference, bar }) {
+function measure(name, run, { reference, bar, rounds: usual = DEFAULT_ROUNDS }) {
+  const rounds = Number(values.rounds ?? usual);
   const [own, others] = [[], []];
   reference.run();
   run();
@@ -99,6 +113,7 @@ function measure(name, run, { reference, bar }) {
     referenceMs,
     ratio: medianMs / referenceMs,
     spread: [quantile(own, 0.1), quantile(own, 0.9)],
+    rounds,
     bar,
   };
 }
@@ -116,10 +131,14 @@ function print(results) {
   const header = ['', 'median', '10 to 90 %', 'reference', 'ratio', 'bar', ''];
   const rows = results.map((result) => [
     result.name,
-    `${result.medianMs.toFixed(0)} ms`,
-    `${result.spread.map((ms) => ms.toFixed(0)).join(' to ')} ms`,
-    `${result.reference} ${result.referenceMs.toFixed(0)} ms`,
-    result.ratio.toFixed(2),
+    ...(result.reference === undefined
+      ? [result.value, '', '', '']
+      : [
+          `${result.medianMs.toFixed(0)} ms`,
+          `${result.spread.map((ms) => ms.toFixed(0)).join(' to ')} ms`,
+          `${result.reference} ${result.referenceMs.toFixed(0)} ms`,
+          result.ratio.toFixed(2),
+        ]),
     result.bar.words,
     result.bar.words === '' ? '' : result.bar.met(result) ? 'met' : 'MISSED',
   ]);

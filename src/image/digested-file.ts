@@ -1,8 +1,10 @@
 /** Bytes on their way to a file, counted and digested. */
-import type { Buffer } from 'node:buffer';
+import { Buffer } from 'node:buffer';
 import { type Hash, createHash } from 'node:crypto';
-import { type WriteStream, createReadStream, createWriteStream } from 'node:fs';
+import { createReadStream } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
 import { Writable } from 'node:stream';
+import { callbackify } from 'node:util';
 import type { Checksum } from '../model/spec.js';
 import { PRIVATE_FILE_MODE } from '../paths.js';
 import { throwIfAborted } from '../util/wait.js';
@@ -30,32 +32,98 @@ export class Digest {
   }
 }
 
-/** A new file that is on the disk when the stream has finished, and whose bytes are digested on the way if wanted. */
+/** Chunks of zeros of at least this size are left out of a file: file systems keep no smaller holes. */
+const HOLE_BYTES = 4096;
+const ZEROS = Buffer.alloc(BUFFER_BYTES);
+
+/**
+ * A new file that is on the disk when the stream has finished, and whose bytes are digested on the way. Where there
+ * would be zeros it has holes, which take no space: most of a disk image is empty.
+ */
 export class DigestedFile extends Writable {
-  readonly #file: WriteStream;
-  readonly #digest: Digest | null;
+  readonly #path: string;
+  readonly #digest: Digest;
+  #file: FileHandle | null = null;
+  #length = 0;
 
-  constructor(path: string, digest: Digest | null) {
+  constructor(path: string, digest: Digest) {
     super({ highWaterMark: BUFFER_BYTES });
+    this.#path = path;
     this.#digest = digest;
-    this.#file = createWriteStream(path, { mode: PRIVATE_FILE_MODE, flush: true, highWaterMark: BUFFER_BYTES });
-    this.#file.on('error', (error) => this.destroy(error));
   }
 
-  override _write(chunk: Buffer, _encoding: BufferEncoding, done: () => void): void {
-    this.#digest?.update(chunk);
-    if (this.#file.write(chunk)) done();
-    else this.#file.once('drain', done);
+  override _construct(done: Done): void {
+    callbackify(async () => {
+      this.#file = await open(this.#path, 'w', PRIVATE_FILE_MODE);
+    })(done);
   }
 
-  override _final(done: () => void): void {
-    this.#file.once('close', done).end();
+  override _write(chunk: Buffer, _encoding: BufferEncoding, done: Done): void {
+    callbackify(() => this.#add([chunk]))(done);
   }
 
-  override _destroy(error: Error | null, done: (error: Error | null) => void): void {
-    if (this.#file.closed) done(error);
-    else this.#file.once('close', () => done(error)).destroy();
+  override _writev(chunks: readonly { readonly chunk: Buffer }[], done: Done): void {
+    callbackify(() => this.#add(chunks.map(({ chunk }) => chunk)))(done);
   }
+
+  override _final(done: Done): void {
+    callbackify(async () => {
+      await this.#file?.truncate(this.#length);
+      await this.#file?.sync();
+    })(done);
+  }
+
+  override _destroy(error: Error | null, done: Done): void {
+    const file = this.#file;
+    this.#file = null;
+    const close = async (): Promise<void> => file?.close();
+    callbackify(close)((failure) => done(error ?? failure));
+  }
+
+  async #add(chunks: readonly Buffer[]): Promise<void> {
+    let run: Buffer[] = [];
+    let start = this.#length;
+    for (const chunk of chunks) {
+      this.#digest.update(chunk);
+      if (isHole(chunk)) {
+        await this.#writeRun(run, start);
+        run = [];
+        start = this.#length + chunk.length;
+      } else run.push(chunk);
+      this.#length += chunk.length;
+    }
+    await this.#writeRun(run, start);
+  }
+
+  async #writeRun(run: readonly Buffer[], start: number): Promise<void> {
+    let rest = run;
+    for (let position = start; rest.length > 0 && this.#file !== null; ) {
+      const { bytesWritten } = await this.#file.writev(rest, position);
+      position += bytesWritten;
+      rest = without(rest, bytesWritten);
+    }
+  }
+}
+
+type Done = (error?: Error | null) => void;
+
+/** What a disk that is filling up has not taken yet. */
+function without(chunks: readonly Buffer[], bytes: number): readonly Buffer[] {
+  let skipped = bytes;
+  return chunks.flatMap((chunk) => {
+    const taken = Math.min(skipped, chunk.length);
+    skipped -= taken;
+    return taken === chunk.length ? [] : [chunk.subarray(taken)];
+  });
+}
+
+function isHole(chunk: Buffer): boolean {
+  if (chunk.length < HOLE_BYTES) return false;
+  for (let at = 0; at < chunk.length; at += ZEROS.length) {
+    const part = chunk.subarray(at, at + ZEROS.length);
+    if (!part.equals(ZEROS.subarray(0, part.length))) return false;
+  }
+  return true;
 }
 
 /** The SHA-256 digest of a file; hexadecimal digits. Throws `ABORTED`, and Node's error for a file that cannot be read. */

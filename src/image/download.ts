@@ -150,6 +150,7 @@ async function receive(source: ContentSource, pass: Pass, options: DownloadOptio
   const file = compression === null ? wire : new Digest(['sha256']);
   if (compression === null) {
     for await (const _chunk of chunks) throwIfAborted(signal);
+    await part.sync();
   } else {
     const input = Readable.from(chunks, { objectMode: false, highWaterMark: BUFFER_BYTES });
     try {

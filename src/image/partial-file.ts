@@ -7,7 +7,7 @@
  */
 import { once } from 'node:events';
 import { type WriteStream, createReadStream, createWriteStream } from 'node:fs';
-import { rm, stat } from 'node:fs/promises';
+import { open, rm, stat } from 'node:fs/promises';
 import * as v from 'valibot';
 import { PRIVATE_FILE_MODE } from '../paths.js';
 import { isMissing, readTextIfPresent, stateDirectoryError, writeFileAtomically } from '../util/fs.js';
@@ -152,7 +152,22 @@ export class PartialFile {
     }
   }
 
-  /** Leaves the file as far as it has come, and as something that lasts through a power cut. Throws `STATE_DIRECTORY`. */
+  /** Makes what has come last through a power cut; nothing can be added then. Throws `STATE_DIRECTORY`. */
+  async sync(): Promise<void> {
+    await this.close();
+    try {
+      const file = await open(this.path, 'r+');
+      try {
+        await file.sync();
+      } finally {
+        await file.close();
+      }
+    } catch (error) {
+      throw stateDirectoryError('write', this.path, error);
+    }
+  }
+
+  /** Leaves the file as far as it has come. Throws `STATE_DIRECTORY`. */
   async close(): Promise<void> {
     const stream = this.#stream;
     this.#stream = null;
@@ -176,10 +191,9 @@ export class PartialFile {
     const stream = createWriteStream(this.path, {
       flags: 'a',
       mode: PRIVATE_FILE_MODE,
-      flush: true,
       highWaterMark: BUFFER_BYTES,
     });
-    // `append` and `close` tell it.
+    // `append` and `close` tell of it.
     return stream.on('error', () => {});
   }
 }

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { createOverlay } from '../../src/image/qemu-img.js';
 import { runCommand } from '../../src/util/exec.js';
-import { putImage } from '../support/cached-image.js';
+import { putImage, spoilImage } from '../support/cached-image.js';
 import { startHttpServer } from '../support/http-server.js';
 import { Rig } from '../support/rig.js';
 
@@ -150,4 +150,43 @@ test('image prune leaves everything but images alone, and a dry run those too', 
   expect((await rig.vmctl(['image', 'prune', '--older-than', '30d'])).exitCode).toBe(0);
   expect(await readdir(rig.paths.images)).toEqual([]);
   expect(await rig.directories()).toEqual(['.staging-db']);
+});
+
+test('image list --verify reads every image, and one that is damaged is told and fetched anew', async () => {
+  await using rig = await Rig.create();
+  await using server = await startHttpServer();
+  server.serve('/one.raw', { body: Buffer.from(DISK) });
+  const { stdout: path } = await rig.vmctl(['image', 'pull', server.url('/one.raw')]);
+  expect(await rig.vmctl(['image', 'list', '--verify'])).toMatchObject({ exitCode: 0 });
+  await spoilImage(path.trim(), Buffer.alloc(DISK.length, 7));
+  const told = await rig.vmctl(['image', 'list', '--verify']);
+  expect(told.exitCode).toBe(1);
+  expect(told.stdout).toMatch(/^- +DAMAGED /m);
+  expect(told.stderr).toContain(`is damaged; whoever wants ${server.url('/one.raw')} the next time gets it anew`);
+  const again = await rig.vmctl(['image', 'list', '--json']);
+  expect(JSON.parse(again.stdout)).toMatchObject({ images: [{ damaged: true, path: path.trim() }] });
+  await rig.vmctl(['image', 'pull', server.url('/one.raw')]);
+  expect(await rig.vmctl(['image', 'list', '--verify'])).toMatchObject({ exitCode: 0 });
+});
+
+test('image pull takes a checksum, a policy, and the names of presets', async () => {
+  await using rig = await Rig.create();
+  await using server = await startHttpServer();
+  server.serve('/one.raw', { body: Buffer.from(DISK) });
+  const pull = (...words: readonly string[]) => rig.vmctl(['image', 'pull', ...words]);
+  const wrong = await pull(server.url('/one.raw'), '--checksum', `sha256:${'0'.repeat(64)}`);
+  expect(wrong).toMatchObject({ exitCode: 1, stdout: '' });
+  expect(wrong.stderr).toContain('another sha256 checksum than expected');
+  const bad = await pull(server.url('/one.raw'), '--checksum', 'md5:abc');
+  expect(bad).toMatchObject({ exitCode: 2 });
+  expect(bad.stderr).toContain('--checksum must be a checksum: "md5:abc", but `md5` is no algorithm that vmctl checks');
+  const never = await pull('debian-12', '--pull', 'never');
+  expect(never.exitCode).toBe(1);
+  expect(never.stderr).toMatch(
+    /the image https:\/\/\S+debian-12\S+ is not in the cache, and nothing may be downloaded/,
+  );
+  const unknown = await pull('debain-12');
+  expect(unknown).toMatchObject({ exitCode: 2 });
+  expect(unknown.stderr).toContain('did you mean "debian-12"?');
+  expect((await pull(server.url('/one.raw'), '--pull', 'sometimes')).exitCode).toBe(2);
 });

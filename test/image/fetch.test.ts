@@ -14,6 +14,7 @@ import { SharedWork } from '../../src/image/shared-work.js';
 import { type StageReporter, silentReporter } from '../../src/model/event.js';
 import type { Checksum } from '../../src/model/spec.js';
 import { runCommand } from '../../src/util/exec.js';
+import { waitFor } from '../../src/util/wait.js';
 import { type HttpServer, startHttpServer } from '../support/http-server.js';
 
 const MIB = 1024 ** 2;
@@ -366,6 +367,16 @@ describe('a compressed image', () => {
     });
   });
 
+  test('takes no space where it is empty', async () => {
+    const sparse = Buffer.concat([disk.subarray(0, MIB), Buffer.alloc(6 * MIB), disk.subarray(MIB), Buffer.alloc(MIB)]);
+    server.serve('/disk.raw.gz', { body: gzipSync(sparse) });
+    const path = await fetched(server.url('/disk.raw.gz'));
+    expect(await digestOf(path)).toBe(sha256(sparse));
+    const { size, blocks } = await stat(path);
+    expect(size).toBe(sparse.length);
+    expect(blocks * 512).toBeLessThan(3 * MIB);
+  });
+
   test('is told by its content, whatever its name says', async () => {
     server.serve('/download', { body: gzipSync(disk) });
     server.serve('/disk.raw.gz', { body: disk });
@@ -569,6 +580,10 @@ describe('several who want the same image', () => {
     const second = fetched(server.url('/disk.raw'), { reporter });
     await reporter.hears(/waiting/);
     expect(reporter.said).toEqual([`waiting for "vmctl up --file a" (pid ${process.pid}), which downloads disk.raw`]);
+    // They see how far the other one is.
+    await waitFor(async () => (reporter.progressed.some(([, total]) => total === disk.length) ? true : null), {
+      timeoutMs: 20_000,
+    });
     go();
     expect(await second).toBe(await first);
     expect(server.requests).toHaveLength(1);
