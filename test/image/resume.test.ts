@@ -218,6 +218,14 @@ describe('a download that was interrupted', () => {
     expect(server.requests).toHaveLength(4);
   });
 
+  test('is not begun anew for ever on a bad connection to a wrong file', async () => {
+    const halves = [good({ endAfter: 2 * MIB }), good()];
+    server.serve('/disk.raw', good({ endAfter: 2 * MIB }), good(), ...halves, ...halves);
+    await expect(fetched({ checksum: '0'.repeat(64) })).rejects.toMatchObject({ code: 'IMAGE_CHECKSUM' });
+    expect(server.requests).toHaveLength(4);
+    expect(await readdir(images)).toEqual([]);
+  });
+
   test('begins anew when damaged bytes on this disk spoil what is compressed', async () => {
     await interrupted(good({ body: packed }));
     const part = partialDownload(images, urlKey(new URL(server.url('/disk.raw'))));
