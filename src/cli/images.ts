@@ -26,14 +26,7 @@ export async function pull(
 ): Promise<void> {
   if (name !== undefined) checkImageName(name);
   const { env } = await openSession(cli, 'image pull');
-  const read = progressReader();
-  let last = 0;
-  env.events.subscribe((event) => {
-    if (event.type === 'progress' && event.time - last < 1000) return;
-    last = event.time;
-    const text = read(event);
-    if (text !== null) printNote(cli, text);
-  });
+  noteProgress(cli, env);
   const reporter = env.events.reporter(null, 'resolve');
   const access = { directory: env.paths.images, command: env.command, signal: cli.signal };
   const path = await fetchImage({ url, checksum: null }, { ...access, reporter, environment: cli.variables });
@@ -48,6 +41,18 @@ export async function pull(
     cli,
     `${image.format}, ${bytesText(image.virtualBytes)} of disk${link === null ? '' : `, stored as ${path}`}`,
   );
+}
+
+/** Prints what happens to an image, a line a second at most for its bytes. */
+export function noteProgress(cli: Cli, env: TaskEnvironment): void {
+  const read = progressReader();
+  let last = 0;
+  env.events.subscribe((event) => {
+    if (event.type === 'progress' && event.time - last < 1000) return;
+    last = event.time;
+    const text = read(event);
+    if (text !== null) printNote(cli, text);
+  });
 }
 
 /** `image list`. */
@@ -106,7 +111,7 @@ export async function inspect(cli: Cli, image: string, json: boolean): Promise<v
 }
 
 /** The path that is meant: a file of that path, else an image of the cache by its URL, its name or its file name. */
-async function findImage(cli: Cli, env: TaskEnvironment, image: string): Promise<string> {
+export async function findImage(cli: Cli, env: TaskEnvironment, image: string): Promise<string> {
   const path = resolve(cli.cwd, image);
   if (await exists(path)) return path;
   const cached = await imageFacts(env);
