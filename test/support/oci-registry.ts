@@ -120,7 +120,8 @@ export class OciRegistry implements AsyncDisposable {
     for await (const chunk of request) chunks.push(Buffer.from(chunk));
     const reply = early ?? this.#answer(asked, Buffer.concat(chunks));
     const body = Buffer.from(reply.body ?? '');
-    const length = body.length === 0 && [204, 304].includes(reply.status) ? {} : { 'content-length': `${body.length}` };
+    const unmeasured = reply.status === 204 || reply.headers?.['transfer-encoding'] !== undefined;
+    const length = unmeasured ? {} : { 'content-length': `${body.length}` };
     response.writeHead(reply.status, { ...length, ...reply.headers, ...(early === null ? this.headers(asked) : {}) });
     response.end(asked.method === 'HEAD' ? undefined : body);
   }
