@@ -127,9 +127,11 @@ export async function sendRequest(
 }
 
 /** Where an answer comes from: the last of the redirects, else the URL that was asked. */
-export function answeredBy(url: URL, { context }: Dispatcher.ResponseData): URL {
-  if (context === null || !('history' in context) || !Array.isArray(context.history)) return url;
-  const last: unknown = context.history.at(-1);
+export function answeredBy(url: URL, response: Dispatcher.ResponseData): URL {
+  // Undici's type says that it is always there; it is where redirects are followed.
+  const context: unknown = response.context;
+  if (typeof context !== 'object' || context === null || !('history' in context)) return url;
+  const last: unknown = Array.isArray(context.history) ? context.history.at(-1) : null;
   return last instanceof URL ? last : url;
 }
 

@@ -13,12 +13,16 @@ export const login: Credentials = { kind: 'password', ...USER, from: 'the test' 
 /** A dispatcher that remembers what it was asked, as `GET /v2/…` without queries. */
 export class CountingAgent implements AsyncDisposable {
   readonly asked: string[] = [];
+  /** Told each request before it is sent. */
+  onAsked: (request: string) => void = () => {};
   readonly dispatcher: Dispatcher;
   readonly #agent = new Agent();
 
   constructor() {
     this.dispatcher = this.#agent.compose((dispatch) => (options, handler) => {
-      this.asked.push(`${options.method} ${options.path.replace(/\?.*/, '')}`);
+      const request = `${options.method} ${options.path.replace(/\?.*/, '')}`;
+      this.asked.push(request);
+      this.onAsked(request);
       return dispatch(options, handler);
     });
   }

@@ -1,7 +1,7 @@
 /** Debian's docker-registry on a loopback port that the kernel chooses, in a folder of its own. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -9,8 +9,8 @@ import { createInterface } from 'node:readline';
 export interface DockerRegistry extends AsyncDisposable {
   /** `127.0.0.1:12345` */
   readonly host: string;
-  /** What it keeps; `docker/registry/v2/…` is below it. */
-  readonly storage: string;
+  /** Uploads to `a/disk` that have begun and not ended: of one that has ended, folders may remain, and no files. */
+  openUploads(): Promise<readonly string[]>;
 }
 
 /** What `htpasswd -nbB -C 4` makes of `USER`. */
@@ -43,7 +43,11 @@ export async function startDockerRegistry({
   child.stderr.resume();
   return {
     host,
-    storage,
+    openUploads: async () => {
+      const uploads = join(storage, 'docker/registry/v2/repositories/a/disk/_uploads');
+      const files = await readdir(uploads, { recursive: true });
+      return files.filter((name) => /\/(?:data|startedat)$/.test(name));
+    },
     [Symbol.asyncDispose]: async () => {
       child.kill();
       await ended;

@@ -40,7 +40,6 @@ export class OciRegistry implements AsyncDisposable {
   readonly blobs = new Map<string, Buffer>();
   /** By tag and by digest. */
   readonly manifests = new Map<string, { readonly bytes: Buffer; readonly mediaType: string }>();
-  /** Uploads that have begun and not ended. */
   readonly sessions = new Set<string>();
   /** Asked first; null leaves the answer to the registry. */
   misbehave: (asked: Asked) => Reply | null = () => null;
@@ -99,6 +98,11 @@ export class OciRegistry implements AsyncDisposable {
     const config = { mediaType: 'application/vnd.oci.empty.v1+json', ...this.putBlob('{}') };
     const disk = { mediaType: 'application/vnd.cloudnebula.qcow2.layer.v1', ...this.putBlob(content), ...layer };
     return this.putManifest({ schemaVersion: 2, mediaType: MANIFEST, config, layers: [disk] }, { tag });
+  }
+
+  /** Uploads that have begun and not ended, as docker-registry tells them too. */
+  openUploads(): Promise<readonly string[]> {
+    return Promise.resolve([...this.sessions]);
   }
 
   /** `GET /v2/…` and so on, the paths without their queries. */

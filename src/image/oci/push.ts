@@ -178,7 +178,10 @@ class Upload {
     reporter?.progress(size, size);
   }
 
-  /** As far as the registry lets it; what is left there is swept by the registry. */
+  /**
+   * As far as the registry lets it: docker-registry forgets only an upload of which nothing has come yet, and sweeps
+   * the others after a week.
+   */
   async #cancel(session: URL): Promise<void> {
     const signal = AbortSignal.timeout(CANCEL_MS);
     try {
