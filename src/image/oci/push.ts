@@ -240,7 +240,7 @@ async function* progressing(
   { size, reporter }: { readonly size: number; readonly reporter: StageReporter | null },
 ): AsyncGenerator<Uint8Array, void> {
   let sent = 0;
-  let reported = performance.now();
+  let reported = Number.NEGATIVE_INFINITY;
   for await (const chunk of source) {
     const bytes: unknown = chunk;
     if (!(bytes instanceof Uint8Array)) throw new TypeError('a file of bytes was expected');
