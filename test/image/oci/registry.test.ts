@@ -1,5 +1,6 @@
 /** What the client does with a registry that misbehaves. */
 import { Buffer } from 'node:buffer';
+import { createHash } from 'node:crypto';
 import { text } from 'node:stream/consumers';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Credentials } from '../../../src/image/oci/credentials.js';
@@ -249,6 +250,17 @@ describe('a digest', () => {
     expect(error).toMatchObject({ code: 'IMAGE_CHECKSUM', details: `expected ${other}\ngot      ${digest}` });
   });
 
+  test('may be of the longer kind', async () => {
+    const registry = await start();
+    registry.putImage('1', 'disk');
+    const manifest = registry.manifests.get('1');
+    if (manifest === undefined) throw new Error('there is none');
+    const digest = `sha512:${createHash('sha512').update(manifest.bytes).digest('hex')}`;
+    registry.manifests.set(digest, manifest);
+    const image = await client(`oci://${registry.host}/a/disk@${digest}`, agent).resolveImage(AMD64);
+    expect(image).toMatchObject({ digest, manifestDigest: digest });
+  });
+
   test('that was asked for is not what the registry may replace', async () => {
     const registry = await start();
     registry.putImage('1', 'disk');
@@ -339,6 +351,14 @@ describe('a registry', () => {
     const error = await failure(pulling(registry).resolveDigest());
     expect(error.message).toContain('more than 5 redirects');
     expect(registry.asked()).toHaveLength(6);
+  });
+
+  test('that redirects to where it was asked is left', async () => {
+    const registry = await start();
+    registry.misbehave = ({ path }) => ({ status: 307, headers: { location: path } });
+    const error = await failure(pulling(registry).resolveDigest());
+    expect(error).toMatchObject({ code: 'IMAGE_DOWNLOAD', message: expect.stringContaining('Redirect loop') });
+    expect(registry.asked()).toHaveLength(1);
   });
 
   test.each([
