@@ -17,11 +17,6 @@ interface UnsupportedFeature {
 
 export const UNSUPPORTED: readonly UnsupportedFeature[] = [
   {
-    what: 'an image from an `oci://` registry',
-    instead: 'download it first and use `image "PATH"`',
-    places: ({ image }) => [image?.value.kind === 'url' && /^oci:/i.test(image.value.url) ? image.span : undefined],
-  },
-  {
     what: 'a checksum by the URL of a list',
     instead: 'copy the digest from that list: checksum "sha256:…"',
     places: ({ checksum }) => [checksum !== undefined && isList(checksum.value) ? checksum.span : undefined],
