@@ -31,6 +31,7 @@ const MANAGERS = {
       zstd: ['zstd'],
       xz: ['xz-utils'],
       bzip2: ['bzip2'],
+      'docker-registry': ['docker-registry'],
     },
   },
   dnf: {
@@ -63,6 +64,9 @@ const MANAGERS = {
     packages: { 'qemu-system-x86_64': ['qemu'], 'qemu-img': ['qemu'], ssh: [] },
   },
 };
+
+/** Debian starts a server as soon as it is installed. The tests start their own, and this one would keep port 5000. */
+const UNWANTED_SERVICES = ['docker-registry'];
 
 export function say(text) {
   process.stderr.write(`==> ${text}\n`);
@@ -145,6 +149,11 @@ function installPackages(manager, packages, reason) {
     // A list that cannot be refreshed is no reason to give up: the packages may be installable all the same.
     if (status !== 0 && command !== refresh)
       giveUp(`That failed. Install by hand, and run this again:\n\n    ${shown}\n`);
+  }
+  if (!existsSync('/run/systemd/system')) return;
+  for (const name of UNWANTED_SERVICES.filter((service) => packages.includes(service))) {
+    const [program, ...args] = [...prefix, 'systemctl', 'disable', '--now', name];
+    spawnSync(program, args, { stdio: ['ignore', 2, 2] });
   }
 }
 

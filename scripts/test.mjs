@@ -31,6 +31,7 @@ const PROGRAMS = [
   'bzip2',
   'zsh',
   'fish',
+  'docker-registry',
 ];
 
 if (!buildsGuests()) giveUp('The tests build their guests from packages, and so run on Debian and Ubuntu only.');

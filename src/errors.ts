@@ -17,6 +17,7 @@ export const ERROR_CODES = {
   IMAGE_NOT_FOUND: 'The image file or URL does not exist.',
   IMAGE_INVALID: 'The file is not a disk image that vmctl accepts.',
   IMAGE_DOWNLOAD: 'The image could not be downloaded completely.',
+  IMAGE_UPLOAD: 'The image could not be uploaded completely.',
   IMAGE_CHECKSUM:
     'The bytes downloaded are not those that the checksum promises, or its list promises nothing for them.',
   FILE_NOT_FOUND: 'A file that the VM needs does not exist or cannot be read.',

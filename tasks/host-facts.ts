@@ -6,7 +6,7 @@ import { dirname } from 'node:path';
 import { VmctlError, toVmctlError } from '../src/errors.js';
 import type { ProgramFacts } from '../src/hypervisor/hypervisor.js';
 import { listCachedImages } from '../src/image/cache-index.js';
-import { urlKey } from '../src/image/source.js';
+import { addressOf } from '../src/image/source.js';
 import { type CommandRunner, runCommand } from '../src/util/exec.js';
 import { exists, isMissing } from '../src/util/fs.js';
 import { VmFileError } from '../src/vmfile/error.js';
@@ -74,11 +74,7 @@ async function examineProject(env: TaskEnvironment, file: string | undefined): P
       (await listCachedImages(paths.images)).flatMap(({ record }) => record.origins.map(({ key }) => key)),
     );
     const fresh = specs.filter(({ name }) => !states.has(name));
-    const wanted = new Set(
-      fresh.flatMap(({ image }) =>
-        image.kind === 'url' && URL.canParse(image.url) ? [urlKey(new URL(image.url))] : [],
-      ),
-    );
+    const wanted = new Set(fresh.flatMap(({ image }) => (image.kind === 'url' ? [addressOf(image.url).key] : [])));
     return {
       kind: 'valid',
       path: source.path,

@@ -22,7 +22,7 @@ export async function resolveVm(env: TaskEnvironment, spec: VmSpec, context: Sta
 
 /** The path of the image on this host; a URL is downloaded unless it is in the cache. */
 async function localImage(env: TaskEnvironment, source: ImageSource, context: StageContext): Promise<string> {
-  const { paths, command, variables, limits, pull } = env;
+  const { paths, command, variables, home, limits, pull } = env;
   if (source.kind === 'file') {
     await noteLocalUse(source.path, { directory: paths.images, command, signal: context.signal });
     return source.path;
@@ -31,6 +31,7 @@ async function localImage(env: TaskEnvironment, source: ImageSource, context: St
     directory: paths.images,
     command,
     environment: variables,
+    home,
     pull,
     takePlace: (signal) => takePlace(limits.downloads, signal),
     ...context,

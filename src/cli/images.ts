@@ -14,7 +14,7 @@ import type { PullPolicy } from '../image/pull-policy.js';
 import { readDiskHeader } from '../image/disk-header.js';
 import { type ImageDescription, describeImage } from '../image/inspect.js';
 import { inspectImage } from '../image/qemu-img.js';
-import { urlKey } from '../image/source.js';
+import { addressOf } from '../image/source.js';
 import { exists } from '../util/fs.js';
 import { parseChecksum } from '../vmfile/names.js';
 import { didYouMean } from '../vmfile/suggest.js';
@@ -37,17 +37,11 @@ export async function pull(cli: Cli, wanted: string, flags: PullFlags): Promise<
   if (name !== undefined) checkImageName(name);
   const source = sourceOf(wanted, flags.checksum);
   const { env } = await openSession(cli, 'image pull', flags.pull === undefined ? {} : { 'images.pull': flags.pull });
-  const read = progressReader();
-  let last = 0;
-  env.events.subscribe((event) => {
-    if (event.type === 'progress' && event.time - last < 1000) return;
-    last = event.time;
-    const text = read(event);
-    if (text !== null) printNote(cli, text);
-  });
+  noteProgress(cli, env);
   const reporter = env.events.reporter(null, 'resolve');
   const access = { directory: env.paths.images, command: env.command, signal: cli.signal };
-  const path = await fetchImage(source, { ...access, reporter, pull: env.pull, environment: cli.variables });
+  const { variables: environment, home } = cli;
+  const path = await fetchImage(source, { ...access, reporter, pull: env.pull, environment, home });
   const image = await inspectImage(path, { signal: cli.signal });
   const link = name === undefined ? null : await nameImage(name, path, access);
   if (json) {
@@ -66,6 +60,18 @@ export async function pull(cli: Cli, wanted: string, flags: PullFlags): Promise<
     cli,
     `${image.format}, ${bytesText(image.virtualBytes)} of disk${link === null ? '' : `, stored as ${path}`}`,
   );
+}
+
+/** Prints what happens to an image, a line a second at most for its bytes. */
+export function noteProgress(cli: Cli, env: TaskEnvironment): void {
+  const read = progressReader();
+  let last = 0;
+  env.events.subscribe((event) => {
+    if (event.type === 'progress' && event.time - last < 1000) return;
+    last = event.time;
+    const text = read(event);
+    if (text !== null) printNote(cli, text);
+  });
 }
 
 /** What a URL or the name of a preset stands for. Throws `USAGE`. */
@@ -165,11 +171,11 @@ export async function inspect(cli: Cli, image: string, json: boolean): Promise<v
 }
 
 /** The path that is meant: a file of that path, else an image of the cache by its URL, its name or its file name. */
-async function findImage(cli: Cli, env: TaskEnvironment, image: string): Promise<string> {
+export async function findImage(cli: Cli, env: TaskEnvironment, image: string): Promise<string> {
   const path = resolve(cli.cwd, image);
   if (await exists(path)) return path;
   const cached = await imageFacts(env);
-  const key = URL.canParse(image) ? urlKey(new URL(image)) : null;
+  const key = keyOfUrl(image);
   const found = cached
     .filter(
       ({ record, names }) =>
@@ -190,6 +196,12 @@ async function findImage(cli: Cli, env: TaskEnvironment, image: string): Promise
       fields: { image },
     },
   );
+}
+
+/** What an image from that URL is found by; null for what is no URL of one. */
+function keyOfUrl(text: string): string | null {
+  if (!/^(?:https?|oci):/i.test(text)) return null;
+  return addressOf(text).key;
 }
 
 function rowsOf(image: ImageDescription): readonly (readonly [string, string])[] {

@@ -36,6 +36,10 @@ export interface FetchOptions extends StageContext {
   readonly pull?: PullPolicy;
   /** Where proxies and credentials are named; default none. */
   readonly environment?: Environment;
+  /** The user's home directory, where docker keeps who is logged in; default none. */
+  readonly home?: string;
+  /** Node's name of the guest's processor, where a place has images for several; default this host's. */
+  readonly architecture?: string;
   /** Default: one that goes through the environment's proxies. */
   readonly dispatcher?: Dispatcher;
   /** Milliseconds without a byte that count as a failure; default 30 s. */
@@ -60,8 +64,9 @@ const everybody = new SharedWork<string>();
  * disk image, `HOST_UNSUPPORTED`, `STATE_DIRECTORY`, `UNSUPPORTED` for another scheme, and `ABORTED`.
  */
 export async function fetchImage(image: RemoteImage, options: FetchOptions): Promise<string> {
-  const { directory, shared = everybody, pull = 'missing' } = options;
-  const place = placeOf(image);
+  const { directory, shared = everybody, pull = 'missing', environment = {} } = options;
+  const { home = '', architecture = process.arch } = options;
+  const place = placeOf(image, { environment, home, architecture });
   const key = JSON.stringify([directory, place.address.key, image.checksum, pull]);
   return shared.join(key, options, (context) => new Fetch(place, { ...options, ...context, pull }).run());
 }
@@ -79,11 +84,11 @@ class Fetch {
   }
 
   async run(): Promise<string> {
-    const { pull, environment = {}, stallMs = DEFAULT_STALL_MS } = this.#options;
+    const { pull, stallMs = DEFAULT_STALL_MS } = this.#options;
     const known = await this.#reuse(({ record }) => this.#place.isKnown(record, pull));
     if (known !== null) return known;
     if (pull === 'never') throw notThere(this.#place.address.shown);
-    const dispatcher = this.#options.dispatcher ?? environmentDispatcher(environment, stallMs);
+    const dispatcher = this.#options.dispatcher ?? environmentDispatcher(this.#place.proxies, stallMs);
     try {
       return await this.#ask(dispatcher);
     } finally {

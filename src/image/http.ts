@@ -20,10 +20,12 @@ export interface HttpOptions {
 
 export interface HttpRequest {
   /** Default GET. */
-  readonly method?: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH';
+  readonly method?: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
   /** Lower-case names. `authorization` goes to the URL's own origin only. */
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: string | Uint8Array | Readable;
+  /** Default true. False for a body that must not reach another server; the answer is then the redirect itself. */
+  readonly followRedirects?: boolean;
 }
 
 /** Which part of a body is wanted. */
@@ -103,14 +105,14 @@ export function environmentDispatcher(environment: Environment, stallMs: number)
  */
 export async function sendRequest(
   url: URL,
-  { method = 'GET', headers = {}, body }: HttpRequest,
+  { method = 'GET', headers = {}, body, followRedirects = true }: HttpRequest,
   { dispatcher, signal, stallMs }: HttpOptions,
 ): Promise<Dispatcher.ResponseData> {
   const target = new URL(url);
   const credentials = authorization(target);
   const redirecting = dispatcher.compose(
     neverBackToHttp(),
-    interceptors.redirect({ maxRedirections: MAX_REDIRECTIONS }),
+    interceptors.redirect({ maxRedirections: followRedirects ? MAX_REDIRECTIONS : 0 }),
   );
   try {
     return await request(target, {
@@ -125,6 +127,15 @@ export async function sendRequest(
   } catch (error) {
     throw networkFailure(url, error, { signal, stallMs });
   }
+}
+
+/** Where an answer comes from: the last of the redirects, else the URL that was asked. */
+export function answeredBy(url: URL, response: Dispatcher.ResponseData): URL {
+  // Undici's type says that it is always there; it is where redirects are followed.
+  const context: unknown = response.context;
+  if (typeof context !== 'object' || context === null || !('history' in context)) return url;
+  const last: unknown = Array.isArray(context.history) ? context.history.at(-1) : null;
+  return last instanceof URL ? last : url;
 }
 
 /** Asks for a body, or for the rest of one. Throws `TransientFailure`, `IMAGE_NOT_FOUND`, `IMAGE_DOWNLOAD`, `ABORTED`. */
@@ -210,7 +221,7 @@ export function downloadError(
   return new VmctlError('IMAGE_DOWNLOAD', `cannot download ${shown}: ${reason}`, {
     ...(cause === undefined ? {} : { cause }),
     hint: hint ?? 'Check the connection and try again.',
-    fields: { url: shown },
+    fields: { url: shown, reason },
   });
 }
 

@@ -3,10 +3,20 @@ import type { Checksum, ChecksumSource } from '../model/spec.js';
 import { type ImageRecord, type Origin, originOf } from './cache-index.js';
 import { fetchChecksum } from './checksum-source.js';
 import type { ContentSource } from './download.js';
-import { type BodyRange, type HttpBody, type HttpOptions, headerOf, openUrl, sendRequest } from './http.js';
+import {
+  type BodyRange,
+  type Environment,
+  type HttpBody,
+  type HttpOptions,
+  headerOf,
+  openUrl,
+  sendRequest,
+} from './http.js';
 import type { PullPolicy } from './pull-policy.js';
 import { type RetryOptions, retrying } from './retry.js';
-import { type ImageAddress, addressOf, parseImageUrl } from './source.js';
+import { RegistryPlace, type RegistryUser, refuseChecksum } from './oci/place.js';
+import { parseOciReference } from './oci/reference.js';
+import { type ImageAddress, addressOf, isOci, parseImageUrl } from './source.js';
 
 export interface RemoteImage {
   readonly url: string;
@@ -29,25 +39,37 @@ export interface Content extends ContentSource {
 
 export interface ImagePlace {
   readonly address: ImageAddress;
+  /** Where the proxies on the way there are named. */
+  readonly proxies: Environment;
   /** Whether an image that is there is this one, without asking anybody. */
   isKnown(record: ImageRecord, pull: PullPolicy): boolean;
   /** Finds out what is there now; `before` is what came from there the last time. Throws as a download does. */
   look(before: Origin | null, options: RequestOptions): Promise<Content>;
 }
 
-/** The place that a URL leads to. Throws `IMAGE_NOT_FOUND` for what is no URL, `UNSUPPORTED` for another scheme. */
-export function placeOf({ url, checksum }: RemoteImage): ImagePlace {
-  return new WebPlace(parseImageUrl(url), checksum);
+/**
+ * The place that a URL leads to. Throws `IMAGE_NOT_FOUND` for what is no URL, `UNSUPPORTED` for another scheme, and for
+ * a checksum of what is in a registry.
+ */
+export function placeOf({ url, checksum }: RemoteImage, user: RegistryUser): ImagePlace {
+  if (!isOci(url)) return new WebPlace(parseImageUrl(url), { checksum, proxies: user.environment });
+  const place = new RegistryPlace(parseOciReference(url), user);
+  return checksum === null ? place : refuseChecksum(place.address.shown);
 }
 
 /** A file on a web server. */
 class WebPlace implements ImagePlace {
   readonly address: ImageAddress;
+  readonly proxies: Environment;
   readonly #url: URL;
   readonly #checksum: ChecksumSource | null;
 
-  constructor(url: URL, checksum: ChecksumSource | null) {
+  constructor(
+    url: URL,
+    { checksum, proxies }: { readonly checksum: ChecksumSource | null; readonly proxies: Environment },
+  ) {
     this.address = addressOf(url.href);
+    this.proxies = proxies;
     this.#url = url;
     this.#checksum = checksum;
   }

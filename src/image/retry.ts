@@ -34,7 +34,7 @@ export class Retries {
     this.#failures += 1;
     const asked = failure.retryAfterMs ?? 0;
     if (asked > LONGEST_RETRY_AFTER_MS) {
-      throw new VmctlError('IMAGE_DOWNLOAD', `${failure.message}, and wants no request for ${asked / 1000} s`, {
+      throw new VmctlError(failure.error.code, `${failure.message}, and wants no request for ${asked / 1000} s`, {
         hint: 'Try again later.',
         cause: failure.error,
         fields: failure.error.fields,

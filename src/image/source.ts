@@ -1,6 +1,8 @@
 /** What an image URL is called: in the cache, and in messages. Pure. */
 import { createHash } from 'node:crypto';
 import { VmctlError } from '../errors.js';
+import { type OciReference, ociText } from '../model/oci-reference.js';
+import { parseOciReference } from './oci/reference.js';
 
 const COMPRESSION_SUFFIX = /\.(?:zstd?|gz|xz|bz2)$/i;
 /** Longer suffixes are no file types. */
@@ -16,7 +18,7 @@ export function parseImageUrl(url: string): URL {
   const parsed = new URL(url);
   if (parsed.protocol !== 'https:' && parsed.protocol !== 'http:') {
     throw new VmctlError('UNSUPPORTED', `vmctl cannot download from ${parsed.protocol}//`, {
-      hint: 'Use an https URL, or name a local file with "image".',
+      hint: 'Use an https or oci URL, or name a local file with "image".',
     });
   }
   return parsed;
@@ -34,8 +36,27 @@ export interface ImageAddress {
 
 /** The address of what a URL leads to. Throws as `parseImageUrl` does. */
 export function addressOf(text: string): ImageAddress {
+  if (isOci(text)) return ociAddress(parseOciReference(text));
   const url = parseImageUrl(text);
   return { key: urlKey(url), shown: shownUrl(url), name: imageName(url) };
+}
+
+/** True for what is to be a reference to an image in a registry. */
+export function isOci(text: string): boolean {
+  return /^oci:/i.test(text);
+}
+
+function ociAddress(reference: OciReference): ImageAddress {
+  const shown = ociText(reference);
+  const folder = reference.repository.split('/').at(-1) ?? '';
+  // A digest is no name for people, and the file's has one of its own.
+  const name = reference.tag === null ? folder : `${folder}-${reference.tag}`;
+  return { key: keyOf(shown), shown, name: name.replace(/^[.-]+/, '') };
+}
+
+/** 64 hexadecimal digits that stand for a text. */
+export function keyOf(text: string): string {
+  return createHash('sha256').update(text).digest('hex');
 }
 
 /** Which download it is: the URL without what has no part in choosing the image. 64 hexadecimal digits. */
@@ -44,7 +65,7 @@ export function urlKey(url: URL): string {
   plain.hash = '';
   plain.username = '';
   plain.password = '';
-  return sha256(plain.href);
+  return keyOf(plain.href);
 }
 
 /** The URL for messages and records, without passwords: no user, and of the query only that there is one. */
@@ -69,8 +90,4 @@ export function imageName(url: URL): string {
   const safe = last.replace(/%[0-9a-f]{2}/gi, '_').replace(/[^A-Za-z0-9._-]/g, '_');
   const visible = safe.replace(/^[.-]+/, '');
   return visible === '' ? 'image' : visible;
-}
-
-function sha256(text: string): string {
-  return createHash('sha256').update(text).digest('hex');
 }

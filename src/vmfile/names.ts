@@ -1,5 +1,6 @@
 /** What names, paths and addresses may look like. Each rule gives the reason why a text is refused, or null. */
 import { isIPv4 } from 'node:net';
+import { readOciReference } from '../model/oci-reference.js';
 import type { ChecksumSource } from '../model/spec.js';
 import type { Parsed } from './sizes.js';
 
@@ -75,7 +76,7 @@ export const environmentName: Rule = (text) =>
 
 export const ipv4Address: Rule = (text) => (isIPv4(text) ? null : 'it is not an IPv4 address');
 
-const IMAGE_SCHEMES: ReadonlySet<string> = new Set(['https:', 'http:', 'file:', 'oci:']);
+const IMAGE_SCHEMES: ReadonlySet<string> = new Set(['https:', 'http:', 'file:']);
 
 /** The URL of an image: https, http, file or oci. */
 export const imageUrl: Rule = (text) => {
@@ -83,6 +84,10 @@ export const imageUrl: Rule = (text) => {
   if (line !== null) return line;
   if (/\s/.test(text)) return 'it has a space';
   if (/^[a-z]+:$/i.test(text)) return 'outside of quotes, `//` starts a comment';
+  if (/^oci:/i.test(text)) {
+    const reference = readOciReference(text);
+    return reference.ok ? null : reference.problem;
+  }
   if (!URL.canParse(text)) return /^[a-z][a-z0-9+.-]*:/i.test(text) ? 'it is not a URL' : 'it has no scheme';
   const url = new URL(text);
   if (!IMAGE_SCHEMES.has(url.protocol)) return `it has the scheme \`${url.protocol.slice(0, -1)}\``;

@@ -16,11 +16,6 @@ interface UnsupportedFeature {
 
 export const UNSUPPORTED: readonly UnsupportedFeature[] = [
   {
-    what: 'an image from an `oci://` registry',
-    instead: 'download it first and use `image "PATH"`',
-    places: ({ image }) => [image?.value.kind === 'url' && /^oci:/i.test(image.value.url) ? image.span : undefined],
-  },
-  {
     what: 'network "vnic" (it needs Propolis on illumos)',
     instead: 'use `network "user"`',
     places: ({ network }) => [network?.value.kind === 'vnic' ? network.span : undefined],

@@ -94,7 +94,7 @@ describe('the URL of an image', () => {
     'file:///a/b%20c.qcow2',
     'file:/a',
     'oci://ghcr.io/me/disk:1',
-    'oci://ghcr.io/me/disk@sha256:00',
+    `oci://ghcr.io/me/disk@sha256:${'0'.repeat(64)}`,
   ])('can be %j', (url) => {
     expect(imageUrl(url)).toBeNull();
   });
@@ -107,6 +107,10 @@ describe('the URL of an image', () => {
     ['ftp://example.org/a', 'it has the scheme `ftp`'],
     ['https://example.org/a b', 'it has a space'],
     ['https://example.org/a\n', 'it has a line break'],
+    ['oci:ghcr.io/me/disk', 'it does not start with `oci://`'],
+    ['oci://ghcr.io', 'it names no repository'],
+    ['oci://ghcr.io/Me/disk', 'its repository has upper-case letters (`Me`)'],
+    ['oci://ghcr.io/me/disk@sha256:00', 'its digest is not `sha256:` and 64 hexadecimal digits in lower case'],
   ])('cannot be %j: %s', (url, reason) => {
     expect(imageUrl(url)).toBe(reason);
   });

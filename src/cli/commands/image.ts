@@ -1,5 +1,6 @@
 import type { CommandModule } from '../cli.js';
 import { runCollection } from '../collection.js';
+import { push } from '../image-push.js';
 import { type PullFlags, inspect, list, pull } from '../images.js';
 import { listPresets } from '../image-presets.js';
 import { PULL_OPTION, ageOption, bytesOption } from '../options.js';
@@ -46,6 +47,16 @@ export const command: CommandModule = {
     ])
       .argument('<image>', 'a path, or the URL or name of an image in the cache')
       .action((image: string, flags: { readonly json: boolean }) => inspect(cli, image, flags.json));
+    add('push', 'put an image into a registry, and print the reference that names it for ever', [
+      'vmctl image push disk.qcow2 oci://ghcr.io/me/disk:1.0',
+      'vmctl image push debian oci://localhost:5000/debian:12 --json',
+    ])
+      .argument('<image>', 'a path, or the URL or name of an image in the cache')
+      .argument('<reference>', 'oci://REGISTRY/REPOSITORY:TAG, where docker login has logged in')
+      .option('--arch <name>', 'the processor that the image is for, as amd64 or arm64 (default: that of this host)')
+      .action((image: string, reference: string, flags: { readonly arch?: string; readonly json: boolean }) =>
+        push(cli, { image, reference }, flags),
+      );
     add('prune', 'remove images that no VM uses, and what broken downloads have left', [
       'vmctl image prune --dry-run --older-than 30d',
       'vmctl image prune --keep-size 20GiB',
