@@ -34,7 +34,7 @@ interface Row extends Pick<Collectable, 'path' | 'bytes' | 'why'> {
 /** Plans, tells, and removes unless it is a dry run; sets the exit code by what failed. */
 export async function runCollection(cli: Cli, options: CollectionOptions): Promise<void> {
   // The commands beside these two need no settings, and most of the time that they take is the loading of code.
-  const { loadSettings } = await import('./config.js');
+  const { loadSettings } = await import('../settings/load.js');
   const settings = await loadSettings(cli);
   const env = environmentOf(cli, options.command, settings);
   const limits: ImageLimits = {

@@ -2,7 +2,7 @@
 import { InvalidArgumentError } from 'commander';
 import { vmName } from '../vmfile/names.js';
 import { MIB, parseSize } from '../vmfile/sizes.js';
-import { readAge, readBytes, readPositive, readSeconds } from './config-keys.js';
+import { readAge, readBytes, readPositive, readSeconds } from '../settings/keys.js';
 
 /** The option of every command that works on a VMFile. */
 export const FILE_OPTION = ['-f, --file <path>', 'the VMFile (default: VMFile.kdl in this folder)'] as const;

@@ -4,7 +4,7 @@ import type { VmctlError } from '../errors.js';
 import type { VmSpec } from '../model/spec.js';
 import { renderDiagnostics } from '../vmfile/diagnostic.js';
 import type { Cli } from './cli.js';
-import type { Settings } from './config-keys.js';
+import type { Settings } from '../settings/keys.js';
 import { unknownVm } from './session.js';
 import { wantsColor } from './style.js';
 

@@ -5,9 +5,9 @@ import type { RegistryEntry } from '../registry.js';
 import { VMFILE_NAME } from '../vmfile/discover.js';
 import { didYouMean } from '../vmfile/suggest.js';
 import type { TaskEnvironment } from '../../tasks/context.js';
-import { createEnvironment } from '../../tasks/environment.js';
+import { configured, createEnvironment } from '../../tasks/environment.js';
 import type { Cli } from './cli.js';
-import type { Settings } from './config-keys.js';
+import type { Settings } from '../settings/keys.js';
 import { printNote } from './report.js';
 
 export interface Session {
@@ -26,21 +26,12 @@ export async function openSession(cli: Cli, command: string, flags: Partial<Sett
 
 /** The world with these settings; nothing is cleared away. */
 export function environmentOf(cli: Cli, command: string, settings: Settings): TaskEnvironment {
-  return createEnvironment({
-    ...outside(cli, command),
-    backend: settings.backend,
-    accelerator: settings.accelerator,
-    leaseFiles: settings['network.leases'],
-    qemuBinary: settings['qemu.binary'],
-    qemuArguments: settings['qemu.extraArgs'],
-    concurrency: { downloads: settings['concurrency.downloads'], boots: settings['concurrency.boots'] },
-    sshTimeoutSeconds: settings['timeouts.ssh'],
-  });
+  return createEnvironment({ ...outside(cli, command), ...configured(settings) });
 }
 
 /** Loaded when asked for: most commands that only look need none, and their time is that of loading code. */
 async function settingsOf(cli: Cli): Promise<Settings> {
-  const { loadSettings } = await import('./config.js');
+  const { loadSettings } = await import('../settings/load.js');
   return loadSettings(cli);
 }
 

@@ -2,6 +2,7 @@
 import type { Buffer } from 'node:buffer';
 import { once } from 'node:events';
 import { createWriteStream } from 'node:fs';
+import { Socket } from 'node:net';
 import { constants } from 'node:os';
 import type { Readable, Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -156,6 +157,49 @@ export async function startDetached(
   } finally {
     log.close();
   }
+}
+
+/** A process that learns of this one's end, however that comes. */
+export interface Watcher {
+  /** Lets it go: its input ends now. Settles when it has ended. */
+  dismiss(): Promise<void>;
+}
+
+/**
+ * Starts a Node.js script in its own session whose stdin is a pipe from this process, and so ends when this process
+ * does. Neither the script nor the pipe keeps this process alive. Throws `HOST_UNSUPPORTED` when it cannot be started.
+ */
+export async function startWatcher(script: string, arguments_: readonly string[]): Promise<Watcher> {
+  const { execa } = await loadExeca();
+  const child = execa(process.execPath, [script, ...arguments_], {
+    // Its own folder may be one that is to be removed.
+    cwd: '/',
+    detached: true,
+    cleanup: false,
+    stdin: 'pipe',
+    stdout: 'ignore',
+    stderr: 'ignore',
+    buffer: false,
+    reject: false,
+  });
+  if (child.pid === undefined) {
+    const { shortMessage } = await child;
+    throw new VmctlError('HOST_UNSUPPORTED', `the watchdog could not be started: ${shortMessage}`, {
+      fields: { program: process.execPath },
+    });
+  }
+  child.unref();
+  const { stdin } = child;
+  // A watcher that was killed is no failure of what it watches.
+  stdin.on('error', () => {});
+  if (stdin instanceof Socket) stdin.unref();
+  return {
+    dismiss: async () => {
+      child.ref();
+      stdin.end();
+      await child;
+    },
+  };
 }
 
 /** Gives a program this terminal until it ends; answers with its exit code (128 + n for signal n). */

@@ -48,6 +48,13 @@ const words: Reader<readonly string[]> = (value) => {
   return fits ? { value } : { expected: 'a list of strings' };
 };
 
+/** As JavaScript, JSON and the environment write it. */
+const flag: Reader<boolean> = (value) => {
+  if (value === true || value === 'true' || value === '1') return { value: true };
+  if (value === false || value === 'false' || value === '0') return { value: false };
+  return { expected: 'true or false (1 or 0)' };
+};
+
 function oneOf<const T extends string>(...choices: readonly T[]): Reader<T> {
   return (value) => {
     const choice = choices.find((known) => known === value);
@@ -79,6 +86,8 @@ export const settingsSchema = v.object({
   'qemu.binary': setting(text),
   'qemu.extraArgs': setting(words),
   backend: setting(oneOf('qemu', 'noop')),
+  keep: setting(flag),
+  reuse: setting(flag),
 });
 
 /** What was set, and is valid; what nobody set is absent. Times are in seconds, sizes in bytes. */
