@@ -1,10 +1,10 @@
 /** What most commands begin with: the settings, the world built from them, and the VMs that are meant. */
 import { resolve } from 'node:path';
-import { VmctlError } from '../errors.js';
+import type { VmctlError } from '../errors.js';
 import type { RegistryEntry } from '../registry.js';
 import { VMFILE_NAME } from '../vmfile/discover.js';
-import { didYouMean } from '../vmfile/suggest.js';
 import type { TaskEnvironment } from '../../tasks/context.js';
+import { unknownVm } from '../../tasks/select-specs.js';
 import { configured, createEnvironment } from '../../tasks/environment.js';
 import type { Cli } from './cli.js';
 import type { Settings } from '../settings/keys.js';
@@ -69,12 +69,6 @@ export async function findEntry(env: TaskEnvironment, name: string): Promise<Reg
   if (entry !== undefined) return entry;
   const names = entries.map((candidate) => candidate.name);
   throw unknownVm(name, names, 'there is no VM');
-}
-
-export function unknownVm(name: string, names: readonly string[], what: string): VmctlError {
-  const hint =
-    didYouMean(name, names, '"') ?? (names.length === 0 ? 'There are none.' : `There are: ${names.join(', ')}.`);
-  return new VmctlError('VM_NOT_FOUND', `${what} "${name}"`, { hint, fields: { vm: name } });
 }
 
 /** Splits names into entries that exist and errors for those that do not; the existing ones are still served. */

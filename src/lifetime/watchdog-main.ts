@@ -13,10 +13,7 @@ const [base = '', id = ''] = process.argv.slice(2);
 
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {});
 
-let done = false;
 const ownerIsGone = async (): Promise<void> => {
-  if (done) return;
-  done = true;
   const paths = runPaths(statePaths(base), id);
   const lease = await readLease(paths.root);
   // Handed over: the VMs stay.
@@ -24,7 +21,10 @@ const ownerIsGone = async (): Promise<void> => {
   await reapRun(paths);
 };
 
+let begun = false;
 const finish = (): void => {
+  if (begun) return;
+  begun = true;
   // What could not be removed has its lease still, and `vmctl gc` finds it.
   ownerIsGone().then(
     () => process.exit(0),
