@@ -1,9 +1,9 @@
 /** The VM objects: what each state lets somebody do, over the one machine behind them. */
 import { inspectVm } from '../../tasks/inspect.js';
 import { copyBetween } from '../../tasks/copy.js';
+import { takeScreenshot } from '../../tasks/screenshot.js';
 import { sshCommand } from '../../tasks/ssh-login.js';
 import { VmctlError } from '../errors.js';
-import { noScreen } from '../hypervisor/hypervisor.js';
 import { waitForCondition } from '../provision/conditions.js';
 import { exec, spawn } from './command.js';
 import { guestCondition } from './condition.js';
@@ -49,7 +49,7 @@ export function runningVm(machine: Machine): RunningVm {
       const options = { timeoutMs: milliseconds(timeout, 'timeout'), signal };
       await waitForCondition(guestCondition(condition), world, options);
     },
-    screenshot: () => screenshotOf(machine),
+    screenshot: () => takeScreenshot(machine.env, machine.entry),
     stop: (options) => stop(machine, options),
     suspend: async () => {
       await machine.suspend();
@@ -158,13 +158,4 @@ async function copy(
   const { name, env } = machine;
   const { files, bytes, destination } = await copyBetween(connection, { ...request, name, cwd: env.cwd }, options);
   return { files, bytes, destination };
-}
-
-async function screenshotOf(machine: Machine): Promise<Uint8Array> {
-  const { env, entry, name } = machine;
-  const vm = await env.hypervisor.observe(await env.registry.handle(entry));
-  const { screenshot } = env.hypervisor.capabilitiesOf(vm.handle);
-  if (!screenshot.supported) throw noScreen(name, screenshot.reason);
-  if (vm.state === 'stopped') throw noScreen(name, 'it is stopped');
-  return env.hypervisor.screenshot(vm);
 }

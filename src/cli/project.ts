@@ -8,9 +8,12 @@ import { wantsColor } from './style.js';
 /** Reads the VMFile that is meant, and prints its warnings. Throws `VmFileError` with every mistake in it. */
 export async function readProject(cli: Cli, settings: Settings): Promise<ParsedProject> {
   const project = await parseProject({ file: settings.file, cwd: cli.cwd, home: cli.home });
-  if (project.warnings.length > 0) {
-    const color = wantsColor(cli.stderr, cli.variables);
-    cli.stderr.write(`${renderDiagnostics(project.source, project.warnings, { color, cwd: cli.cwd })}\n`);
-  }
+  printWarnings(cli, project);
   return project;
+}
+
+export function printWarnings(cli: Cli, { source, warnings }: ParsedProject): void {
+  if (warnings.length === 0) return;
+  const color = wantsColor(cli.stderr, cli.variables);
+  cli.stderr.write(`${renderDiagnostics(source, warnings, { color, cwd: cli.cwd })}\n`);
 }

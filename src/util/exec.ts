@@ -202,16 +202,35 @@ export async function startWatcher(script: string, arguments_: readonly string[]
   };
 }
 
+export interface InteractiveOptions {
+  readonly cwd: string;
+  readonly signal?: AbortSignal;
+  /** Besides the variables of this process. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** Handed a function that sends the program a signal. */
+  readonly onStart?: (send: (signal: NodeJS.Signals) => void) => void;
+}
+
 /** Gives a program this terminal until it ends; answers with its exit code (128 + n for signal n). */
 export async function runInteractive(
   program: string,
   arguments_: readonly string[],
-  options: { readonly cwd: string; readonly signal?: AbortSignal },
+  options: InteractiveOptions,
 ): Promise<number> {
-  const { cwd, signal } = options;
+  const { cwd, signal, env = {}, onStart } = options;
   const cancel = signal === undefined ? {} : { cancelSignal: signal };
   const { execa } = await loadExeca();
-  const result = await execa(program, [...arguments_], { cwd, ...cancel, stdio: 'inherit', reject: false });
+  const child = execa(program, [...arguments_], {
+    cwd,
+    env,
+    ...cancel,
+    stdio: 'inherit',
+    reject: false,
+    // Whoever sends it a signal decides whether another one follows.
+    ...(onStart === undefined ? {} : { forceKillAfterDelay: false as const }),
+  });
+  onStart?.((name) => void child.kill(name));
+  const result = await child;
   throwIfNotRunnable(program, result);
   if (result.signal !== undefined) return 128 + constants.signals[result.signal];
   return result.exitCode ?? 255;
