@@ -18,6 +18,8 @@ export interface CollectionOptions {
   /** For others who wait for a lock: `gc`. */
   readonly command: string;
   readonly scope: 'all' | 'images';
+  /** VMs of programs that are over go, also those that were to stay. */
+  readonly kept?: boolean;
   readonly dryRun: boolean;
   readonly json: boolean;
   /** Seconds. */
@@ -41,7 +43,7 @@ export async function runCollection(cli: Cli, options: CollectionOptions): Promi
     olderThanSeconds: options.olderThan ?? null,
     budgetBytes: options.budget ?? settings['images.budget'] ?? null,
   };
-  const plan = await planCollection(env, limits, options.scope);
+  const plan = await planCollection(env, limits, { scope: options.scope, kept: options.kept ?? false });
   const rows: Row[] = [];
   const errors: VmctlError[] = [];
   cli.onInterrupt = () => 'leaving what is not removed yet';
@@ -93,5 +95,6 @@ function cellsOf({ what, bytes, result, path, why }: Row): readonly string[] {
 
 function nameOf(item: Collectable): string {
   if (item.kind === 'download rest') return item.rest.kind;
+  if (item.kind === 'run') return `VMs of ${item.run.lease?.owner?.command ?? 'a program'}`;
   return 'vm' in item ? `${item.kind} ${item.vm}` : item.kind;
 }

@@ -1,6 +1,7 @@
 /** What most commands begin with: the settings, the world built from them, and the VMs that are meant. */
 import { resolve } from 'node:path';
 import type { VmctlError } from '../errors.js';
+import type { StatePaths } from '../paths.js';
 import type { RegistryEntry } from '../registry.js';
 import { VMFILE_NAME } from '../vmfile/discover.js';
 import type { TaskEnvironment } from '../../tasks/context.js';
@@ -20,7 +21,9 @@ export async function openSession(cli: Cli, command: string, flags: Partial<Sett
   const settings: Settings = { ...(await settingsOf(cli)), ...flags };
   const env = environmentOf(cli, command, settings);
   const { sweepLeftovers } = await import('../../tasks/sweep.js');
+  const { sweepRuns } = await import('../lifetime/run.js');
   await sweepLeftovers(env);
+  await sweepRuns(env.paths, env.command);
   return { env, settings };
 }
 
@@ -38,6 +41,11 @@ async function settingsOf(cli: Cli): Promise<Settings> {
 /** For commands that only look: nothing is configured, because nothing is started. */
 export function openReader(cli: Cli, command: string): TaskEnvironment {
   return createEnvironment({ ...outside(cli, command), backend: 'qemu' });
+}
+
+/** The same for another state directory. */
+export function readerOf(cli: Cli, command: string, paths: StatePaths): TaskEnvironment {
+  return createEnvironment({ ...outside(cli, command), backend: 'qemu', paths });
 }
 
 function outside(cli: Cli, command: string) {
