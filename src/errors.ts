@@ -29,6 +29,7 @@ export const ERROR_CODES = {
   SSH_HOST_KEY: 'The guest showed another host key than the pinned one.',
   SSH_AUTHENTICATION: 'The guest refused every key that was offered.',
   SSH_TRANSPORT: 'The SSH connection failed or broke off.',
+  EXEC_FAILED: 'A command in a guest exited with another code than 0.',
   TRANSFER_FAILED: 'A file or folder could not be copied into the guest or out of it.',
   PROVISION_FAILED: 'A provision step failed in the guest.',
   DEPENDENCY_FAILED: 'A VM that this one depends on did not come up.',

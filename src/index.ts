@@ -1,3 +1,43 @@
 /** The public API of vmctl. */
+export { attach } from './api/attach.js';
+export { ExecError, type ExecResult, UpError, type UpFailure } from './api/errors.js';
+export { type VmsContext, tasks } from './api/tasks.js';
+export type {
+  AttachedFleet,
+  AttachedFleetMembers,
+  CopyOptions,
+  CopyResult,
+  Duration,
+  ExecOptions,
+  Fleet,
+  FleetConnection,
+  FleetMembers,
+  GuestProcess,
+  LogOptions,
+  ProjectOptions,
+  RunningVm,
+  SshDetails,
+  StoppedVm,
+  SuspendedVm,
+  UpOptions,
+  VmConnection,
+  VmStatus,
+  WaitCondition,
+  WaitOptions,
+} from './api/types.js';
+export { type DownOptions, type OpenedFile, type UpPlan, down, open, plan, up } from './api/up.js';
 export { ERROR_CODES, type ErrorCode, VmctlError, type VmctlErrorJson } from './errors.js';
 export type { EventListener, Step, UpStep, VmEvent } from './model/event.js';
+export type { Change, PlannedVm, UnplannedVm, UpAction } from './model/plan.js';
+export type { VmSpec } from './model/spec.js';
+export { type VmctlConfig, defineConfig } from './settings/define.js';
+export type {
+  CloudInitOptions,
+  ProvisionStepDeclaration,
+  SshOptions,
+  TapNetworkDeclaration,
+  UserNetworkDeclaration,
+  VmDeclaration,
+} from './vmfile/declaration.js';
+export type { Diagnostic, DiagnosticJson } from './vmfile/diagnostic.js';
+export { VmFileError } from './vmfile/error.js';

@@ -1,5 +1,11 @@
 /**
- * Every directory and file name in the state directory, which is `$XDG_DATA_HOME/vmctl`, else `~/.local/share/vmctl`.
+ * Every directory and file name in the state directory, which is `$VMCTL_STATE`, else `$XDG_DATA_HOME/vmctl`, else
+ * `~/.local/share/vmctl`.
+ *
+ * The VMs of a program, a test runner or `vmctl run` are in `runs/<id>/`: a state directory of its own, so that nothing
+ * of the user's VMs is touched, whose `images` is a link to the one that all share. It is here, and not in a folder for
+ * caches or run time, because disks are too large for a memory file system and belong beside the images that they
+ * stand on.
  *
  * A Unix socket path has 107 usable bytes (`sun_path`, unix(7)), and a state directory may be longer. QEMU therefore
  * runs with the VM's directory as its working directory and is given bare file names; vmctl connects through
@@ -36,6 +42,16 @@ export const VM_FILES = {
   qemuLog: 'qemu.log',
 } as const;
 
+/** The names inside `runs/<id>/`, besides those of every state directory. */
+export const RUN_FILES = {
+  /** Whose the VMs are, and how long they live. */
+  lease: 'lease.json',
+  /** How another process reaches the VMs. */
+  connection: 'connection.json',
+  /** The same for the system's ssh. */
+  sshConfig: 'ssh_config',
+} as const;
+
 export interface StatePaths {
   readonly root: string;
   /** The registry: which VMs exist. */
@@ -44,6 +60,10 @@ export interface StatePaths {
   readonly images: string;
   readonly vms: string;
   readonly locks: string;
+  /** State directories of programs, test runners and `vmctl run`. */
+  readonly runs: string;
+  /** Held while a run's directory is made or looked at for removal. */
+  readonly runsLock: string;
   /** What was found out about this host, such as whether guests run on KVM. */
   readonly host: string;
   vm(name: string): string;
@@ -52,6 +72,9 @@ export interface StatePaths {
   consoleLock(name: string): string;
   /** Where a VM is prepared before it is renamed into place; only the holder of the VM's lock touches it. */
   vmStaging(name: string): string;
+  run(id: string): string;
+  /** Held by the process that works with the VMs that are kept warm in a slot. */
+  warmLock(slot: string): string;
 }
 
 export function statePaths(root: string): StatePaths {
@@ -64,17 +87,28 @@ export function statePaths(root: string): StatePaths {
     images: join(root, 'images'),
     vms,
     locks,
+    runs: join(root, 'runs'),
+    runsLock: join(locks, 'runs.lock'),
     host: join(root, 'host.json'),
     vm: (name) => join(vms, name),
     vmLock: (name) => join(locks, `vm-${name}.lock`),
     consoleLock: (name) => join(locks, `console-${name}.lock`),
     // A VM's name starts with a letter or a digit, so no VM can be called this.
     vmStaging: (name) => join(vms, `.staging-${name}`),
+    run: (id) => join(root, 'runs', id),
+    warmLock: (slot) => join(locks, `warm-${slot}.lock`),
   };
 }
 
-/** The state directory for an environment, by the XDG Base Directory Specification: a relative value is ignored. */
+/** The state directory of a run: images and what is known of the host are shared with the one that it is in. */
+export function runPaths(base: StatePaths, id: string): StatePaths {
+  return { ...statePaths(base.run(id)), images: base.images, host: base.host };
+}
+
+/** The state directory for an environment: `VMCTL_STATE`, else by the XDG Base Directory Specification: a relative value is ignored. */
 export function defaultStateRoot(environment: Readonly<Record<string, string | undefined>>, home: string): string {
+  const chosen = environment['VMCTL_STATE'];
+  if (chosen !== undefined && isAbsolute(chosen)) return chosen;
   const declared = environment['XDG_DATA_HOME'];
   const base = declared !== undefined && isAbsolute(declared) ? declared : join(home, '.local', 'share');
   return join(base, 'vmctl');

@@ -4,11 +4,12 @@ import { basename, dirname, join } from 'node:path';
 import { VmctlError, toVmctlError } from '../src/errors.js';
 import type { CachedImage } from '../src/image/cache-index.js';
 import { removeImage, removeRest } from '../src/image/cache-rests.js';
+import { removeRun } from '../src/lifetime/run.js';
 import { errorCode } from '../src/util/fs.js';
 import { lockOwner, withLock } from '../src/util/lock.js';
 import type { TaskEnvironment } from './context.js';
 import { type DoomedImage, type ImagePolicy, chooseImages } from './image-policy.js';
-import { findImageUse, imageFacts, usersOf } from './image-use.js';
+import { findImageUse, imageFacts, statesOnImages, usersOf } from './image-use.js';
 import {
   type Garbage,
   type Leftovers,
@@ -20,6 +21,13 @@ import {
 
 /** What may be removed of the images that are complete. */
 export type ImageLimits = Pick<ImagePolicy, 'olderThanSeconds' | 'budgetBytes'>;
+
+export interface CollectionScope {
+  /** `images` leaves out everything but the image cache. */
+  readonly scope: 'all' | 'images';
+  /** True: VMs of programs that are over go, also those that were to stay. */
+  readonly kept: boolean;
+}
 
 export type Collectable = Garbage | ({ readonly kind: 'image' } & DoomedImage);
 
@@ -34,14 +42,14 @@ export interface CollectionPlan {
 
 type World = Pick<TaskEnvironment, 'paths' | 'registry' | 'hypervisor' | 'command' | 'signal'>;
 
-/** Finds what is to go; changes nothing. `scope` images leaves out everything but the image cache. */
+/** Finds what is to go; changes nothing. */
 export async function planCollection(
   env: World,
   limits: ImageLimits,
-  scope: 'all' | 'images',
+  { scope, kept }: CollectionScope,
 ): Promise<CollectionPlan> {
   // Who prunes images wants the space of downloads that were broken off, too.
-  const leftovers: Leftovers = await (scope === 'all' ? findLeftovers(env) : findLeftovers(env, 0));
+  const leftovers: Leftovers = await findLeftovers(env, scope === 'all' ? { kept } : { kept, partialLifetimeMs: 0 });
   const garbage = leftovers.garbage.filter(({ kind }) => scope === 'all' || kind === 'download rest');
   const troubles = scope === 'all' ? leftovers.troubles : [];
   const use = await findImageUse(env);
@@ -54,7 +62,12 @@ export async function planCollection(
 }
 
 async function policyNow(env: World, limits: ImageLimits): Promise<ImagePolicy> {
-  return { ...limits, now: Date.now(), busySince: await busySince(env.paths.locks) };
+  const times: number[] = [];
+  for (const { paths } of await statesOnImages(env)) {
+    const since = await busySince(paths.locks);
+    if (since !== null) times.push(since);
+  }
+  return { ...limits, now: Date.now(), busySince: times.length === 0 ? null : Math.min(...times) };
 }
 
 /** When the first of the VM locks that are held was taken; null when none is. */
@@ -110,6 +123,8 @@ async function remove(env: World, item: Collectable): Promise<boolean> {
         await env.registry.remove(item.vm);
         return true;
       });
+    case 'run':
+      return removeRun(env.paths, item.run, command);
     case 'lock':
       // Taking it removes whatever the dead have left of it, and releasing it the rest.
       return withLock(item.path, now, async () => true);

@@ -3,7 +3,7 @@ import { availableParallelism } from 'node:os';
 import PQueue from 'p-queue';
 import { VmctlError } from '../src/errors.js';
 import type { RouterHypervisor } from '../src/hypervisor/router.js';
-import type { PullPolicy } from '../src/image/pull-policy.js';
+import type { PullPolicy } from '../src/model/pull-policy.js';
 import type { EventListener, StageReporter, Step, VmEvent, VmEventBody } from '../src/model/event.js';
 import type { StatePaths } from '../src/paths.js';
 import type { Registry } from '../src/registry.js';

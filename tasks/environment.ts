@@ -1,10 +1,11 @@
 /** Builds the world that tasks act on, from plain settings. */
 import { type RouterOptions, createRouter } from '../src/hypervisor/router.js';
 import type { RouterHypervisor } from '../src/hypervisor/router.js';
-import type { PullPolicy } from '../src/image/pull-policy.js';
+import type { PullPolicy } from '../src/model/pull-policy.js';
 import type { BackendKind } from '../src/model/vm.js';
-import { defaultStateRoot, statePaths } from '../src/paths.js';
+import { type StatePaths, defaultStateRoot, statePaths } from '../src/paths.js';
 import { Registry } from '../src/registry.js';
+import type { Settings } from '../src/settings/keys.js';
 import { type Concurrency, EventHub, type TaskEnvironment, createLimits } from './context.js';
 
 export interface EnvironmentSettings {
@@ -13,6 +14,8 @@ export interface EnvironmentSettings {
   readonly cwd: string;
   readonly command: string;
   readonly signal: AbortSignal;
+  /** The state directory; default that of the user, by the variables. */
+  readonly paths?: StatePaths | undefined;
   /** The backend for new VMs; default the platform's. */
   readonly backend?: BackendKind | undefined;
   readonly accelerator?: 'auto' | 'kvm' | 'tcg' | 'hvf' | undefined;
@@ -30,9 +33,23 @@ export interface EnvironmentSettings {
   readonly hypervisor?: RouterHypervisor | undefined;
 }
 
+/** The part of the world that somebody can configure. */
+export function configured(settings: Settings): Partial<EnvironmentSettings> {
+  return {
+    backend: settings.backend,
+    accelerator: settings.accelerator,
+    leaseFiles: settings['network.leases'],
+    qemuBinary: settings['qemu.binary'],
+    qemuArguments: settings['qemu.extraArgs'],
+    concurrency: { downloads: settings['concurrency.downloads'], boots: settings['concurrency.boots'] },
+    sshTimeoutSeconds: settings['timeouts.ssh'],
+    pull: settings['images.pull'],
+  };
+}
+
 export function createEnvironment(settings: EnvironmentSettings): TaskEnvironment {
   const { variables, home, cwd, command, signal } = settings;
-  const paths = statePaths(defaultStateRoot(variables, home));
+  const paths = settings.paths ?? statePaths(defaultStateRoot(variables, home));
   const router: RouterOptions = {
     qemu: {
       binary: settings.qemuBinary ?? null,

@@ -3,7 +3,9 @@ import { readdir, realpath } from 'node:fs/promises';
 import { basename, dirname, join, relative, resolve, sep } from 'node:path';
 import { type CachedImage, listCachedImages } from '../src/image/cache-index.js';
 import { readDiskHeader } from '../src/image/disk-header.js';
+import { baseOf, listRuns } from '../src/lifetime/run.js';
 import { VM_FILES } from '../src/paths.js';
+import { Registry } from '../src/registry.js';
 import { isMissing } from '../src/util/fs.js';
 import type { TaskEnvironment } from './context.js';
 import type { ImageFacts } from './image-policy.js';
@@ -17,7 +19,22 @@ export interface ImageUse {
 
 type World = Pick<TaskEnvironment, 'paths' | 'registry'>;
 
-/** Looks at every disk below `vms/`, and at what is recorded of each VM. */
+/** A state directory whose VMs stand on the images. */
+export type StateOnImages = Pick<TaskEnvironment, 'paths' | 'registry'>;
+
+/** This one, and those of the runs that share its images. */
+export async function statesOnImages(env: World): Promise<readonly StateOnImages[]> {
+  const base = await baseOf(env.paths);
+  const others = [base, ...(await listRuns(base)).map(({ paths }) => paths)];
+  return [
+    env,
+    ...others
+      .filter(({ root }) => root !== env.paths.root)
+      .map((paths) => ({ paths, registry: new Registry({ paths, command: 'vmctl' }) })),
+  ];
+}
+
+/** Looks at every disk below `vms/`, those of runs included, and at what is recorded of each VM. */
 export async function findImageUse(env: World): Promise<ImageUse> {
   const users = new Map<string, Set<string>>();
   const unreadable: string[] = [];
@@ -25,16 +42,18 @@ export async function findImageUse(env: World): Promise<ImageUse> {
     const real = await realPathOf(image);
     users.set(real, (users.get(real) ?? new Set()).add(vm));
   };
-  for (const path of await filesBelow(env.paths.vms)) {
-    const vm = vmOf(relative(env.paths.vms, path));
-    const found = await backingOf(path);
-    // Nobody needs a torn disk in a rest; while a living vmctl makes one, that protects the image by its lock.
-    if (found === 'unknown') unreadable.push(...(isRest(relative(env.paths.vms, path)) ? [] : [path]));
-    else if (found !== null) await note(found.image, vm);
-  }
-  for (const entry of (await env.registry.look()).entries) {
-    const handle = await env.registry.handle(entry).catch(() => null);
-    if (handle !== null) await note(handle.image.path, entry.name);
+  for (const { paths, registry } of await statesOnImages(env)) {
+    for (const path of await filesBelow(paths.vms)) {
+      const vm = vmOf(relative(paths.vms, path));
+      const found = await backingOf(path);
+      // Nobody needs a torn disk in a rest; while a living vmctl makes one, that protects the image by its lock.
+      if (found === 'unknown') unreadable.push(...(isRest(relative(paths.vms, path)) ? [] : [path]));
+      else if (found !== null) await note(found.image, vm);
+    }
+    for (const entry of (await registry.look()).entries) {
+      const handle = await registry.handle(entry).catch(() => null);
+      if (handle !== null) await note(handle.image.path, entry.name);
+    }
   }
   return { users: new Map([...users].map(([image, names]) => [image, [...names].toSorted()])), unreadable };
 }

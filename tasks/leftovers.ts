@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import type { WorkProcess } from '../src/hypervisor/hypervisor.js';
 import { type CacheRest, findCacheRests } from '../src/image/cache-rests.js';
 import { downloadLock } from '../src/image/cache-index.js';
+import { type FoundRun, listRuns } from '../src/lifetime/run.js';
 import { VM_FILES } from '../src/paths.js';
 import type { RegistryView } from '../src/registry.js';
 import { diskUsage } from '../src/util/disk-usage.js';
@@ -20,6 +21,7 @@ export type Garbage = { readonly path: string; readonly bytes: number; readonly 
   | { readonly kind: 'VM rest'; readonly vm: string }
   | { readonly kind: 'registry entry'; readonly vm: string }
   | { readonly kind: 'lock' }
+  | { readonly kind: 'run'; readonly run: FoundRun }
   | { readonly kind: 'download rest'; readonly rest: CacheRest }
 );
 
@@ -41,11 +43,16 @@ type World = Pick<TaskEnvironment, 'paths' | 'registry' | 'hypervisor'>;
 /** A download that somebody broke off is continued by the next who wants the image; after so long nobody will. */
 const PARTIAL_LIFETIME_MS = 7 * 24 * 60 * 60 * 1000;
 
-/**
- * Looks at everything, and changes nothing. What cannot be looked at is trouble, and hides nothing else. A partial
- * download that nobody works on is garbage after `partialLifetimeMs`, by default a week.
- */
-export async function findLeftovers(env: World, partialLifetimeMs = PARTIAL_LIFETIME_MS): Promise<Leftovers> {
+export interface LeftoverOptions {
+  /** Whether runs that were to stay are to go now; default no. */
+  readonly kept?: boolean;
+  /** A partial download that nobody works on is garbage after so long; default a week. */
+  readonly partialLifetimeMs?: number;
+}
+
+/** Looks at everything, and changes nothing. What cannot be looked at is trouble, and hides nothing else. */
+export async function findLeftovers(env: World, options: LeftoverOptions = {}): Promise<Leftovers> {
+  const { kept = false, partialLifetimeMs = PARTIAL_LIFETIME_MS } = options;
   const { paths, registry } = env;
   const view = await registry.look();
   const processes = await env.hypervisor.findProcesses(paths.vms);
@@ -62,6 +69,7 @@ export async function findLeftovers(env: World, partialLifetimeMs = PARTIAL_LIFE
   }
   verdicts.push(...(processes ?? []).map(judgeLostProcess));
   for (const vm of view.gone) await look(paths.vm(vm), async () => [await judgeEntry(env, vm)]);
+  await look(paths.runs, async () => judgeRuns(await listRuns(paths), kept));
   for (const folder of [paths.root, paths.locks, paths.images]) await look(folder, () => judgeLocks(folder));
   await look(paths.images, () => judgeCache(env, Date.now() - partialLifetimeMs));
   return {
@@ -142,6 +150,24 @@ function judgeLostProcess({ pid, vm, directory }: WorkProcess): Verdict | null {
     trouble: { what: `a QEMU of VM "${vm}" (pid ${pid}) still runs, and its directory is gone`, next: `kill ${pid}` },
   };
 }
+
+/** A run is garbage when its owner is gone; one that was to stay, only when that is asked for. */
+async function judgeRuns(runs: readonly FoundRun[], kept: boolean): Promise<readonly Verdict[]> {
+  const doomed = runs.filter(({ state }) => state === 'dead' || (kept && state !== 'live'));
+  return Promise.all(
+    doomed.map(async (run) => {
+      const path = run.paths.root;
+      return { garbage: { kind: 'run', run, path, bytes: await diskUsage(path), why: RUN_REASONS[run.state] } };
+    }),
+  );
+}
+
+const RUN_REASONS: Readonly<Record<FoundRun['state'], string>> = {
+  live: 'it is in use',
+  dead: 'the process that its VMs belonged to is gone',
+  kept: 'its VMs were kept, and are to go now',
+  warm: 'its VMs were kept for the next run, and are to go now',
+};
 
 const REST_REASONS: Readonly<Record<CacheRest['kind'], string>> = {
   'partial download': 'nobody has gone on with it',

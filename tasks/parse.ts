@@ -6,12 +6,16 @@ import { checkFiles } from '../src/vmfile/check-files.js';
 import type { Diagnostic } from '../src/vmfile/diagnostic.js';
 import { discoverVmFile } from '../src/vmfile/discover.js';
 import { VmFileError } from '../src/vmfile/error.js';
-import { parseVmFile } from '../src/vmfile/parse.js';
+import type { VmDeclaration } from '../src/vmfile/declaration.js';
+import { documentOf } from '../src/vmfile/from-code.js';
+import { type ParsedVmFile, parseNodes, parseVmFile } from '../src/vmfile/parse.js';
 import { resolveProject } from '../src/vmfile/resolve.js';
 
 export interface ParseOptions {
   /** Path of the VMFile; default `VMFile.kdl` in `cwd`. */
   readonly file?: string | undefined;
+  /** VMs that a program declares; then no file is read. */
+  readonly vms?: Readonly<Record<string, VmDeclaration>> | undefined;
   readonly cwd: string;
   readonly home: string;
   /** Default: the host's. */
@@ -27,8 +31,8 @@ export interface ParsedProject {
 /** Throws `VmFileError` with every diagnostic, or `VMFILE_NOT_FOUND`. */
 export async function parseProject(options: ParseOptions): Promise<ParsedProject> {
   const { cwd, home, architecture = process.arch } = options;
-  const source = await discoverVmFile({ cwd, ...(options.file === undefined ? {} : { file: options.file }) });
-  const parsed = parseVmFile(source);
+  const parsed = options.vms === undefined ? await parseFile(options) : parseDeclared(options.vms, cwd);
+  const { source } = parsed.project;
   const presets = { names: imagePresetNames, find: (name: string) => imagePreset(name, architecture) };
   const resolved = resolveProject(parsed.project, { home, presets });
   const files = await checkFiles(resolved.files);
@@ -37,4 +41,13 @@ export async function parseProject(options: ParseOptions): Promise<ParsedProject
   );
   if (diagnostics.some(({ severity }) => severity === 'error')) throw new VmFileError(source, diagnostics);
   return { source, specs: resolved.specs, warnings: diagnostics };
+}
+
+async function parseFile({ cwd, file }: ParseOptions): Promise<ParsedVmFile> {
+  return parseVmFile(await discoverVmFile({ cwd, ...(file === undefined ? {} : { file }) }));
+}
+
+function parseDeclared(vms: Readonly<Record<string, VmDeclaration>>, cwd: string): ParsedVmFile {
+  const { source, nodes } = documentOf(vms, cwd);
+  return parseNodes(source, nodes);
 }

@@ -1,33 +1,9 @@
 /** What `up` would do to each VM and why; nothing is changed, fetched or started. */
-import { type VmctlErrorJson, toVmctlError } from '../src/errors.js';
+import { toVmctlError } from '../src/errors.js';
+import type { PlannedVm, UnplannedVm } from '../src/model/plan.js';
 import { type VmSpec, stepTitle } from '../src/model/spec.js';
 import type { TaskEnvironment } from './context.js';
 import { type UpOutlook, outlook } from './up-facts.js';
-import type { Change, UpAction } from './up-plan.js';
-
-export interface PlannedVm {
-  readonly name: string;
-  readonly action: UpAction;
-  /** In a few words. */
-  readonly reason: string;
-  /** VMs that this one waits for before it starts. */
-  readonly waitsFor: readonly string[];
-  /** Where the VM is not as declared; only making it anew changes that. */
-  readonly changes: readonly Change[];
-  /** Every provision step, and whether it would be run. */
-  readonly steps: readonly {
-    readonly number: number;
-    readonly title: string;
-    readonly runs: boolean;
-    readonly reason: string;
-  }[];
-}
-
-/** A VM that `up` would fail on before it did anything. */
-export interface UnplannedVm {
-  readonly name: string;
-  readonly error: VmctlErrorJson;
-}
 
 export interface PlanOptions {
   readonly specs: readonly VmSpec[];

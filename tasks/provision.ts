@@ -72,6 +72,15 @@ function provisioned(vm: RunningVm, { run, skipped }: StepCounts): ProvisionedVm
   return { vm, stepsRun: run, stepsSkipped: skipped };
 }
 
+/** Waits until somebody can log in to a VM that was started, where somebody is to be able to. */
+export async function awaitLogin(env: TaskEnvironment, vm: RunningVm): Promise<void> {
+  const { spec } = vm.handle;
+  const { guestAccess } = env.hypervisor.capabilitiesOf(vm.handle);
+  if (!guestAccess.supported || !spec.ssh.declared || spec.network.kind === 'none') return;
+  const context = { signal: env.signal, reporter: env.events.reporter(spec.name, 'start') };
+  await using _connection = await connectWhenReady(env, vm, spec, context);
+}
+
 /** Waits for the SSH banner, the pinned host key and a login that works. */
 async function connectWhenReady(
   env: TaskEnvironment,

@@ -1,11 +1,12 @@
 /** What there is already of a VM that is to come up, looked at before anything is decided. */
 import { VmctlError } from '../src/errors.js';
+import type { Change } from '../src/model/plan.js';
 import type { VmSpec } from '../src/model/spec.js';
 import type { ObservedVm } from '../src/model/vm.js';
 import type { Registry, RegistryEntry, VmRecord } from '../src/registry.js';
 import type { TaskEnvironment } from './context.js';
 import { type PlannedStep, planProvision } from '../src/provision/step-sequence.js';
-import { type Change, type UpDecision, changesBetween, decideUp } from './up-plan.js';
+import { type UpDecision, changesBetween, decideUp } from './up-plan.js';
 
 /** A VM that exists. */
 export interface ExistingVm {

@@ -1,24 +1,11 @@
 /** What `up` will do for a VM, decided from facts alone. */
 import { isDeepStrictEqual } from 'node:util';
+import type { Change, UpAction } from '../src/model/plan.js';
 import type { CloudInitSpec, ImageSource, NetworkSpec, VmSpec } from '../src/model/spec.js';
 import { unreachable } from '../src/errors.js';
 import type { ObservedVm } from '../src/model/vm.js';
 import type { VmRecord } from '../src/registry.js';
 import { bytesText } from './progress-text.js';
-
-export type UpAction =
-  /** It does not exist: all five steps. */
-  | 'create'
-  /** It exists, and is to be made anew: its files go when everything for the new ones is there. */
-  | 'recreate'
-  /** It exists and is stopped: started, and provisioned again. */
-  | 'start'
-  /** It is suspended: its vCPUs go on, and what was left undone is done. */
-  | 'resume'
-  /** It runs, but its provisioning was not finished. */
-  | 'provision'
-  /** It runs and was provisioned. */
-  | 'none';
 
 export interface UpFacts {
   /** Null: there is no such VM. */
@@ -42,14 +29,6 @@ export function decideUp({ observed, record, anew }: UpFacts): UpDecision {
   if (record?.provisioning === 'done') return { action: 'none', reason: 'it is running and provisioned' };
   const how = record?.provisioning === 'failed' ? 'failed' : 'was not finished';
   return { action: 'provision', reason: `it is running, but its provisioning ${how}` };
-}
-
-/** A node of the VMFile whose value is no longer the one that the VM was made with. */
-export interface Change {
-  readonly node: string;
-  /** As a person reads it. */
-  readonly made: string;
-  readonly declared: string;
 }
 
 /** What can only change by making the VM anew: the node, the part of the spec that it decides, and that part in words. */

@@ -3,6 +3,7 @@ import { basename } from 'node:path';
 import type { ListrTask } from 'listr2';
 import { VmctlError } from '../src/errors.js';
 import { type StageContext, type Step, silentReporter } from '../src/model/event.js';
+import type { UpAction } from '../src/model/plan.js';
 import type { VmSpec } from '../src/model/spec.js';
 import type { ObservedVm, ResolvedVm, RunningVm } from '../src/model/vm.js';
 import type { RegistryEntry } from '../src/registry.js';
@@ -14,7 +15,7 @@ import { provisionRecorded } from './provision.js';
 import { resolveVm } from './resolve.js';
 import { startVm } from './start.js';
 import { type UpOutlook, outlook } from './up-facts.js';
-import { type UpAction, changeText } from './up-plan.js';
+import { changeText } from './up-plan.js';
 import { tildePath } from './progress-text.js';
 import { type StepResult, VmRun } from './vm-run.js';
 

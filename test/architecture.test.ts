@@ -58,8 +58,18 @@ const AREAS: readonly Area[] = [
     because: 'the only file that knows the backends',
   },
   {
+    path: 'src/settings',
+    mayImport: ['src/vmfile', ...LEAVES],
+    because: 'settings are read before anything is done, and spelt as in a VMFile',
+  },
+  {
+    path: 'src/lifetime',
+    mayImport: ['src/registry', ...CHOICE, ...LEAVES],
+    because: 'it ends VMs whatever they were for, in a small process of its own, and knows no graph',
+  },
+  {
     path: 'tasks',
-    mayImport: [...STAGES, ...CHOICE, 'presets/images', ...LEAVES],
+    mayImport: ['src/settings', 'src/lifetime', ...STAGES, ...CHOICE, 'presets/images', ...LEAVES],
     because: 'the graph calls every stage, and stands below the command line and above the backends',
   },
   {
@@ -69,10 +79,31 @@ const AREAS: readonly Area[] = [
   },
   {
     path: 'src/cli',
-    mayImport: ['tasks', 'presets/images', 'src/registry', 'src/image', 'src/vmfile', 'src/ssh', ...CHOICE, ...LEAVES],
+    mayImport: [
+      'src/api',
+      'src/settings',
+      'src/lifetime',
+      'tasks',
+      'presets/images',
+      'src/registry',
+      'src/image',
+      'src/vmfile',
+      'src/ssh',
+      ...CHOICE,
+      ...LEAVES,
+    ],
     because: 'it stands above everything but the concrete backends; what takes several stages is a task',
   },
-  { path: 'src/index', mayImport: ['tasks', 'presets', ...STAGES, ...LEAVES], because: 'the public API: re-exports' },
+  {
+    path: 'src/api',
+    mayImport: ['tasks', 'src/lifetime', 'src/settings', ...STAGES, ...CHOICE, ...LEAVES],
+    because: 'the programmatic API is another entrance beside the command line, over the same tasks',
+  },
+  {
+    path: 'src/index',
+    mayImport: ['src/api', 'src/settings', 'tasks', 'presets', ...STAGES, ...LEAVES],
+    because: 'the public API: re-exports',
+  },
 ];
 
 /** What only some files may import. */
@@ -83,32 +114,41 @@ const DOORS: readonly { readonly module: RegExp; readonly only: RegExp; readonly
   { module: /^node:child_process|^node:cluster|^node:worker/, only: /^$/, because: 'execa starts programs' },
   { module: /^undici$/, only: /^src\/image\//, because: 'one folder speaks HTTP' },
   { module: /^node:https?$/, only: /^$/, because: 'undici speaks HTTP' },
-  { module: /^cosmiconfig$/, only: /^src\/cli\/config\.ts$/, because: 'one file reads the configuration' },
+  { module: /^cosmiconfig$/, only: /^src\/settings\/load\.ts$/, because: 'one file reads the configuration' },
   { module: /^commander$/, only: /^src\/cli\//, because: 'the library has no command line' },
-  { module: /^listr2$/, only: /^tasks\//, because: 'stage functions know nothing of the graph' },
+  {
+    module: /^listr2$/,
+    only: /^(?:tasks\/|src\/api\/tasks\.ts$)/,
+    because: 'stage functions know nothing of the graph',
+  },
   { module: /^p-queue$/, only: /^tasks\//, because: 'limits belong to the graph' },
   { module: /^node:process$/, only: /^$/, because: 'the checks below look for the global' },
 ];
+
+/** A program of its own, which the build makes an entry of. */
+const WATCHDOG = 'src/lifetime/watchdog-main.ts';
+/** Where the API takes the outside world from, unless it is handed another one. */
+const ENTRANCE = 'src/api/outside.ts';
 
 /** What the library leaves to the command line, with the exceptions that are meant. */
 const OUTSIDE: readonly { readonly access: RegExp; readonly also: readonly string[]; readonly because: string }[] = [
   {
     access: /^process\.env$/,
-    also: [],
-    because: 'settings come in as parameters',
+    also: [ENTRANCE],
+    because: 'settings come in as parameters; the entrance of the API has it as the default of one',
   },
   {
     access: /^process\.(?:stdin|stdout|stderr)$/,
-    also: ['tasks/run.ts'],
+    also: ['tasks/run.ts', WATCHDOG],
     because: 'the library prints nothing but the tree that it is asked to show',
   },
-  { access: /^process\.(?:exit|exitCode|abort)$/, also: [], because: 'the library never ends the process' },
+  { access: /^process\.(?:exit|exitCode|abort)$/, also: [WATCHDOG], because: 'the library never ends the process' },
   {
     access: /^process\.(?:on|once|addListener|prependListener)$/,
-    also: [],
+    also: [WATCHDOG],
     because: 'the library handles no signals',
   },
-  { access: /^process\.(?:argv|cwd|chdir)$/, also: [], because: 'the current folder is a parameter' },
+  { access: /^process\.(?:argv|cwd|chdir)$/, also: [WATCHDOG, ENTRANCE], because: 'the current folder is a parameter' },
   { access: /^console\./, also: [], because: 'the library reports events and prints nothing' },
   {
     access: /^new Listr$/,

@@ -21,6 +21,7 @@ const cli: Cli = {
   onInterrupt: null,
   onOutputClosed: null,
   ignoreInterrupts: () => interrupts.ignore(),
+  passSignals: (to) => interrupts.pass(to),
   wordsBeforeDashes: 0,
   exitCode: 0,
 };

@@ -1,11 +1,12 @@
 /** What `up` and `reload` share: the VMs of the VMFile come up, and the end is told. */
 import { upTasks } from '../../tasks/up.js';
 import { VmctlError } from '../errors.js';
-import type { PullPolicy } from '../image/pull-policy.js';
+import type { PullPolicy } from '../model/pull-policy.js';
 import type { VmSpec } from '../model/spec.js';
 import type { Cli } from './cli.js';
 import { showGraph } from './graph.js';
-import { readProject, selectWithDependencies } from './project.js';
+import { readProject } from './project.js';
+import { selectWithDependencies } from '../../tasks/select-specs.js';
 import { printError, printJsonLine, printNote } from './report.js';
 import { type Session, openSession } from './session.js';
 import { painter, wantsColor } from './style.js';

@@ -30,6 +30,8 @@ export interface Cli {
   onInterrupt: (() => string) | null;
   /** Called when nobody reads stdout any more. */
   onOutputClosed: (() => void) | null;
+  /** From now on signals are for whoever this hands them to; with null they interrupt again. */
+  passSignals(to: ((signal: NodeJS.Signals) => void) | null): void;
   /** Leaves Ctrl-C to a child that has the terminal. */
   ignoreInterrupts(): void;
   /** How many words stand before `--`, without the command's name and options. */

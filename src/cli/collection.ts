@@ -18,6 +18,8 @@ export interface CollectionOptions {
   /** For others who wait for a lock: `gc`. */
   readonly command: string;
   readonly scope: 'all' | 'images';
+  /** VMs of programs that are over go, also those that were to stay. */
+  readonly kept?: boolean;
   readonly dryRun: boolean;
   readonly json: boolean;
   /** Seconds. */
@@ -34,14 +36,14 @@ interface Row extends Pick<Collectable, 'path' | 'bytes' | 'why'> {
 /** Plans, tells, and removes unless it is a dry run; sets the exit code by what failed. */
 export async function runCollection(cli: Cli, options: CollectionOptions): Promise<void> {
   // The commands beside these two need no settings, and most of the time that they take is the loading of code.
-  const { loadSettings } = await import('./config.js');
+  const { loadSettings } = await import('../settings/load.js');
   const settings = await loadSettings(cli);
   const env = environmentOf(cli, options.command, settings);
   const limits: ImageLimits = {
     olderThanSeconds: options.olderThan ?? null,
     budgetBytes: options.budget ?? settings['images.budget'] ?? null,
   };
-  const plan = await planCollection(env, limits, options.scope);
+  const plan = await planCollection(env, limits, { scope: options.scope, kept: options.kept ?? false });
   const rows: Row[] = [];
   const errors: VmctlError[] = [];
   cli.onInterrupt = () => 'leaving what is not removed yet';
@@ -93,5 +95,6 @@ function cellsOf({ what, bytes, result, path, why }: Row): readonly string[] {
 
 function nameOf(item: Collectable): string {
   if (item.kind === 'download rest') return item.rest.kind;
+  if (item.kind === 'run') return `VMs of ${item.run.lease?.owner?.command ?? 'a program'}`;
   return 'vm' in item ? `${item.kind} ${item.vm}` : item.kind;
 }

@@ -20,6 +20,11 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     examples: ['vmctl down', 'vmctl down --destroy'],
     load: () => import('./commands/down.js'),
   },
+  run: {
+    summary: 'bring up VMs for as long as a command runs, such as tests',
+    examples: ['vmctl run -- npm test', 'vmctl run --reuse web -- vitest run'],
+    load: () => import('./commands/run.js'),
+  },
   reload: {
     summary: 'make VMs of the VMFile anew: destroy them, then bring them up as they are declared now',
     examples: ['vmctl reload web', 'vmctl reload --no-provision'],
@@ -92,6 +97,11 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     summary: 'print settings with which ssh, scp, sftp and rsync reach the VMs by name',
     examples: ['vmctl ssh-config > vms.conf; ssh -F vms.conf web', 'vmctl ssh-config web --json'],
     load: () => import('./commands/ssh-config.js'),
+  },
+  screenshot: {
+    summary: 'write what is on the screen of a VM into a PNG file',
+    examples: ['vmctl screenshot web', 'vmctl screenshot web - > screen.png'],
+    load: () => import('./commands/screenshot.js'),
   },
   console: {
     summary: 'attach this terminal to the serial console of a VM; Ctrl-] detaches',

@@ -8,6 +8,8 @@ export const EXIT = {
   invalid: 3,
   hostUnsupported: 4,
   timedOut: 124,
+  /** As a shell has it for a command that does not exist. */
+  notFound: 127,
   interrupted: 130,
   /** 128 + SIGPIPE: nobody reads the output any more. */
   outputClosed: 141,

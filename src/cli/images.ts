@@ -10,7 +10,7 @@ import { markDamaged } from '../image/cache-store.js';
 import { fetchImage } from '../image/cache.js';
 import { digestFile } from '../image/digested-file.js';
 import type { RemoteImage } from '../image/place.js';
-import type { PullPolicy } from '../image/pull-policy.js';
+import type { PullPolicy } from '../model/pull-policy.js';
 import { readDiskHeader } from '../image/disk-header.js';
 import { type ImageDescription, describeImage } from '../image/inspect.js';
 import { inspectImage } from '../image/qemu-img.js';

@@ -7,18 +7,29 @@ export interface Interrupts {
   exitCode(): number | null;
   /** From now on Ctrl-C is for a child that has the terminal. */
   ignore(): void;
+  /** From now on signals go there, and interrupt nothing; null ends that. */
+  pass(to: ((signal: NodeJS.Signals) => void) | null): void;
   dispose(): void;
 }
 
-const SIGNALS = { SIGINT: EXIT.interrupted, SIGTERM: 143, SIGHUP: 129 } as const;
+const SIGNALS = [
+  ['SIGINT', EXIT.interrupted],
+  ['SIGTERM', 143],
+  ['SIGHUP', 129],
+] as const;
 
 /** `say` is called for the first signal. */
 export function listenForInterrupts(say: () => void): Interrupts {
   const controller = new AbortController();
   let exitCode: number | null = null;
   let ignored = false;
-  const listeners = Object.entries(SIGNALS).map(([name, code]) => {
+  let passedTo: ((signal: NodeJS.Signals) => void) | null = null;
+  const listeners = SIGNALS.map(([name, code]) => {
     const listener = () => {
+      if (passedTo !== null) {
+        passedTo(name);
+        return;
+      }
       if (ignored && name === 'SIGINT') return;
       if (exitCode !== null) process.exit(code);
       exitCode = code;
@@ -33,6 +44,9 @@ export function listenForInterrupts(say: () => void): Interrupts {
     exitCode: () => exitCode,
     ignore: () => {
       ignored = true;
+    },
+    pass: (to) => {
+      passedTo = to;
     },
     dispose: () => {
       for (const remove of listeners) remove();

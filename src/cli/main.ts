@@ -91,8 +91,8 @@ function countWordsBeforeDashes(words: readonly string[]): number {
   return before.filter((word, i) => !word.startsWith('-') && !OPTIONS_WITH_VALUE.has(before[i - 1] ?? '')).length;
 }
 
-/** The options of `ssh` whose value is a word of its own. */
-const OPTIONS_WITH_VALUE = new Set(['--user', '--key', '--file', '-f']);
+/** The options of `ssh` and `run` whose value is a word of its own. */
+const OPTIONS_WITH_VALUE = new Set(['--user', '--key', '--file', '-f', '--parallel']);
 
 async function exitCodeAfter(error: unknown, cli: Cli): Promise<number> {
   // Commander has printed its own message already; help and version come as an error with code 0.

@@ -1,9 +1,9 @@
 /** How option values of the command line are read. A wrong one is a usage error that says what was expected. */
 import { InvalidArgumentError } from 'commander';
-import { PULL_POLICIES, type PullPolicy } from '../image/pull-policy.js';
+import { PULL_POLICIES, type PullPolicy } from '../model/pull-policy.js';
 import { vmName } from '../vmfile/names.js';
 import { MIB, parseSize } from '../vmfile/sizes.js';
-import { readAge, readBytes, readPositive, readSeconds } from './config-keys.js';
+import { readAge, readBytes, readPositive, readSeconds } from '../settings/keys.js';
 
 /** The option of every command that works on a VMFile. */
 export const FILE_OPTION = ['-f, --file <path>', 'the VMFile (default: VMFile.kdl in this folder)'] as const;

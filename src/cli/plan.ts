@@ -1,10 +1,12 @@
 /** `up --dry-run`: the plan, for people or as JSON. */
-import { type PlannedVm, type UnplannedVm, plan } from '../../tasks/plan.js';
-import { type UpAction, changeText } from '../../tasks/up-plan.js';
+import { plan } from '../../tasks/plan.js';
+import { changeText } from '../../tasks/up-plan.js';
+import type { PlannedVm, UnplannedVm, UpAction } from '../model/plan.js';
 import { type BringUpFlags, openProjectSession } from './bring-up.js';
 import type { Cli } from './cli.js';
 import { EXIT, exitCodeOfAll } from './exit-code.js';
-import { readProject, selectWithDependencies } from './project.js';
+import { readProject } from './project.js';
+import { selectWithDependencies } from '../../tasks/select-specs.js';
 import { printError, printJson } from './report.js';
 import { type Painter, painter, wantsColor } from './style.js';
 

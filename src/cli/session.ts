@@ -1,13 +1,14 @@
 /** What most commands begin with: the settings, the world built from them, and the VMs that are meant. */
 import { resolve } from 'node:path';
-import { VmctlError } from '../errors.js';
+import type { VmctlError } from '../errors.js';
+import type { StatePaths } from '../paths.js';
 import type { RegistryEntry } from '../registry.js';
 import { VMFILE_NAME } from '../vmfile/discover.js';
-import { didYouMean } from '../vmfile/suggest.js';
 import type { TaskEnvironment } from '../../tasks/context.js';
-import { createEnvironment } from '../../tasks/environment.js';
+import { unknownVm } from '../../tasks/select-specs.js';
+import { configured, createEnvironment } from '../../tasks/environment.js';
 import type { Cli } from './cli.js';
-import type { Settings } from './config-keys.js';
+import type { Settings } from '../settings/keys.js';
 import { printNote } from './report.js';
 
 export interface Session {
@@ -20,34 +21,31 @@ export async function openSession(cli: Cli, command: string, flags: Partial<Sett
   const settings: Settings = { ...(await settingsOf(cli)), ...flags };
   const env = environmentOf(cli, command, settings);
   const { sweepLeftovers } = await import('../../tasks/sweep.js');
+  const { sweepRuns } = await import('../lifetime/run.js');
   await sweepLeftovers(env);
+  await sweepRuns(env.paths, env.command);
   return { env, settings };
 }
 
 /** The world with these settings; nothing is cleared away. */
 export function environmentOf(cli: Cli, command: string, settings: Settings): TaskEnvironment {
-  return createEnvironment({
-    ...outside(cli, command),
-    backend: settings.backend,
-    accelerator: settings.accelerator,
-    leaseFiles: settings['network.leases'],
-    qemuBinary: settings['qemu.binary'],
-    qemuArguments: settings['qemu.extraArgs'],
-    concurrency: { downloads: settings['concurrency.downloads'], boots: settings['concurrency.boots'] },
-    sshTimeoutSeconds: settings['timeouts.ssh'],
-    pull: settings['images.pull'],
-  });
+  return createEnvironment({ ...outside(cli, command), ...configured(settings) });
 }
 
 /** Loaded when asked for: most commands that only look need none, and their time is that of loading code. */
 async function settingsOf(cli: Cli): Promise<Settings> {
-  const { loadSettings } = await import('./config.js');
+  const { loadSettings } = await import('../settings/load.js');
   return loadSettings(cli);
 }
 
 /** For commands that only look: nothing is configured, because nothing is started. */
 export function openReader(cli: Cli, command: string): TaskEnvironment {
   return createEnvironment({ ...outside(cli, command), backend: 'qemu' });
+}
+
+/** The same for another state directory. */
+export function readerOf(cli: Cli, command: string, paths: StatePaths): TaskEnvironment {
+  return createEnvironment({ ...outside(cli, command), backend: 'qemu', paths });
 }
 
 function outside(cli: Cli, command: string) {
@@ -79,12 +77,6 @@ export async function findEntry(env: TaskEnvironment, name: string): Promise<Reg
   if (entry !== undefined) return entry;
   const names = entries.map((candidate) => candidate.name);
   throw unknownVm(name, names, 'there is no VM');
-}
-
-export function unknownVm(name: string, names: readonly string[], what: string): VmctlError {
-  const hint =
-    didYouMean(name, names, '"') ?? (names.length === 0 ? 'There are none.' : `There are: ${names.join(', ')}.`);
-  return new VmctlError('VM_NOT_FOUND', `${what} "${name}"`, { hint, fields: { vm: name } });
 }
 
 /** Splits names into entries that exist and errors for those that do not; the existing ones are still served. */

@@ -1,4 +1,5 @@
 /** What a backend is: it prepares, runs and removes VMs, and says what they are doing. It owns no policy. */
+import { VmctlError } from '../errors.js';
 import type { StageContext } from '../model/event.js';
 import type { VmSpec } from '../model/spec.js';
 import type {
@@ -20,8 +21,15 @@ export interface Capabilities {
   readonly guestAccess: Capability;
   readonly suspend: Capability;
   readonly console: Capability;
+  /** Whether a VM has a screen that can be looked at. */
+  readonly screenshot: Capability;
   /** The kinds of `network` that this backend can give a VM. */
   readonly networks: Readonly<Record<'user' | 'tap' | 'vnic' | 'none', Capability>>;
+}
+
+/** For a VM without a screen. */
+export function noScreen(name: string, reason: string): VmctlError {
+  return new VmctlError('UNSUPPORTED', `VM "${name}" has no screen: ${reason}`, { fields: { vm: name } });
 }
 
 /** How a VM's serial console is reached. */
@@ -115,6 +123,8 @@ export interface Hypervisor {
   /** What the VM is doing now: asked of the world, never remembered. */
   observe(handle: VmHandle): Promise<ObservedVm>;
   console(handle: VmHandle): ConsoleEndpoint;
+  /** What is on the screen of a VM that runs, as the bytes of a PNG file. Throws `UNSUPPORTED` where it has none. */
+  screenshot(vm: RunningVm | SuspendedVm): Promise<Uint8Array>;
   /** What this host offers; finds out as much as it can, and throws `ABORTED` at most. */
   examineHost(signal: AbortSignal): Promise<BackendFacts>;
   /** The processes of this user that work, or worked, in a VM's directory below `vms`; null where this host does not tell. */

@@ -18,15 +18,16 @@ import {
 import { VM_FILES } from '../paths.js';
 import { readTextIfPresent, writeFileAtomically } from '../util/fs.js';
 import { throwIfAborted } from '../util/wait.js';
-import type {
-  BackendFacts,
-  Capabilities,
-  ConsoleEndpoint,
-  Hypervisor,
-  PrepareOptions,
-  StopMethod,
-  VmRemains,
-  WorkProcess,
+import {
+  type BackendFacts,
+  type Capabilities,
+  type ConsoleEndpoint,
+  type Hypervisor,
+  type PrepareOptions,
+  type StopMethod,
+  type VmRemains,
+  type WorkProcess,
+  noScreen,
 } from './hypervisor.js';
 import { buildWorkDirectory, removeWorkDirectory, stableMac, writeGuestAccess } from './work-directory.js';
 
@@ -46,6 +47,7 @@ export class NoopBackend implements Hypervisor {
     guestAccess: NO_GUEST,
     suspend: SUPPORTED,
     console: NO_GUEST,
+    screenshot: NO_GUEST,
     networks: { user: SUPPORTED, tap: SUPPORTED, vnic: SUPPORTED, none: SUPPORTED },
   };
   readonly #before: NonNullable<NoopOptions['before']>;
@@ -111,6 +113,10 @@ export class NoopBackend implements Hypervisor {
 
   console(): ConsoleEndpoint {
     return { kind: 'none' };
+  }
+
+  async screenshot({ handle }: RunningVm | SuspendedVm): Promise<Uint8Array> {
+    throw noScreen(handle.name, NO_GUEST.reason);
   }
 
   async examineHost(): Promise<BackendFacts> {

@@ -104,6 +104,10 @@ export class RouterHypervisor implements Hypervisor {
     return this.#backend(handle.backend).console(handle);
   }
 
+  screenshot(vm: RunningVm | SuspendedVm): Promise<Uint8Array> {
+    return this.#backend(vm.handle.backend).screenshot(vm);
+  }
+
   /** For the backend of new VMs. */
   async examineHost(signal: AbortSignal): Promise<BackendFacts> {
     return this.#backend(this.kind).examineHost(signal);

@@ -24,7 +24,7 @@ import { type Environment, environmentDispatcher } from './http.js';
 import { partialProgress, removePartial } from './partial-file.js';
 import { inspectImage } from './qemu-img.js';
 import { type Content, type ImagePlace, type RemoteImage, placeOf } from './place.js';
-import type { PullPolicy } from './pull-policy.js';
+import type { PullPolicy } from '../model/pull-policy.js';
 import { SharedWork } from './shared-work.js';
 
 export interface FetchOptions extends StageContext {

@@ -12,7 +12,7 @@ import {
   openUrl,
   sendRequest,
 } from './http.js';
-import type { PullPolicy } from './pull-policy.js';
+import type { PullPolicy } from '../model/pull-policy.js';
 import { type RetryOptions, retrying } from './retry.js';
 import { RegistryPlace, type RegistryUser, refuseChecksum } from './oci/place.js';
 import { parseOciReference } from './oci/reference.js';

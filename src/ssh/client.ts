@@ -25,6 +25,10 @@ export interface ConnectOptions {
   readonly signal: AbortSignal;
   /** Milliseconds for everything up to the login; default 20 s. */
   readonly timeoutMs?: number;
+  /**
+   * True for a connection that is kept for later: it keeps the process alive only while something is under way on it.
+   */
+  readonly background?: boolean;
   /** A connection to the endpoint that is there already, as `dial` gives it. It belongs to this call from now on. */
   readonly socket?: Socket;
 }
@@ -63,6 +67,7 @@ export async function connectSsh(target: SshTarget, options: ConnectOptions): Pr
     if (target.hostKey.kind === 'learn' && seen.hostKey !== null) {
       await target.hostKey.onLearned(publicKeyLine(seen.hostKey));
     }
+    if (options.background === true) connection.keepInBackground();
     return connection;
   } catch (error) {
     socket?.destroy();
@@ -99,7 +104,8 @@ function login(client: Client, options: ConnectOptions, config: ConnectConfig): 
       ...config,
       // The deadline is ours, and covers the TCP connection too.
       readyTimeout: 0,
-      keepaliveInterval: KEEPALIVE_MS,
+      // ssh2's own timer would keep the process alive.
+      keepaliveInterval: options.background === true ? 0 : KEEPALIVE_MS,
       keepaliveCountMax: KEEPALIVE_COUNT,
     });
   });
@@ -169,7 +175,9 @@ function transportOf(client: Client): SshTransport {
   return {
     exec: (command, done) => void client.exec(command, done),
     sftp: (done) => void client.sftp(done),
+    tcp: (port, done) => void client.forwardOut('127.0.0.1', 0, '127.0.0.1', port, done),
     signal: (channel, name) => sendSignal(client, channel, name),
+    ping: (answered) => sendPing(client, answered),
     onError: (listener) => void client.on('error', listener),
     onClose: (listener) => void client.on('close', listener),
     end: () => void client.end(),
@@ -185,6 +193,19 @@ function sendSignal(client: Client, channel: object, name: string): void {
   const outgoing: unknown = Reflect.get(channel, 'outgoing');
   if (!hasSignal(protocol) || !isOpen(outgoing)) return;
   protocol.signal(outgoing.id, name);
+}
+
+/** The request that ssh2 itself makes for its keepalive; it answers requests in the order in which they were made. */
+function sendPing(client: Client, answered: () => void): void {
+  const protocol: unknown = Reflect.get(client, '_protocol');
+  const callbacks: unknown = Reflect.get(client, '_callbacks');
+  if (!hasPing(protocol) || !Array.isArray(callbacks)) return;
+  callbacks.push(answered);
+  protocol.ping();
+}
+
+function hasPing(value: unknown): value is { ping(): void } {
+  return typeof value === 'object' && value !== null && 'ping' in value && typeof value.ping === 'function';
 }
 
 function hasSignal(value: unknown): value is { signal(channelId: number, name: string): void } {

@@ -1,8 +1,10 @@
 /** A connection that is logged in: what can be done with it, and how its end reaches everybody who uses it. */
 import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { VmctlError } from '../errors.js';
 import { throwIfAborted, unlessAborted } from '../util/wait.js';
 import { type CommandChannel, type ExecOptions, type ExecResult, followCommand } from './exec.js';
+import { Liveness } from './liveness.js';
 import { place, transportError } from './login-error.js';
 import { exportPrefix } from './shell-quote.js';
 import type { SshTarget } from './target.js';
@@ -35,6 +37,11 @@ export interface SshConnection extends AsyncDisposable {
   copyTo(localPath: string, remotePath: string, options?: TransferOptions): Promise<TransferSummary>;
   /** The same out of the guest; a file appears when it is complete. Throws as `upload`. */
   copyFrom(remotePath: string, localPath: string, options?: TransferOptions): Promise<TransferSummary>;
+  /**
+   * Connects to a TCP port of the guest itself, such as one that listens on its 127.0.0.1 alone. Throws `SSH_TRANSPORT`
+   * when nobody listens there, `ABORTED`.
+   */
+  openTcp(port: number, options?: Pick<ExecOptions, 'signal'>): Promise<Duplex>;
   /** What a path in the guest leads to, symbolic links followed; null where there is nothing. Throws as `upload`. */
   lookAt(remotePath: string, options?: Pick<TransferOptions, 'signal'>): Promise<EntryKind | null>;
   /** Says goodbye; a command that still runs is left to itself. Never throws. */
@@ -45,6 +52,8 @@ export interface SshConnection extends AsyncDisposable {
 
 type Opened<T> = (error: Error | undefined, channel: T) => void;
 
+type TransferWork<T> = (requests: SftpRequests, onFailure: () => void) => Promise<T>;
+
 interface SftpChannel extends SftpSession {
   on(event: 'error' | 'end' | 'close', listener: () => void): this;
   end(): void;
@@ -54,7 +63,10 @@ interface SftpChannel extends SftpSession {
 export interface SshTransport {
   exec(command: string, done: Opened<CommandChannel>): void;
   sftp(done: Opened<SftpChannel>): void;
+  tcp(port: number, done: Opened<Duplex>): void;
   signal(channel: CommandChannel, name: 'TERM' | 'KILL'): void;
+  /** Asks for a sign of life, and calls back with any answer. */
+  ping(answered: () => void): void;
   onError(listener: (error: Error) => void): void;
   onClose(listener: () => void): void;
   end(): void;
@@ -70,6 +82,8 @@ export class GuestConnection implements SshConnection {
   readonly #transport: SshTransport;
   readonly #socket: Socket;
   readonly #target: SshTarget;
+  /** Null where the connection keeps the process alive for as long as it is open. */
+  #liveness: Liveness | null = null;
   /** Who must hear of the connection's end because nothing else will tell them. */
   readonly #waiting = new Set<() => void>();
   #sftp: Promise<SftpTarget> | null = null;
@@ -96,9 +110,42 @@ export class GuestConnection implements SshConnection {
     });
   }
 
+  /** From now on the connection keeps the process alive only while something is under way on it. */
+  keepInBackground(): void {
+    this.#liveness = new Liveness({
+      socket: this.#socket,
+      ping: (answered) => this.#transport.ping(answered),
+      onDead: () => {
+        this.#reason ??= new Error('the guest does not answer any more');
+        this.#socket.destroy();
+      },
+    });
+    this.#liveness.rest();
+  }
+
   async exec(command: string, options: ExecOptions = {}): Promise<ExecResult> {
     throwIfAborted(options.signal);
     const text = exportPrefix(options.environment ?? {}) + command;
+    return this.#use(() => this.#exec(text, options));
+  }
+
+  async openTcp(port: number, options: Pick<ExecOptions, 'signal'> = {}): Promise<Duplex> {
+    throwIfAborted(options.signal);
+    return this.#use(() =>
+      this.#open<Duplex, Duplex>((done) => this.#transport.tcp(port, done), {
+        what: `a connection to its port ${port}`,
+        signal: options.signal,
+        accept: (channel) => channel,
+        discard: (late) => late.on('error', () => {}).destroy(),
+      }),
+    );
+  }
+
+  #use<T>(work: () => Promise<T>): Promise<T> {
+    return this.#liveness === null ? work() : this.#liveness.during(work);
+  }
+
+  #exec(text: string, options: ExecOptions): Promise<ExecResult> {
     return this.#open<CommandChannel, ExecResult>((done) => this.#transport.exec(text, done), {
       what: 'the command',
       signal: options.signal,
@@ -159,12 +206,13 @@ export class GuestConnection implements SshConnection {
     await this.close();
   }
 
-  /** What is under way stops when the signal says so, or when the work calls its second parameter. */
-  async #transfer<T>(
-    signal: AbortSignal | undefined,
-    work: (requests: SftpRequests, onFailure: () => void) => Promise<T>,
-  ): Promise<T> {
+  async #transfer<T>(signal: AbortSignal | undefined, work: TransferWork<T>): Promise<T> {
     throwIfAborted(signal);
+    return this.#use(() => this.#inSftp(signal, work));
+  }
+
+  /** What is under way stops when the signal says so, or when the work calls its second parameter. */
+  async #inSftp<T>(signal: AbortSignal | undefined, work: TransferWork<T>): Promise<T> {
     this.#sftp ??= this.#openSftp();
     const target = await (signal === undefined ? this.#sftp : unlessAborted(this.#sftp, signal));
     const failed = new AbortController();
@@ -260,7 +308,7 @@ export class GuestConnection implements SshConnection {
 
 interface OpenOptions<T, R> {
   /** For messages. */
-  readonly what: 'the command' | 'SFTP';
+  readonly what: string;
   /** Called in the very moment of opening: the end of a short command may have come in the same packet. */
   readonly accept: (channel: T) => R | Promise<R>;
   /** What becomes of a channel that opens when nobody waits for it any more. */

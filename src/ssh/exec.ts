@@ -1,5 +1,5 @@
 /** A command in the guest, from the moment its channel is open to its end. */
-import type { Duplex, Readable } from 'node:stream';
+import type { Duplex, Readable, Writable } from 'node:stream';
 import { VmctlError } from '../errors.js';
 
 /** How long a command that is told to end may take to do so, before it is killed. */
@@ -13,6 +13,9 @@ export interface ExecOptions {
   /** The bytes as they come; what nobody wants is thrown away. */
   readonly onStdout?: (chunk: Buffer) => void;
   readonly onStderr?: (chunk: Buffer) => void;
+  /** Take the bytes no faster than they are read; ended with the command's output. */
+  readonly stdout?: Writable;
+  readonly stderr?: Writable;
   /** Set by an `export` before the command, because sshd takes few variables by itself (`AcceptEnv`). */
   readonly environment?: Readonly<Record<string, string>>;
   /** Milliseconds from now; none by default. */
@@ -87,12 +90,22 @@ export function followCommand(channel: CommandChannel, options: ExecOptions, hos
     channel.on('close', settle);
     // Writing to a command that has ended is no failure: how it ended says more.
     channel.on('error', () => {});
-    channel.on('data', options.onStdout ?? (() => {}));
-    channel.stderr.on('data', options.onStderr ?? (() => {}));
+    take(channel, options.stdout, options.onStdout);
+    take(channel.stderr, options.stderr, options.onStderr);
     feed(channel, options.stdin, stop);
     if (options.signal?.aborted === true) onAbort();
     else options.signal?.addEventListener('abort', onAbort);
   });
+}
+
+/** Output has to be read by somebody: the channel's end comes after it. */
+function take(from: Readable, to: Writable | undefined, onChunk: ((chunk: Buffer) => void) | undefined): void {
+  if (to !== undefined) {
+    // A reader who has gone away does not hold the command up.
+    to.once('close', () => from.unpipe(to).resume());
+    from.pipe(to);
+  }
+  if (onChunk !== undefined || to === undefined) from.on('data', onChunk ?? (() => {}));
 }
 
 function feed(channel: CommandChannel, stdin: ExecOptions['stdin'], stop: (error: VmctlError) => void): void {

@@ -2,6 +2,7 @@
 import type { Buffer } from 'node:buffer';
 import { once } from 'node:events';
 import { createWriteStream } from 'node:fs';
+import { Socket } from 'node:net';
 import { constants } from 'node:os';
 import type { Readable, Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -158,16 +159,78 @@ export async function startDetached(
   }
 }
 
+/** A process that learns of this one's end, however that comes. */
+export interface Watcher {
+  /** Lets it go: its input ends now. Settles when it has ended. */
+  dismiss(): Promise<void>;
+}
+
+/**
+ * Starts a Node.js script in its own session whose stdin is a pipe from this process, and so ends when this process
+ * does. Neither the script nor the pipe keeps this process alive. Throws `HOST_UNSUPPORTED` when it cannot be started.
+ */
+export async function startWatcher(script: string, arguments_: readonly string[]): Promise<Watcher> {
+  const { execa } = await loadExeca();
+  const child = execa(process.execPath, [script, ...arguments_], {
+    // Its own folder may be one that is to be removed.
+    cwd: '/',
+    detached: true,
+    cleanup: false,
+    stdin: 'pipe',
+    stdout: 'ignore',
+    stderr: 'ignore',
+    buffer: false,
+    reject: false,
+  });
+  if (child.pid === undefined) {
+    const { shortMessage } = await child;
+    throw new VmctlError('HOST_UNSUPPORTED', `the watchdog could not be started: ${shortMessage}`, {
+      fields: { program: process.execPath },
+    });
+  }
+  child.unref();
+  const { stdin } = child;
+  // A watcher that was killed is no failure of what it watches.
+  stdin.on('error', () => {});
+  if (stdin instanceof Socket) stdin.unref();
+  return {
+    dismiss: async () => {
+      child.ref();
+      stdin.end();
+      await child;
+    },
+  };
+}
+
+export interface InteractiveOptions {
+  readonly cwd: string;
+  readonly signal?: AbortSignal;
+  /** Besides the variables of this process. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** Handed a function that sends the program a signal. */
+  readonly onStart?: (send: (signal: NodeJS.Signals) => void) => void;
+}
+
 /** Gives a program this terminal until it ends; answers with its exit code (128 + n for signal n). */
 export async function runInteractive(
   program: string,
   arguments_: readonly string[],
-  options: { readonly cwd: string; readonly signal?: AbortSignal },
+  options: InteractiveOptions,
 ): Promise<number> {
-  const { cwd, signal } = options;
+  const { cwd, signal, env = {}, onStart } = options;
   const cancel = signal === undefined ? {} : { cancelSignal: signal };
   const { execa } = await loadExeca();
-  const result = await execa(program, [...arguments_], { cwd, ...cancel, stdio: 'inherit', reject: false });
+  const child = execa(program, [...arguments_], {
+    cwd,
+    env,
+    ...cancel,
+    stdio: 'inherit',
+    reject: false,
+    // Whoever sends it a signal decides whether another one follows.
+    ...(onStart === undefined ? {} : { forceKillAfterDelay: false as const }),
+  });
+  onStart?.((name) => void child.kill(name));
+  const result = await child;
   throwIfNotRunnable(program, result);
   if (result.signal !== undefined) return 128 + constants.signals[result.signal];
   return result.exitCode ?? 255;

@@ -25,7 +25,15 @@ export function parseVmFile(source: SourceFile): ParsedVmFile {
   reportInvalidBytes(source, findings);
   // Nothing of a text in another encoding would make sense.
   if (isUtf16(source)) return { project: { source, vms: [] }, diagnostics: findings.diagnostics };
-  const document = readDocument(source.text, findings);
+  return readVms(source, readDocument(source.text, findings), findings);
+}
+
+/** Reads nodes that were not written as text; as `parseVmFile`. */
+export function parseNodes(source: SourceFile, nodes: readonly KdlNode[]): ParsedVmFile {
+  return readVms(source, { nodes, damaged: false }, new Findings());
+}
+
+function readVms(source: SourceFile, document: KdlDocument, findings: Findings): ParsedVmFile {
   const vms: VmDefinition[] = [];
   for (const node of document.nodes) {
     if (node.name.value !== 'vm') {

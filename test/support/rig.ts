@@ -83,6 +83,7 @@ export class Rig implements AsyncDisposable {
       onInterrupt: null,
       onOutputClosed: null,
       ignoreInterrupts: () => {},
+      passSignals: () => {},
       wordsBeforeDashes: 0,
       exitCode: 0,
       hypervisor: new RouterHypervisor(

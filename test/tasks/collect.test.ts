@@ -26,7 +26,7 @@ test('what somebody begins to work with after the plan was made is kept', async 
   const env = environment(directory);
   await mkdir(env.paths.vmStaging('web'), { recursive: true });
   await mkdir(env.paths.vm('db'));
-  const { items } = await planCollection(env, NO_LIMITS, 'all');
+  const { items } = await planCollection(env, NO_LIMITS, { scope: 'all', kept: false });
   expect(items.map(({ path }) => path)).toEqual([env.paths.vmStaging('web'), env.paths.vm('db')]);
   const release = await acquireLock(env.paths.vmLock('web'), { command: 'vmctl up' });
   // A VM's disk appears where there was none.
@@ -42,7 +42,7 @@ test('after an interruption nothing more is removed', async () => {
   await using directory = await temporaryDirectory();
   const env = environment(directory, AbortSignal.abort());
   await mkdir(env.paths.vmStaging('web'), { recursive: true });
-  const { items } = await planCollection(env, NO_LIMITS, 'all');
+  const { items } = await planCollection(env, NO_LIMITS, { scope: 'all', kept: false });
   for (const item of items) {
     expect(await collect(env, item)).toMatchObject({ result: 'failed', error: { code: 'ABORTED' } });
   }

@@ -10,7 +10,7 @@ import { copyRequest } from '../copy-argument.js';
 import { EXIT } from '../exit-code.js';
 import { printNote } from '../report.js';
 import { findEntry, openReader } from '../session.js';
-import { userKey } from '../ssh-options.js';
+import { userKey } from '../../../tasks/ssh-login.js';
 
 interface CpFlags {
   readonly user?: string;

@@ -1,5 +1,5 @@
 import { createTasks } from '../../../tasks/create.js';
-import type { PullPolicy } from '../../image/pull-policy.js';
+import type { PullPolicy } from '../../model/pull-policy.js';
 import { type CreateFlags, specOfFlags } from '../create-spec.js';
 import type { Cli, CommandModule } from '../cli.js';
 import { showGraph } from '../graph.js';

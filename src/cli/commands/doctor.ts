@@ -2,8 +2,8 @@ import { type Check, type CheckResult, checkHost } from '../../../tasks/host-che
 import { gatherHostFacts } from '../../../tasks/host-facts.js';
 import { VmctlError } from '../../errors.js';
 import type { Cli, CommandModule } from '../cli.js';
-import type { Settings } from '../config-keys.js';
-import { loadSettings } from '../config.js';
+import type { Settings } from '../../settings/keys.js';
+import { loadSettings } from '../../settings/load.js';
 import { EXIT } from '../exit-code.js';
 import { printJson, printNote } from '../report.js';
 import { environmentOf } from '../session.js';

@@ -3,7 +3,8 @@ import type { Cli, CommandModule } from '../cli.js';
 import { showGraph } from '../graph.js';
 import { FILE_OPTION, collect, durationOption } from '../options.js';
 import { printNote } from '../report.js';
-import { openSession, projectPath, unknownVm } from '../session.js';
+import { openSession, projectPath } from '../session.js';
+import { unknownVm } from '../../../tasks/select-specs.js';
 
 interface DownFlags {
   readonly file?: string;

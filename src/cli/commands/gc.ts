@@ -6,6 +6,7 @@ interface GcFlags {
   readonly dryRun: boolean;
   readonly imagesOlderThan?: number;
   readonly imagesBudget?: number;
+  readonly kept: boolean;
   readonly json: boolean;
 }
 
@@ -19,15 +20,17 @@ export const command: CommandModule = {
         'also images, the longest unused first, until the cache fits, as 20GiB (default: the setting images.budget)',
         bytesOption,
       )
+      .option('--kept', 'also VMs of programs and vmctl run that are over, and were to stay', false)
       .option('--json', 'print JSON', false)
       .addHelpText(
         'after',
-        '\nVMs, their disks, images that a VM stands on or that have a name, and everything that\na running vmctl works on are never removed.',
+        '\nVMs of vmctl up, their disks, images that a VM stands on or that have a name, and everything that\na running vmctl works on are never removed.',
       )
       .action((flags: GcFlags) =>
         runCollection(cli, {
           command: 'gc',
           scope: 'all',
+          kept: flags.kept,
           dryRun: flags.dryRun,
           json: flags.json,
           olderThan: flags.imagesOlderThan,

@@ -1,21 +1,61 @@
 import { type Inspection, inspectAll } from '../../../tasks/inspect.js';
 import type { Cli, CommandModule } from '../cli.js';
 import { printJson, printNote, table } from '../report.js';
-import { openReader } from '../session.js';
+import type { TaskEnvironment } from '../../../tasks/context.js';
+import { baseOf, listRuns } from '../../lifetime/run.js';
+import { openReader, readerOf } from '../session.js';
 
 export const command: CommandModule = {
   configure(program, cli) {
-    program.option('--json', 'print JSON', false).action((flags: { readonly json: boolean }) => list(cli, flags.json));
+    program
+      .option('-a, --all', 'also the VMs of programs, test runners and vmctl run', false)
+      .option('--json', 'print JSON', false)
+      .action((flags: ListFlags) => list(cli, flags));
   },
 };
 
-async function list(cli: Cli, json: boolean): Promise<void> {
+interface ListFlags {
+  readonly all: boolean;
+  readonly json: boolean;
+}
+
+async function list(cli: Cli, flags: ListFlags): Promise<void> {
   const env = openReader(cli, 'list');
   const rows = (await inspectAll(env)).map(toRow);
-  if (json) {
-    printJson(cli, { vms: rows });
+  const runs = flags.all ? await runsOf(cli, env) : [];
+  if (flags.json) {
+    printJson(cli, { vms: rows, ...(flags.all ? { runs } : {}) });
     return;
   }
+  printTable(cli, rows);
+  for (const { stateDirectory, state, owner, vms } of runs) {
+    const whose = state === 'live' ? `of "${owner?.command}" (pid ${owner?.pid})` : RUN_WORDS[state];
+    printNote(cli, `VMs ${whose}; to work with them: VMCTL_STATE=${stateDirectory}`);
+    if (vms.length > 0) printTable(cli, vms);
+  }
+}
+
+const RUN_WORDS = {
+  kept: 'that were kept; to remove them: vmctl gc --kept',
+  warm: 'that are kept for the next run; to remove them: vmctl gc --kept',
+  dead: 'whose program is gone; to remove them: vmctl gc',
+} as const;
+
+async function runsOf(cli: Cli, env: TaskEnvironment) {
+  const base = await baseOf(env.paths);
+  return Promise.all(
+    (await listRuns(base)).map(async ({ id, paths, lease, state }) => ({
+      id,
+      state,
+      stateDirectory: paths.root,
+      owner: lease?.owner ?? null,
+      project: lease?.project ?? null,
+      vms: (await inspectAll(readerOf(cli, 'list', paths))).map(toRow),
+    })),
+  );
+}
+
+function printTable(cli: Cli, rows: readonly Row[]): void {
   const header = ['NAME', 'BACKEND', 'STATE', 'VCPUS', 'MEMORY', 'NETWORK', 'PID', 'SSH PORT'];
   const cells = rows.map((row) => [
     row.name,
@@ -31,6 +71,8 @@ async function list(cli: Cli, json: boolean): Promise<void> {
   else cli.stdout.write(table(header, cells));
   for (const { name, problem } of rows) if (problem !== null) printNote(cli, `${name}: ${problem}`);
 }
+
+type Row = ReturnType<typeof toRow>;
 
 function toRow(inspection: Inspection) {
   const { name, backend, project } = inspection.entry;

@@ -4,7 +4,8 @@ import { openProjectSession } from '../bring-up.js';
 import type { Cli, CommandModule } from '../cli.js';
 import { showGraph } from '../graph.js';
 import { FILE_OPTION, collect } from '../options.js';
-import { readProject, selectSpecs } from '../project.js';
+import { readProject } from '../project.js';
+import { selectSpecs } from '../../../tasks/select-specs.js';
 
 interface ProvisionFlags {
   readonly file?: string;

@@ -6,7 +6,7 @@ import type { Cli, CommandModule } from '../cli.js';
 import { exitCodeOfAll } from '../exit-code.js';
 import { printError, printJson, printNote } from '../report.js';
 import { findEntries, openReader, ownEntries } from '../session.js';
-import { type SshLogin, sshConfigBlock, sshLogin } from '../ssh-options.js';
+import { type SshLogin, sshConfigBlock, sshLogin } from '../../../tasks/ssh-login.js';
 
 interface SshConfigFlags {
   readonly file?: string;

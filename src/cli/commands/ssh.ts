@@ -5,7 +5,7 @@ import type { RegistryEntry } from '../../registry.js';
 import { runInteractive } from '../../util/exec.js';
 import type { Cli, CommandModule } from '../cli.js';
 import { findEntry, openReader, ownEntries } from '../session.js';
-import { sshArguments, sshLogin, userKey } from '../ssh-options.js';
+import { sshArguments, sshLogin, userKey } from '../../../tasks/ssh-login.js';
 
 interface SshFlags {
   readonly user?: string;

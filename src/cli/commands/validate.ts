@@ -5,7 +5,7 @@ import type { Cli, CommandModule } from '../cli.js';
 import { EXIT } from '../exit-code.js';
 import { FILE_OPTION } from '../options.js';
 import { printJson } from '../report.js';
-import { loadSettings } from '../config.js';
+import { loadSettings } from '../../settings/load.js';
 import { wantsColor } from '../style.js';
 
 interface ValidateFlags {

@@ -4,7 +4,7 @@ import { discoverVmFile } from '../../vmfile/discover.js';
 import { parseVmFile } from '../../vmfile/parse.js';
 import type { Cli } from '../cli.js';
 import { COMMANDS } from '../commands.js';
-import { loadSettings } from '../config.js';
+import { loadSettings } from '../../settings/load.js';
 import { openReader } from '../session.js';
 import { type Candidate, type Wanted, wanted } from './candidates.js';
 import { shapeOf } from './shape.js';

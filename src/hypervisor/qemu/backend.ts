@@ -42,6 +42,7 @@ import { LEASE_FILES, findSsh } from './guest-address.js';
 import { examineQemuHost } from './host.js';
 import { type Runtime, findQemu, findQemuOfRemains, findQemusBelow, readRuntime, writeRuntime } from './process.js';
 import { type QmpConnection, connectQmp } from './qmp.js';
+import { takeScreenshot } from './screenshot.js';
 import { endProcess, powerDown } from './shutdown.js';
 import { startError } from './start-error.js';
 import { attachTap, checkTap, removeTap, tapOf } from './tap.js';
@@ -69,6 +70,7 @@ export class QemuBackend implements Hypervisor {
     guestAccess: SUPPORTED,
     suspend: SUPPORTED,
     console: SUPPORTED,
+    screenshot: SUPPORTED,
     networks: {
       user: SUPPORTED,
       none: SUPPORTED,
@@ -241,6 +243,10 @@ export class QemuBackend implements Hypervisor {
 
   console(handle: VmHandle): ConsoleEndpoint {
     return { kind: 'unix', path: join(handle.directory, VM_FILES.consoleSocket) };
+  }
+
+  screenshot({ handle }: RunningVm | SuspendedVm): Promise<Uint8Array> {
+    return takeScreenshot(handle);
   }
 
   examineHost(signal: AbortSignal): Promise<BackendFacts> {

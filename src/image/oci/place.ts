@@ -3,7 +3,7 @@ import { VmctlError } from '../../errors.js';
 import { type ImageRecord, type Origin, originOf } from '../cache-index.js';
 import type { Environment } from '../http.js';
 import type { Content, ImagePlace, RequestOptions } from '../place.js';
-import type { PullPolicy } from '../pull-policy.js';
+import type { PullPolicy } from '../../model/pull-policy.js';
 import { type ImageAddress, addressOf, keyOf } from '../source.js';
 import { findCredentials } from './credentials.js';
 import { type DiskLayer, checksumOf, platformOf } from './manifest.js';

@@ -7,16 +7,23 @@ import { type Loader, cosmiconfig } from 'cosmiconfig';
 import * as v from 'valibot';
 import { VmctlError } from '../errors.js';
 import { didYouMean } from '../vmfile/suggest.js';
-import { SETTING_KEYS, type Settings, settingsSchema, variableOf } from './config-keys.js';
-import type { Cli } from './cli.js';
+import { SETTING_KEYS, type Settings, settingsSchema, variableOf } from './keys.js';
 
 const SCRIPT_EXTENSIONS = ['.js', '.mjs', '.cjs', '.ts', '.mts', '.cts'] as const;
 
+/** Where settings are looked for. */
+export interface SettingsSources {
+  readonly variables: Readonly<Record<string, string | undefined>>;
+  readonly home: string;
+  /** The project's configuration file is looked for from here upwards. */
+  readonly cwd: string;
+}
+
 /** Reads all sources. Throws `CONFIG_INVALID`, naming the file or variable, the key and what was expected. */
-export async function loadSettings(cli: Pick<Cli, 'variables' | 'home' | 'cwd'>): Promise<Settings> {
-  const project = await readConfig(cli.cwd, PROJECT_PLACES, 'project');
-  const user = await readConfig(join(configHome(cli), 'vmctl'), USER_PLACES, 'none');
-  return { ...user, ...project, ...fromVariables(cli.variables) };
+export async function loadSettings(outside: SettingsSources): Promise<Settings> {
+  const project = await readConfig(outside.cwd, PROJECT_PLACES, 'project');
+  const user = await readConfig(join(configHome(outside), 'vmctl'), USER_PLACES, 'none');
+  return { ...user, ...project, ...fromVariables(outside.variables) };
 }
 
 const PROJECT_PLACES = [
@@ -104,7 +111,7 @@ function fromVariables(variables: Readonly<Record<string, string | undefined>>):
   return validated(Object.fromEntries(given), (key) => `the variable ${nameOf(key).join()}`);
 }
 
-function configHome(cli: Pick<Cli, 'variables' | 'home'>): string {
-  const declared = cli.variables['XDG_CONFIG_HOME'];
-  return declared !== undefined && isAbsolute(declared) ? declared : join(cli.home, '.config');
+function configHome({ variables, home }: SettingsSources): string {
+  const declared = variables['XDG_CONFIG_HOME'];
+  return declared !== undefined && isAbsolute(declared) ? declared : join(home, '.config');
 }

@@ -2,7 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { type SshLogin, sshArguments, sshConfigBlock } from '../../src/cli/ssh-options.js';
+import { type SshLogin, sshArguments, sshConfigBlock } from '../../tasks/ssh-login.js';
 import { runCommand } from '../../src/util/exec.js';
 
 const LOGIN: SshLogin = {

@@ -1,11 +1,11 @@
 /** What the system's ssh has to know to reach a VM and no other machine (ssh_config(5)). */
 import { basename, dirname, join, resolve } from 'node:path';
-import { identityFiles } from '../../tasks/access.js';
-import { VmctlError } from '../errors.js';
-import type { Endpoint, VmHandle } from '../model/vm.js';
-import { VM_FILES } from '../paths.js';
-import { exists } from '../util/fs.js';
-import type { Cli } from './cli.js';
+import { identityFiles } from './access.js';
+import { VmctlError } from '../src/errors.js';
+import type { Endpoint, VmHandle } from '../src/model/vm.js';
+import { VM_FILES } from '../src/paths.js';
+import { shellQuote } from '../src/ssh/shell-quote.js';
+import { exists } from '../src/util/fs.js';
 
 export interface SshLogin {
   readonly name: string;
@@ -22,9 +22,9 @@ export interface SshLogin {
 }
 
 /** The absolute path of a key that is named on the command line. Throws `FILE_NOT_FOUND` when it is not there. */
-export async function userKey(cli: Pick<Cli, 'cwd'>, key: string | undefined): Promise<string | undefined> {
+export async function userKey({ cwd }: { readonly cwd: string }, key: string | undefined): Promise<string | undefined> {
   if (key === undefined) return undefined;
-  const path = resolve(cli.cwd, key);
+  const path = resolve(cwd, key);
   if (await exists(path)) return path;
   throw new VmctlError('FILE_NOT_FOUND', `the private key ${path} does not exist`, { fields: { path } });
 }
@@ -73,6 +73,17 @@ function sshSettings(login: SshLogin, writePath: (path: string) => string): read
 export function sshArguments(login: SshLogin): readonly string[] {
   const settings = sshSettings(login, (path) => configPath(dirname(path) === login.directory ? basename(path) : path));
   return settings.flatMap(([keyword, value]) => ['-o', `${keyword}=${value}`]);
+}
+
+/** A command line for a POSIX shell that logs in, with absolute paths. Throws `UNSUPPORTED` as `sshConfigBlock`. */
+export function sshCommand(login: SshLogin): string {
+  const settings = sshSettings(login, (path) => configPath(assertWritable(path)));
+  const options = settings.flatMap(([keyword, value]) => ['-o', shellWord(`${keyword}=${value}`)]);
+  return ['ssh', ...options, login.endpoint.host].join(' ');
+}
+
+function shellWord(text: string): string {
+  return /^[\w@%+=:,./-]+$/.test(text) ? text : shellQuote(text);
 }
 
 /** A `Host` block for a configuration file, with absolute paths. Throws `UNSUPPORTED` where a path cannot stand there. */

@@ -1,6 +1,6 @@
 /** The settings that there are: their names, what a value must be, and how a variable spells them. */
 import * as v from 'valibot';
-import { PULL_POLICIES } from '../image/pull-policy.js';
+import { PULL_POLICIES } from '../model/pull-policy.js';
 import { parseDuration, parseSize } from '../vmfile/sizes.js';
 
 /** Gives the value, or says what was expected instead. */
@@ -49,6 +49,13 @@ const words: Reader<readonly string[]> = (value) => {
   return fits ? { value } : { expected: 'a list of strings' };
 };
 
+/** As JavaScript, JSON and the environment write it. */
+const flag: Reader<boolean> = (value) => {
+  if (value === true || value === 'true' || value === '1') return { value: true };
+  if (value === false || value === 'false' || value === '0') return { value: false };
+  return { expected: 'true or false (1 or 0)' };
+};
+
 function oneOf<const T extends string>(...choices: readonly T[]): Reader<T> {
   return (value) => {
     const choice = choices.find((known) => known === value);
@@ -81,6 +88,8 @@ export const settingsSchema = v.object({
   'qemu.binary': setting(text),
   'qemu.extraArgs': setting(words),
   backend: setting(oneOf('qemu', 'noop')),
+  keep: setting(flag),
+  reuse: setting(flag),
 });
 
 /** What was set, and is valid; what nobody set is absent. Times are in seconds, sizes in bytes. */

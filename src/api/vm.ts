@@ -1,0 +1,161 @@
+/** The VM objects: what each state lets somebody do, over the one machine behind them. */
+import { inspectVm } from '../../tasks/inspect.js';
+import { copyBetween } from '../../tasks/copy.js';
+import { takeScreenshot } from '../../tasks/screenshot.js';
+import { sshCommand } from '../../tasks/ssh-login.js';
+import { VmctlError } from '../errors.js';
+import { waitForCondition } from '../provision/conditions.js';
+import { exec, spawn } from './command.js';
+import { guestCondition } from './condition.js';
+import { milliseconds } from './duration.js';
+import { logLines } from './log.js';
+import type { Machine } from './machine.js';
+import type { CopyOptions, RunningVm, SshDetails, StoppedVm, SuspendedVm, VmConnection, VmStatus } from './types.js';
+
+const STOP_GRACE_MS = 30_000;
+const WAIT_MS = 60_000;
+
+type StopOptions = Parameters<RunningVm['stop']>[0];
+
+function anyVm(machine: Machine): Pick<RunningVm, 'name' | 'status' | 'log' | 'destroy'> {
+  return {
+    name: machine.name,
+    status: () => statusOf(machine),
+    log: (kind = 'console', options = {}) => logLines(machine, kind, options),
+    destroy: () => machine.destroy(),
+  };
+}
+
+export function runningVm(machine: Machine): RunningVm {
+  return {
+    ...anyVm(machine),
+    state: 'running',
+    get ssh() {
+      return sshDetails(machine);
+    },
+    port: (guest) => portOf(machine, guest),
+    exec: (command, options) => exec(machine, command, options),
+    spawn: (command, options) => spawn(machine, command, options),
+    copyTo: (local, guest, options) => copy(machine, { direction: 'in', local, remote: guest }, options),
+    copyFrom: (guest, local, options) => copy(machine, { direction: 'out', local, remote: guest }, options),
+    waitFor: async (condition, { timeout = WAIT_MS, signal = new AbortController().signal } = {}) => {
+      machine.assertRunning();
+      const world = {
+        name: machine.name,
+        connection: () => machine.connection(signal),
+        forwardOf: (port: number) => machine.forwardOf(port),
+        consoleLog: machine.file('consoleLog'),
+      };
+      const options = { timeoutMs: milliseconds(timeout, 'timeout'), signal };
+      await waitForCondition(guestCondition(condition), world, options);
+    },
+    screenshot: () => takeScreenshot(machine.env, machine.entry),
+    stop: (options) => stop(machine, options),
+    suspend: async () => {
+      await machine.suspend();
+      return suspendedVm(machine);
+    },
+    reboot: async (options) => {
+      await machine.stop(graceOf(options));
+      await machine.start();
+      return runningVm(machine);
+    },
+  };
+}
+
+function suspendedVm(machine: Machine): SuspendedVm {
+  return {
+    ...anyVm(machine),
+    state: 'suspended',
+    resume: async () => {
+      await machine.resume();
+      return runningVm(machine);
+    },
+    stop: (options) => stop(machine, options),
+  };
+}
+
+function stoppedVm(machine: Machine): StoppedVm {
+  return {
+    ...anyVm(machine),
+    state: 'stopped',
+    start: async () => {
+      await machine.start();
+      return runningVm(machine);
+    },
+  };
+}
+
+async function stop(machine: Machine, options: StopOptions): Promise<StoppedVm> {
+  await machine.stop(graceOf(options));
+  return stoppedVm(machine);
+}
+
+function graceOf(options: StopOptions): number {
+  return milliseconds(options?.grace ?? STOP_GRACE_MS, 'grace');
+}
+
+async function statusOf({ env, entry }: Machine): Promise<VmStatus> {
+  const found = await inspectVm(env, entry);
+  if ('problem' in found) throw new VmctlError('VM_DAMAGED', found.problem, { fields: { vm: entry.name } });
+  const { observed, record } = found;
+  const live = observed.state === 'stopped' ? null : observed;
+  return {
+    name: entry.name,
+    state: observed.state,
+    backend: entry.backend,
+    pid: live?.pid ?? null,
+    accelerator: live?.accelerator ?? null,
+    forwards: live?.forwards ?? [],
+    provisioning: record.provisioning,
+    lastFailure: record.lastFailure,
+    directory: entry.directory,
+  };
+}
+
+function sshDetails(machine: Machine): SshDetails {
+  machine.assertRunning();
+  const { login } = machine;
+  if (login === null) {
+    throw new VmctlError('UNSUPPORTED', `VM "${machine.name}" cannot be logged in to`, {
+      hint: 'It needs a backend with guests, and a network that reaches its SSH, such as network "user".',
+      fields: { vm: machine.name },
+    });
+  }
+  return { ...connectionOf(login), command: sshCommand(login) };
+}
+
+function connectionOf({ endpoint, user, identities, knownHosts }: NonNullable<Machine['login']>) {
+  const [identityFile = ''] = identities;
+  return { ...endpoint, user, identityFile, identityFiles: identities, knownHosts };
+}
+
+/** What another process is told of a VM. */
+export function vmConnection({ name, login, forwards }: Machine): VmConnection {
+  return { ssh: login === null ? null : { ...connectionOf(login), hostKeyAlias: name }, forwards };
+}
+
+function portOf(machine: Machine, guest: number): number {
+  machine.assertRunning();
+  const endpoint = machine.forwardOf(guest);
+  if (endpoint !== null) return endpoint.port;
+  throw new VmctlError('USAGE', `no port of this host leads to port ${guest} of VM "${machine.name}"`, {
+    hint: `Declare it in the VMFile: network "user" { forward 0 ${guest} }`,
+    fields: { vm: machine.name, port: guest },
+  });
+}
+
+async function copy(
+  machine: Machine,
+  request: { readonly direction: 'in' | 'out'; readonly local: string; readonly remote: string },
+  { signal, onProgress }: CopyOptions = {},
+) {
+  const connection = await machine.connection(signal);
+  const options = {
+    ...(signal === undefined ? {} : { signal }),
+    ...(onProgress === undefined ? {} : { onProgress }),
+  };
+  const { name, env } = machine;
+  const { files, bytes, destination } = await copyBetween(connection, { ...request, name, cwd: env.cwd }, options);
+  return { files, bytes, destination };
+}
