@@ -22,7 +22,15 @@ const commonJsGlobals = [
 
 rmSync('dist', { recursive: true, force: true });
 const { metafile } = await build({
-  entryPoints: { cli: 'src/cli/bin.ts', index: 'src/index.ts', watchdog: 'src/lifetime/watchdog-main.ts' },
+  entryPoints: {
+    cli: 'src/cli/bin.ts',
+    index: 'src/index.ts',
+    watchdog: 'src/lifetime/watchdog-main.ts',
+    'vitest/plugin': 'presets/vitest/plugin.ts',
+    'vitest/setup': 'presets/vitest/setup.ts',
+    'vitest/file-setup': 'presets/vitest/file-setup.ts',
+    'vitest/test': 'presets/vitest/test.ts',
+  },
   outdir: 'dist',
   chunkNames: 'chunks/[name]-[hash]',
   bundle: true,
@@ -32,7 +40,13 @@ const { metafile } = await build({
   target: 'node20.19',
   // Installed beside vmctl: listr2, whose types are part of ours, and jiti, which loads from its own folder.
   // The other two are optional accelerators of ssh2, which does without them.
-  external: [...Object.keys(manifest.dependencies), 'cpu-features', '*.node', 'typescript'],
+  external: [
+    ...Object.keys(manifest.dependencies),
+    ...Object.keys(manifest.peerDependencies),
+    'cpu-features',
+    '*.node',
+    'typescript',
+  ],
   define: { VMCTL_VERSION: JSON.stringify(manifest.version) },
   banner: { js: commonJsGlobals },
   legalComments: 'none',

@@ -1,0 +1,15 @@
+/** What the presets take from the process of a test runner, and leave in it. */
+
+/** As `vmctl run` has it: a path that `attach` takes. */
+const CONNECTION_VARIABLE = 'VMCTL_CONNECTION';
+
+/** The file that tells of VMs that somebody has brought up already; null where nobody has. */
+export function givenConnection(): string | null {
+  const path = process.env[CONNECTION_VARIABLE];
+  return path === undefined || path === '' ? null : path;
+}
+
+/** A test runner's stdout may be a report that a program reads. */
+export function printLine(text: string): void {
+  process.stderr.write(`vmctl: ${text}\n`);
+}
