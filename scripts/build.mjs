@@ -1,6 +1,6 @@
 // Builds dist/: one bundle with a chunk per command, the type declarations, and the licences of what is bundled.
 import { execFileSync } from 'node:child_process';
-import { chmodSync, existsSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, existsSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -30,6 +30,10 @@ const { metafile } = await build({
     'vitest/setup': 'presets/vitest/setup.ts',
     'vitest/file-setup': 'presets/vitest/file-setup.ts',
     'vitest/test': 'presets/vitest/test.ts',
+    'jest/preset': 'presets/jest/preset.ts',
+    'jest/setup': 'presets/jest/setup.ts',
+    'jest/teardown': 'presets/jest/teardown.ts',
+    'jest/environment': 'presets/jest/environment.ts',
   },
   outdir: 'dist',
   chunkNames: 'chunks/[name]-[hash]',
@@ -53,10 +57,12 @@ const { metafile } = await build({
   metafile: true,
   logLevel: 'warning',
 });
+copyFileSync('presets/jest/index.cjs', 'dist/jest/index.cjs');
 chmodSync('dist/cli.js', 0o755);
 writeFileSync('dist/THIRD-PARTY-LICENSES.txt', licences(bundledPackages(metafile)));
 const tsc = createRequire(import.meta.url).resolve('typescript/bin/tsc');
 execFileSync(process.execPath, [tsc, '-p', 'tsconfig.build.json'], { stdio: 'inherit' });
+copyFileSync('presets/jest/index.d.cts', 'dist/types/presets/jest/index.d.cts');
 
 /** The folders of the packages whose code went into the bundle. */
 function bundledPackages({ inputs }) {

@@ -13,3 +13,9 @@ export function givenConnection(): string | null {
 export function printLine(text: string): void {
   process.stderr.write(`vmctl: ${text}\n`);
 }
+
+/** Processes that this one starts from now on find these VMs; null: none. */
+export function giveConnection(path: string | null): void {
+  if (path === null) delete process.env[CONNECTION_VARIABLE];
+  else process.env[CONNECTION_VARIABLE] = path;
+}
