@@ -34,6 +34,8 @@ const { metafile } = await build({
     'jest/setup': 'presets/jest/setup.ts',
     'jest/teardown': 'presets/jest/teardown.ts',
     'jest/environment': 'presets/jest/environment.ts',
+    'node-test/index': 'presets/node-test/index.ts',
+    'node-test/setup': 'presets/node-test/setup.ts',
   },
   outdir: 'dist',
   chunkNames: 'chunks/[name]-[hash]',

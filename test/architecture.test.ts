@@ -151,7 +151,11 @@ const OUTSIDE: readonly { readonly access: RegExp; readonly also: readonly strin
     also: [WATCHDOG],
     because: 'the library handles no signals',
   },
-  { access: /^process\.(?:argv|cwd|chdir)$/, also: [WATCHDOG, ENTRANCE], because: 'the current folder is a parameter' },
+  {
+    access: /^process\.(?:argv|cwd|chdir)$/,
+    also: [WATCHDOG, ENTRANCE, RUNNER],
+    because: 'the current folder is a parameter',
+  },
   { access: /^console\./, also: [], because: 'the library reports events and prints nothing' },
   {
     access: /^new Listr$/,

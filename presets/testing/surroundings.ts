@@ -19,3 +19,8 @@ export function giveConnection(path: string | null): void {
   if (path === null) delete process.env[CONNECTION_VARIABLE];
   else process.env[CONNECTION_VARIABLE] = path;
 }
+
+/** The program that this process runs, which for node's test runner is the test file. */
+export function mainFile(): string {
+  return process.argv[1] ?? '';
+}
