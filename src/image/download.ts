@@ -41,8 +41,7 @@ export interface Downloaded {
 
 /**
  * Downloads, with a new attempt after what may pass. Throws `IMAGE_NOT_FOUND`, `IMAGE_DOWNLOAD`, `IMAGE_CHECKSUM`,
- * `IMAGE_INVALID`, `HOST_UNSUPPORTED` without the tool that decompresses, `STATE_DIRECTORY` when the file cannot be
- * written, `ABORTED`.
+ * `IMAGE_INVALID`, `STATE_DIRECTORY` when the file cannot be written, `ABORTED`.
  */
 export async function download(source: ContentSource, options: DownloadOptions): Promise<Downloaded> {
   const part = await PartialFile.open(options.path, { hasChecksum: options.checksum !== null });
@@ -101,7 +100,8 @@ async function receive(
   } else {
     const input = Readable.from(chunks, { objectMode: false, highWaterMark: BUFFER_BYTES });
     try {
-      await decompress(compression, { input, output: new DigestedFile(output, file), signal });
+      const onNote = (text: string): void => options.reporter.log(text);
+      await decompress(compression, { input, output: new DigestedFile(output, file), signal, onNote });
     } catch (error) {
       await rm(output, { force: true });
       throw decompressFailure(source, error, { output, signal });
