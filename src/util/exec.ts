@@ -84,10 +84,13 @@ export async function pipeThrough(program: string, arguments_: readonly string[]
   throwIfAborted(signal);
   const { ExecaError, execa } = await loadExeca();
   const child = execa(program, [...arguments_], { env: { LC_ALL: 'C' }, buffer: { stdout: false } });
+  // Newer versions of Node let the pipeline fail only when every stream of it is closed, and this one ends with the program.
+  const end = (): boolean => child.kill();
+  for (const stream of [input, output]) stream.once('error', end);
   try {
     await pipeline(input, child.duplex(), output, signal === undefined ? {} : { signal });
   } catch (error) {
-    child.kill();
+    end();
     await child.catch(() => null);
     if (signal?.aborted === true) throw new VmctlError('ABORTED', 'interrupted', { cause: error });
     if (!(error instanceof ExecaError)) throw error;
