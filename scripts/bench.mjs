@@ -8,6 +8,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { upGroup } from './bench/up.mjs';
 import { root } from './setup.mjs';
 
 const { values } = parseArgs({ options: { rounds: { type: 'string', default: '21' } } });
@@ -17,7 +18,7 @@ const scratch = mkdtempSync(join(tmpdir(), 'vmctl-bench-'));
 
 try {
   execFileSync(process.execPath, [join(root, 'scripts', 'build.mjs')], { stdio: 'ignore' });
-  const results = [...startUp()];
+  const results = [...startUp(), ...upGroup(scratch)];
   print(results);
   mkdirSync(join(root, 'bench'), { recursive: true });
   const document = {
