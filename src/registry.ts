@@ -155,7 +155,8 @@ export class Registry {
     const record = { ...before, ...change };
     // What is not there says the same as a fresh record.
     if (isDeepStrictEqual(record, before)) return;
-    await writeFileAtomically(join(entry.directory, VM_FILES.record), `${JSON.stringify(record)}\n`);
+    const { durable } = this.#options.paths;
+    await writeFileAtomically(join(entry.directory, VM_FILES.record), `${JSON.stringify(record)}\n`, { durable });
   }
 
   /** Queues a change. A write that has not begun yet takes it along, so waiting callers share one write. */
@@ -293,7 +294,8 @@ async function writeRegistry(paths: StatePaths, entries: Entries): Promise<void>
     if (path.startsWith(`${paths.registry}.`) && path.endsWith('.tmp')) await rm(path, { force: true });
   }
   const registry = { schemaVersion: 1, vms: Object.fromEntries(entries) };
-  await writeFileAtomically(paths.registry, `${JSON.stringify(registry, null, 2)}\n`);
+  const { durable } = paths;
+  await writeFileAtomically(paths.registry, `${JSON.stringify(registry, null, 2)}\n`, { durable });
 }
 
 /** What a VM can be called. What starts with a dot is under construction or being removed. */
