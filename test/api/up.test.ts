@@ -8,6 +8,8 @@ import { downIn, planIn, upIn } from '../../src/api/up.js';
 import type { up } from '../../src/api/up.js';
 import { VmctlError } from '../../src/errors.js';
 import type { VmEvent } from '../../src/model/event.js';
+import { putImage } from '../support/cached-image.js';
+import { finish } from '../support/machine-room.js';
 import { Programs } from '../support/programs.js';
 import { gate } from '../support/rig.js';
 
@@ -217,4 +219,17 @@ test('a mistake makes nothing', async () => {
     message: 'timeout takes milliseconds, or text such as "10s" or "2m", of 24 days at most, not "soon"',
   });
   expect(await programs.runs()).toEqual([]);
+});
+
+test('an image that a run stands on is not removed, whatever its age', async () => {
+  await using programs = await Programs.create();
+  const image = await putImage(programs.paths.images, 'https://example.org/web.raw', { unusedDays: 90 });
+  const vms = await upIn({ vms: { web: { image } } }, programs.outside);
+  const prune = () => finish(programs.vmctl(['gc', '--images-older-than', '0s', '--json']));
+  const left = async () => (await readdir(programs.paths.images)).filter((name) => name.endsWith('.raw'));
+  await prune();
+  expect(await left()).toHaveLength(1);
+  await vms.down();
+  await prune();
+  expect(await left()).toEqual([]);
 });
