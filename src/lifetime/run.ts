@@ -53,7 +53,8 @@ export async function beginRun(base: StatePaths, options: RunOptions): Promise<O
     id,
     paths,
     found: false,
-    settle: async () => {},
+    // Until then a signal could end the watchdog as well.
+    settle: async () => watchdog?.whenReady(),
     end: async () => {
       if (!options.keep) await reapRun(paths);
       await watchdog?.dismiss();

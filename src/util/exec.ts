@@ -164,6 +164,8 @@ export async function startDetached(
 
 /** A process that learns of this one's end, however that comes. */
 export interface Watcher {
+  /** Settles when it heeds no signals any more, which it says by a word on its stdout; or when it has ended. */
+  whenReady(): Promise<void>;
   /** Lets it go: its input ends now. Settles when it has ended. */
   dismiss(): Promise<void>;
 }
@@ -180,7 +182,7 @@ export async function startWatcher(script: string, arguments_: readonly string[]
     detached: true,
     cleanup: false,
     stdin: 'pipe',
-    stdout: 'ignore',
+    stdout: 'pipe',
     stderr: 'ignore',
     buffer: false,
     reject: false,
@@ -192,11 +194,20 @@ export async function startWatcher(script: string, arguments_: readonly string[]
     });
   }
   child.unref();
-  const { stdin } = child;
+  const { stdin, stdout } = child;
   // A watcher that was killed is no failure of what it watches.
-  stdin.on('error', () => {});
-  if (stdin instanceof Socket) stdin.unref();
+  for (const stream of [stdin, stdout]) {
+    stream.on('error', () => {});
+    if (stream instanceof Socket) stream.unref();
+  }
+  const ready = new Promise<void>((resolve) => stdout.once('data', resolve).once('close', resolve));
   return {
+    whenReady: async () => {
+      // Something has to keep this process alive while it waits.
+      if (stdout instanceof Socket) stdout.ref();
+      await ready;
+      if (stdout instanceof Socket) stdout.unref();
+    },
     dismiss: async () => {
       child.ref();
       stdin.end();
