@@ -87,7 +87,7 @@ test('vmctl run whose command fails, and vmctl run that is killed', async () => 
   expect(await programs.millisecondsUntilGone(() => left(programs))).not.toBeNull();
 });
 
-test('a program that keeps its warm VMs finds the same guest the next time, in less time than a boot takes', async () => {
+test('a program that keeps its warm VMs finds the same guest the next time, still booted', async () => {
   await using programs = await Programs.create();
   const image = JSON.stringify(await guestImage('pocket'));
   const source = `
