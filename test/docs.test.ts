@@ -1,39 +1,26 @@
 /** What the documentation says is true: the reference is that of the sources, and every example compiles. */
 import { execFileSync } from 'node:child_process';
-import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
 import { expect, test } from 'vitest';
-
-const ROOT = fileURLToPath(new URL('..', import.meta.url));
+import { ROOT, examples } from './support/documentation.js';
 
 test('docs/api.md is what the sources say', () => {
   const check = () => execFileSync(process.execPath, ['scripts/api-docs.mjs', '--check'], { cwd: ROOT, stdio: 'pipe' });
   expect(check).not.toThrow();
 });
 
-interface Example {
+interface Source {
   /** Of a file that does not exist, at the root, so that it finds what a program beside the package finds. */
   readonly path: string;
   readonly text: string;
 }
 
-function examples(): readonly Example[] {
-  const documents = ['README.md', ...readdirSync(join(ROOT, 'docs')).map((name) => `docs/${name}`)];
-  return documents
-    .filter((name) => name.endsWith('.md'))
-    .flatMap((name) => {
-      const text = readFileSync(join(ROOT, name), 'utf8');
-      return [...text.matchAll(/^```ts\n(.*?)^```$/gms)].map(([, code = ''], i) => ({
-        path: join(ROOT, `${name.replaceAll(/\W/g, '-')}-${i + 1}.ts`),
-        text: code,
-      }));
-    });
-}
+const sources = (): readonly Source[] =>
+  examples().map(({ name, text }) => ({ path: join(ROOT, `${name.replaceAll(/\W+/g, '-')}.ts`), text }));
 
 /** Each mistake of the compiler in an example, with the example's name. */
-function mistakes(all: readonly Example[]): readonly string[] {
+function mistakes(all: readonly Source[]): readonly string[] {
   const config: { readonly config?: unknown } = ts.readConfigFile(join(ROOT, 'tsconfig.json'), (path) =>
     ts.sys.readFile(path),
   );
@@ -63,7 +50,7 @@ function mistakes(all: readonly Example[]): readonly string[] {
 }
 
 test('every example in TypeScript compiles', () => {
-  const all = examples();
+  const all = sources();
   expect(all.length).toBeGreaterThanOrEqual(5);
   expect(mistakes(all)).toEqual([]);
 });
