@@ -3,6 +3,7 @@
  * process, disk or network. The command line and the task graph are tested on it, and a user can try a VMFile with it.
  */
 import { randomUUID } from 'node:crypto';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { StageContext } from '../model/event.js';
 import {
@@ -135,7 +136,10 @@ export class NoopBackend implements Hypervisor {
   ): Promise<void> {
     assertTransition(handle.name, await readState(handle), transition);
     await this.#enter(transition, handle.name, context);
-    await writeFileAtomically(join(handle.directory, VM_FILES.runtime), `${to}\n`);
+    const path = join(handle.directory, VM_FILES.runtime);
+    // Stopping writes nothing, as with the other backends: it has to work on a full disk.
+    if (to === 'stopped') await rm(path, { force: true });
+    else await writeFileAtomically(path, `${to}\n`);
   }
 
   async #enter(operation: NoopOperation, name: string, context: StageContext): Promise<void> {
