@@ -9,6 +9,7 @@ export async function startVm(
   vm: { readonly stopped: StoppedVm; readonly entry: RegistryEntry },
   context: StageContext,
 ): Promise<RunningVm> {
+  await env.hypervisor.checkDisk(vm.stopped.handle);
   // Recorded first: whatever happens from here on, the next `up` knows that there is something left to do.
   await env.registry.updateRecord(vm.entry, { provisioning: 'pending' });
   const running = await env.hypervisor.start(vm.stopped, context);

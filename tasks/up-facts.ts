@@ -35,6 +35,8 @@ export async function outlook(env: TaskEnvironment, spec: VmSpec, anew: boolean)
   const existing = await existingVm(env, spec);
   const observed = existing?.observed ?? null;
   const decision = decideUp({ observed, record: existing?.record ?? null, anew });
+  // Told before anything is begun, and by a plan too.
+  if (observed !== null && decision.action === 'start') await env.hypervisor.checkDisk(observed.handle);
   const history = decision.action === 'recreate' ? [] : (existing?.record.steps ?? []);
   return {
     ...decision,

@@ -30,6 +30,7 @@ import {
   type WorkProcess,
   noScreen,
 } from './hypervisor.js';
+import { checkBaseImage } from './base-image.js';
 import { buildWorkDirectory, removeWorkDirectory, stableMac, writeGuestAccess } from './work-directory.js';
 
 export interface NoopOptions {
@@ -110,6 +111,10 @@ export class NoopBackend implements Hypervisor {
     const state = await readState(handle);
     if (state === 'stopped') return { state, handle };
     return state === 'running' ? { state, ...live(handle) } : { state, pausedBy: 'request', ...live(handle) };
+  }
+
+  checkDisk(handle: VmHandle): Promise<void> {
+    return checkBaseImage(handle);
   }
 
   console(): ConsoleEndpoint {

@@ -10,6 +10,8 @@ export interface BaseImage {
   readonly path: string;
   readonly format: 'qcow2' | 'raw';
   readonly virtualBytes: number;
+  /** The file as it was when it was looked at; absent for one that never changes, as those of the cache. */
+  readonly file?: { readonly bytes: number; readonly modifiedMs: number } | undefined;
 }
 
 /** An Ed25519 key pair in OpenSSH's formats. */

@@ -1,4 +1,4 @@
-import { type Inspection, inspectAll } from '../../../tasks/inspect.js';
+import { type Inspection, type Remark, inspectAll } from '../../../tasks/inspect.js';
 import type { Cli, CommandModule } from '../cli.js';
 import { printJson, printNote, table } from '../report.js';
 import type { TaskEnvironment } from '../../../tasks/context.js';
@@ -87,7 +87,7 @@ function toRow(inspection: Inspection) {
     backend,
     state: observed.state,
     project,
-    problem: null,
+    problem: inspection.remarks.map(remarkText).join('; ') || null,
     vcpus: handle.spec.vcpus,
     memoryMib: handle.spec.memoryMib,
     network: handle.spec.network.kind,
@@ -95,6 +95,10 @@ function toRow(inspection: Inspection) {
     sshHost: live?.ssh?.host ?? null,
     sshPort: live?.ssh?.port ?? null,
   };
+}
+
+function remarkText({ what, next }: Remark): string {
+  return next === null ? what : `${what}. ${next}`;
 }
 
 /** The port alone where it is one of this host's. */

@@ -33,6 +33,7 @@ import type {
   VmRemains,
   WorkProcess,
 } from '../hypervisor.js';
+import { checkBaseImage, diskMissing } from '../base-image.js';
 import { buildWorkDirectory, removeWorkDirectory, stableMac, writeGuestAccess } from '../work-directory.js';
 import { type AcceleratorChoice, type AcceleratorWish, chooseAccelerator } from './accelerator.js';
 import { type BinaryOptions, findBinary } from './binary.js';
@@ -239,6 +240,12 @@ export class QemuBackend implements Hypervisor {
     // QEMU manual, "-drive werror=enospc", the default: a write that the host's disk refuses pauses the guest.
     if (status === 'io-error') return { state: 'suspended', pausedBy: 'disk-error', ...live };
     return { state: 'running', ...live };
+  }
+
+  async checkDisk(handle: VmHandle): Promise<void> {
+    const overlay = join(handle.directory, VM_FILES.overlay);
+    if (!(await exists(overlay))) throw diskMissing(handle, overlay);
+    await checkBaseImage(handle);
   }
 
   console(handle: VmHandle): ConsoleEndpoint {
