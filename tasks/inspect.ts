@@ -3,12 +3,7 @@ import { toVmctlError } from '../src/errors.js';
 import type { ObservedVm, VmHandle } from '../src/model/vm.js';
 import type { RegistryEntry, VmRecord } from '../src/registry.js';
 import type { TaskEnvironment } from './context.js';
-
-/** What is wrong with a VM and its state does not tell, with the next step. */
-export interface Remark {
-  readonly what: string;
-  readonly next: string | null;
-}
+import { type Remark, remarksOn } from './remarks.js';
 
 export type Inspection =
   | {
@@ -29,17 +24,6 @@ export async function inspectVm(env: TaskEnvironment, entry: RegistryEntry): Pro
   } catch (error) {
     return { entry, problem: toVmctlError(error).message };
   }
-}
-
-async function remarksOn(env: TaskEnvironment, observed: ObservedVm): Promise<readonly Remark[]> {
-  const remarks: Remark[] = [];
-  try {
-    await env.hypervisor.checkDisk(observed.handle);
-  } catch (error) {
-    const { message, hint } = toVmctlError(error);
-    remarks.push({ what: message, next: hint });
-  }
-  return remarks;
 }
 
 export async function inspectAll(env: TaskEnvironment): Promise<readonly Inspection[]> {

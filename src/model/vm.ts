@@ -70,6 +70,8 @@ export type Accelerator = 'kvm' | 'hvf' | 'tcg' | 'none';
 export interface StoppedVm {
   readonly state: 'stopped';
   readonly handle: VmHandle;
+  /** There when it ended without being stopped and without powering itself off: the last lines that it logged. */
+  readonly crash?: { readonly log: string } | undefined;
 }
 
 interface LiveVm {

@@ -36,7 +36,7 @@ test('a VM is not started on another image than it was made from, however that c
   expect(plan).toMatchObject({ exitCode: 1, stdout: `web: cannot come up: ${CHANGED(image)}\n` });
   expect((await rig.vmctl(['list'])).stderr).toContain(CHANGED(image));
   expect((await rig.vmctl(['status', 'web'])).stdout).toMatch(
-    new RegExp(`^problem +${CHANGED(image)}\nnext step +.*vmctl reload web$`, 'm'),
+    new RegExp(`^problem +${CHANGED(image)}\n +then: .*\n +now: .*\nnext step +.*vmctl reload web$`, 'm'),
   );
   expect(JSON.parse((await rig.vmctl(['status', 'web', '--json'])).stdout).remarks).toHaveLength(1);
 

@@ -1,4 +1,5 @@
-import { type Inspection, type Remark, inspectAll } from '../../../tasks/inspect.js';
+import { type Inspection, inspectAll } from '../../../tasks/inspect.js';
+import type { Remark } from '../../../tasks/remarks.js';
 import type { Cli, CommandModule } from '../cli.js';
 import { printJson, printNote, table } from '../report.js';
 import type { TaskEnvironment } from '../../../tasks/context.js';
@@ -97,8 +98,10 @@ function toRow(inspection: Inspection) {
   };
 }
 
-function remarkText({ what, next }: Remark): string {
-  return next === null ? what : `${what}. ${next}`;
+function remarkText({ what, next, details }: Remark): string {
+  const last = details?.split('\n').at(-1) ?? '';
+  const told = what.endsWith(':') ? `${what} ${last}` : what;
+  return next === null ? told : `${told}. ${next}`;
 }
 
 /** The port alone where it is one of this host's. */

@@ -74,8 +74,9 @@ function asText(facts: Facts): string {
   return pairs([
     ['name', facts.name],
     ['state', facts.accelerator === null ? facts.state : `${facts.state} (${facts.accelerator})`],
-    ...remarks.flatMap(({ what, next }) => [
+    ...remarks.flatMap(({ what, next, details }) => [
       ['problem', what] as const,
+      ...(details?.split('\n') ?? []).map((line) => ['', line] as const),
       ...(next === null ? [] : [['next step', next] as const]),
     ]),
     ['provisioning', facts.provisioning],

@@ -41,7 +41,16 @@ import { parseUserNetwork, qemuArguments } from './command-line.js';
 import { copyVariables, requireFirmware, uefiCodeFor } from './firmware.js';
 import { LEASE_FILES, findSsh } from './guest-address.js';
 import { examineQemuHost } from './host.js';
-import { type Runtime, findQemu, findQemuOfRemains, findQemusBelow, readRuntime, writeRuntime } from './process.js';
+import {
+  type Runtime,
+  crashOf,
+  findQemu,
+  findQemuOfRemains,
+  findQemusBelow,
+  readRuntime,
+  removePidfile,
+  writeRuntime,
+} from './process.js';
 import { type QmpConnection, connectQmp } from './qmp.js';
 import { takeScreenshot } from './screenshot.js';
 import { endProcess, powerDown } from './shutdown.js';
@@ -177,6 +186,7 @@ export class QemuBackend implements Hypervisor {
       throw await startError(handle, `QEMU is ${running.state} right after its start`);
     } catch (error) {
       if (qemu !== null) await endProcess(qemu);
+      await removePidfile(handle);
       throw error;
     }
   }
@@ -197,7 +207,9 @@ export class QemuBackend implements Hypervisor {
       if (await powerDown(handle, qemu, { graceMs: options.graceMs, signal: context.signal })) return 'guest';
     }
     context.reporter.status('ending QEMU');
-    return endProcess(qemu);
+    const method = await endProcess(qemu);
+    await removePidfile(handle);
+    return method;
   }
 
   async suspend(vm: RunningVm): Promise<SuspendedVm> {
@@ -227,7 +239,7 @@ export class QemuBackend implements Hypervisor {
 
   async observe(handle: VmHandle): Promise<ObservedVm> {
     const qemu = await findQemu(handle);
-    if (qemu === null) return { state: 'stopped', handle };
+    if (qemu === null) return { state: 'stopped', handle, ...(await crashOf(handle)) };
     const { status, forwards } = await ask(handle, qemu.runtime);
     const live = {
       handle,
