@@ -12,7 +12,9 @@ export async function checkBaseImage(handle: VmHandle): Promise<void> {
   const { name, image } = handle;
   const fields = { vm: name, path: image.path };
   const facts = await stat(image.path).catch((cause: unknown) => {
-    const words = isMissing(cause) ? 'is gone' : `cannot be read: ${cause instanceof Error ? cause.message : cause}`;
+    const words = isMissing(cause)
+      ? 'is gone'
+      : `cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`;
     throw new VmctlError('IMAGE_NOT_FOUND', `the image ${image.path}, on which VM "${name}" stands, ${words}`, {
       hint: `Put it back, or ${makeAnew(handle)}`,
       cause,
