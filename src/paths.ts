@@ -38,6 +38,8 @@ export const VM_FILES = {
   knownHosts: 'known_hosts',
   /** What a guest with UEFI keeps over its restarts: a private copy of the firmware's variables. */
   firmwareVariables: 'firmware-variables.fd',
+  /** There, and empty, since the guest was asked to power off, until it is started the next time. */
+  stopping: 'stopping',
   /** QEMU's own words: its stdout and stderr. */
   qemuLog: 'qemu.log',
 } as const;

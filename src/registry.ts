@@ -18,6 +18,7 @@ import type { VmHandle } from './model/vm.js';
 import { type StatePaths, VM_FILES } from './paths.js';
 import {
   exists,
+  isFull,
   isMissing,
   makeDirectory,
   readTextIfPresent,
@@ -124,9 +125,16 @@ export class Registry {
     await this.#update((entries) => void entries.set(entry.name, entry));
   }
 
-  /** Forgets a VM whose directory is gone. */
+  /**
+   * Forgets a VM whose directory is gone. Where there is no space left to write that down, the next write does: until
+   * then every reading leaves it out, and removing, which makes space, does not fail over it.
+   */
   async remove(name: string): Promise<void> {
-    await this.#update((entries) => void entries.delete(name));
+    try {
+      await this.#update((entries) => void entries.delete(name));
+    } catch (error) {
+      if (!isFull(error)) throw error;
+    }
   }
 
   /** What was prepared. Throws `VM_DAMAGED` when its file cannot be read, or is that of another VM. */
@@ -234,7 +242,10 @@ export class Registry {
       if (parsed.success) return this.#read({ locked: true, changes: [] });
       const entries = await this.#compareWithDirectories(new Map());
       if (text !== null) await this.#setAside();
-      await writeRegistry(paths, entries);
+      await writeRegistry(paths, entries).catch((error: unknown) => {
+        // Without the file it is the directories that tell, until there is space for it again.
+        if (!isFull(error)) throw error;
+      });
       return entries;
     };
     return state.locked ? repair() : withLock(paths.registryLock, { command }, repair);

@@ -29,6 +29,8 @@ export interface TaskEnvironment {
   readonly pull: PullPolicy;
   /** Seconds to wait for SSH where the VMFile does not say; null takes the default for the accelerator. */
   readonly sshTimeoutSeconds: number | null;
+  /** Seconds that a guest may take to power off, where no command says. */
+  readonly stopGraceSeconds: number;
 }
 
 /** Everybody who wants to know what is going on listens here. */

@@ -26,6 +26,8 @@ export interface EnvironmentSettings {
   readonly leaseFiles?: readonly string[] | undefined;
   readonly concurrency?: Concurrency | undefined;
   readonly sshTimeoutSeconds?: number | undefined;
+  /** Default 30. */
+  readonly stopGraceSeconds?: number | undefined;
   /** Default `missing`. */
   readonly pull?: PullPolicy | undefined;
   /** Told about repairs of the registry. */
@@ -44,6 +46,7 @@ export function configured(settings: Settings): Partial<EnvironmentSettings> {
     qemuArguments: settings['qemu.extraArgs'],
     concurrency: { downloads: settings['concurrency.downloads'], boots: settings['concurrency.boots'] },
     sshTimeoutSeconds: settings['timeouts.ssh'],
+    stopGraceSeconds: settings['timeouts.stop'],
     pull: settings['images.pull'],
   };
 }
@@ -78,6 +81,7 @@ export function createEnvironment(settings: EnvironmentSettings): TaskEnvironmen
     command,
     variables,
     sshTimeoutSeconds: settings.sshTimeoutSeconds ?? null,
+    stopGraceSeconds: settings.stopGraceSeconds ?? 30,
     pull: settings.pull ?? 'missing',
   };
 }

@@ -14,7 +14,12 @@ interface Area {
 }
 
 const LEAVES = ['src/model', 'src/errors', 'src/paths', 'src/util'] as const;
-const BACKEND = ['src/hypervisor/hypervisor', 'src/hypervisor/work-directory', ...LEAVES] as const;
+const BACKEND = [
+  'src/hypervisor/hypervisor',
+  'src/hypervisor/work-directory',
+  'src/hypervisor/base-image',
+  ...LEAVES,
+] as const;
 const BACKENDS = ['src/hypervisor/noop', 'src/hypervisor/qemu', 'src/hypervisor/propolis'] as const;
 const CHOICE = ['src/hypervisor/router', 'src/hypervisor/hypervisor'] as const;
 const STAGES = ['src/vmfile', 'src/image', 'src/cloud-init', 'src/ssh', 'src/provision', 'src/registry'] as const;
@@ -40,6 +45,11 @@ const AREAS: readonly Area[] = [
     path: 'src/hypervisor/work-directory',
     mayImport: ['src/hypervisor/hypervisor', ...LEAVES],
     because: 'what backends share: how a VM’s directory comes and goes',
+  },
+  {
+    path: 'src/hypervisor/base-image',
+    mayImport: LEAVES,
+    because: 'what backends share: whether a disk still stands on its image',
   },
   { path: 'src/hypervisor/noop', mayImport: BACKEND, because: 'a backend knows no other one and never the registry' },
   {

@@ -124,6 +124,11 @@ export interface Hypervisor {
   discard(remains: VmRemains): Promise<void>;
   /** What the VM is doing now: asked of the world, never remembered. */
   observe(handle: VmHandle): Promise<ObservedVm>;
+  /**
+   * Makes sure that the VM's disk is there and stands on the image that it was made from: on any other one the guest's
+   * file system would fall apart. Throws `VM_DAMAGED` or `IMAGE_NOT_FOUND`.
+   */
+  checkDisk(handle: VmHandle): Promise<void>;
   console(handle: VmHandle): ConsoleEndpoint;
   /** What is on the screen of a VM that runs, as the bytes of a PNG file. Throws `UNSUPPORTED` where it has none. */
   screenshot(vm: RunningVm | SuspendedVm): Promise<Uint8Array>;

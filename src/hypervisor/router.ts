@@ -100,6 +100,10 @@ export class RouterHypervisor implements Hypervisor {
     return this.#backend(handle.backend).observe(handle);
   }
 
+  async checkDisk(handle: VmHandle): Promise<void> {
+    await this.#backend(handle.backend).checkDisk(handle);
+  }
+
   console(handle: VmHandle): ConsoleEndpoint {
     return this.#backend(handle.backend).console(handle);
   }

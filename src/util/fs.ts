@@ -69,6 +69,12 @@ export async function exists(path: string): Promise<boolean> {
   }
 }
 
+/** True where a file could not be written because there is no space left for it. */
+export function isFull(error: unknown): boolean {
+  const cause = error instanceof VmctlError ? error.cause : error;
+  return ['ENOSPC', 'EDQUOT'].includes(errorCode(cause) ?? '');
+}
+
 const HINTS: Readonly<Record<string, string>> = {
   ENOSPC: 'Free some space on that file system.',
   EACCES: 'Check who owns it and its permissions.',

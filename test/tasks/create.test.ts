@@ -50,9 +50,11 @@ test.each([
     2,
     '--ssh-key has no effect together with --cloud-init',
   ],
+  [['--name', 'x', '--image', 'disk.raw', '--ssh-key', 'VMFile.kdl'], 1, 'VMFile.kdl is empty'],
   [['--name', 'x', '--image', 'disk.raw', '--cloud-init', 'no.yaml'], 1, 'no.yaml does not exist'],
 ])('create %j is refused with exit code %i', async (words, exitCode, message) => {
   await using rig = await Rig.create();
+  await rig.write('VMFile.kdl', '');
   const result = await rig.vmctl(['create', ...words]);
   expect(result.stderr).toContain(message);
   expect(result.exitCode).toBe(exitCode);
