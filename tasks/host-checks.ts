@@ -172,12 +172,7 @@ function checkAccelerator(accelerator: AcceleratorFacts, facts: HostFacts): Chec
   if (accelerator.reason === null) {
     return { ...check, found: accelerator.accelerator === 'tcg' ? `${name}, as it is set` : name };
   }
-  return { ...check, result: 'warning', found: `${name}, several times slower: ${withoutAdvice(accelerator)}`, next };
-}
-
-/** The reason without what it says to do: that stands in the next steps. */
-function withoutAdvice({ reason }: { readonly reason: string | null }): string {
-  return (reason ?? '').replace(/; try: .*$/, '');
+  return { ...check, result: 'warning', found: `${name}, several times slower: ${accelerator.reason}`, next };
 }
 
 function kvmSteps(state: AcceleratorFacts['kvm'], device: KvmDevice): readonly string[] {

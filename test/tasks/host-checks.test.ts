@@ -171,8 +171,8 @@ describe('the programs', () => {
 describe('the accelerator', () => {
   const tcg = (kvm: AcceleratorFacts['kvm'], reason: string) => accelerated({ accelerator: 'tcg', reason, kvm });
   const slow = (reason: string) => `warning: software emulation, several times slower: ${reason}`;
-  const DENIED = '/dev/kvm may not be used by this user (EACCES); try: sudo usermod -aG kvm "$USER", then log in again';
-  const denied = slow('/dev/kvm may not be used by this user (EACCES)');
+  const DENIED = '/dev/kvm may not be used by this user (EACCES)';
+  const denied = slow(DENIED);
   const AT_ONCE = 'sudo setfacl -m "u:$USER:rw" /dev/kvm';
 
   test.each<[string, Partial<KvmDevice>, readonly string[]]>([

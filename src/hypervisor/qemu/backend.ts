@@ -108,7 +108,9 @@ export class QemuBackend implements Hypervisor {
     const { reason } = await this.chooseAccelerator(context.signal);
     if (reason === null || this.#told) return;
     this.#told = true;
-    context.reporter.log(`guests run by software emulation, several times slower: ${reason}`);
+    context.reporter.log(
+      `guests run by software emulation, several times slower: ${reason}; what helps is told by: vmctl doctor`,
+    );
   }
 
   /** What guests will run on, and why it is not the fast one; found out once. */
