@@ -13,16 +13,17 @@ interface ExecFlags {
   readonly timeout?: number;
 }
 
+const OPTIONS = `
+Options before the command's first word are vmctl's, those after it are the command's; "--" before it makes that plain.`;
+
 export const command: CommandModule = {
   configure(program, cli) {
     program
       .argument('<name>', 'the VM')
-      .argument(
-        '<command...>',
-        'after --: one word is a line for the guest’s shell; several are a program and its arguments',
-      )
+      .argument('<command...>', 'one word is a line for the guest’s shell; several are a program and its arguments')
       .option('--user <user>', 'run as this user')
       .option('--timeout <duration>', 'end it after this time, such as 30s', durationOption)
+      .addHelpText('after', OPTIONS)
       .action((name: string, words: readonly string[], flags: ExecFlags) => exec(cli, { name, words, flags }));
   },
 };

@@ -13,14 +13,19 @@ interface SshFlags {
   readonly file?: string;
 }
 
+const OPTIONS = `
+Options before the command's first word are vmctl's, those after it are the command's: "vmctl ssh web --user root" and
+"vmctl ssh web tail -f x" do what they say. Without NAME the command stands behind "--": vmctl ssh -- uptime`;
+
 export const command: CommandModule = {
   configure(program, cli) {
     program
       .argument('[name]', 'the VM (default: the only one of the VMFile)')
-      .argument('[command...]', 'after --: run this instead of a login shell; on a terminal it gets one')
+      .argument('[command...]', 'run this instead of a login shell; on a terminal it gets one')
       .option('--user <user>', 'log in as this user')
       .option('--key <path>', 'a private key to offer')
       .option('-f, --file <path>', 'the VMFile whose only VM is meant (default: VMFile.kdl in this folder)')
+      .addHelpText('after', OPTIONS)
       .action((name: string | undefined, words: readonly string[], flags: SshFlags) => {
         // Before "--" there is at most the name: `vmctl ssh -- uptime` means the only VM.
         const named = cli.wordsBeforeDashes > 0 ? name : undefined;
