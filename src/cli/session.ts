@@ -1,6 +1,6 @@
 /** What most commands begin with: the settings, the world built from them, and the VMs that are meant. */
 import { resolve } from 'node:path';
-import type { VmctlError } from '../errors.js';
+import { type VmctlError, toVmctlError } from '../errors.js';
 import type { StatePaths } from '../paths.js';
 import type { RegistryEntry } from '../registry.js';
 import { VMFILE_NAME } from '../vmfile/discover.js';
@@ -8,6 +8,7 @@ import type { TaskEnvironment } from '../../tasks/context.js';
 import { unknownVm } from '../../tasks/select-specs.js';
 import { configured, createEnvironment } from '../../tasks/environment.js';
 import type { Cli } from './cli.js';
+import { exitCodeOfNoConnection } from './exit-code.js';
 import type { Settings } from '../settings/keys.js';
 import { printNote } from './report.js';
 
@@ -77,6 +78,16 @@ export async function findEntry(env: TaskEnvironment, name: string): Promise<Reg
   if (entry !== undefined) return entry;
   const names = entries.map((candidate) => candidate.name);
   throw unknownVm(name, names, 'there is no VM');
+}
+
+/** A command's way to its guest: where there is none, that is told apart from what the guest itself answers. */
+export async function reaching<T>(cli: Cli, find: () => Promise<T>): Promise<T> {
+  try {
+    return await find();
+  } catch (error) {
+    cli.exitCode = exitCodeOfNoConnection(toVmctlError(error));
+    throw error;
+  }
 }
 
 /** Splits names into entries that exist and errors for those that do not; the existing ones are still served. */

@@ -104,9 +104,26 @@ test('ssh and exec refuse a VM that is stopped or has no guest, and say what to 
   expect((await rig.vmctl(['exec', 'web', '--', 'true'])).stderr).toContain('the Noop backend has no guests');
   await rig.vmctl(['stop', 'web']);
   const { exitCode, stderr } = await rig.vmctl(['ssh', 'web']);
-  expect(exitCode).toBe(1);
+  expect(exitCode).toBe(255);
   expect(stderr).toContain('VM "web" is stopped');
   expect(stderr).toContain('vmctl start web');
+});
+
+test('where there is no guest to reach, ssh, exec and cp have an exit code of their own, not the guest’s 1', async () => {
+  await using rig = await Rig.create();
+  await rig.declare({ running: '', paused: '', off: '' });
+  await rig.vmctl(['up']);
+  await rig.vmctl(['suspend', 'paused']);
+  await rig.vmctl(['stop', 'off']);
+  for (const name of ['running', 'paused', 'off', 'nobody']) {
+    for (const words of [
+      ['ssh', name, 'true'],
+      ['exec', name, 'true'],
+      ['cp', `${name}:a`, 'b'],
+    ]) {
+      expect({ words, exitCode: (await rig.vmctl(words)).exitCode }).toEqual({ words, exitCode: 255 });
+    }
+  }
 });
 
 test('ssh without a name means the only VM of the VMFile, and asks for a name where there are two', async () => {
@@ -130,7 +147,7 @@ test('cp refuses places that are not one in a VM and one here, VMs that do not e
   expect(wrong).toMatchObject({ exitCode: 2, stdout: '' });
   expect(wrong.stderr).toContain('web:/tmp/site.conf');
   const unknown = await rig.vmctl(['cp', 'a', 'wbe:b']);
-  expect(unknown).toMatchObject({ exitCode: 1, stderr: expect.stringContaining('did you mean "web"?') });
+  expect(unknown).toMatchObject({ exitCode: 255, stderr: expect.stringContaining('did you mean "web"?') });
   expect((await rig.vmctl(['cp', 'a', 'web:b'])).stderr).toContain('the Noop backend has no guests');
   await rig.vmctl(['stop', 'web']);
   expect((await rig.vmctl(['cp', 'web:b', 'a'])).stderr).toContain('VM "web" is stopped');

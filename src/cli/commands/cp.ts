@@ -9,7 +9,7 @@ import type { Cli, CommandModule } from '../cli.js';
 import { copyRequest } from '../copy-argument.js';
 import { EXIT } from '../exit-code.js';
 import { printNote } from '../report.js';
-import { findEntry, openReader } from '../session.js';
+import { findEntry, openReader, reaching } from '../session.js';
 import { userKey } from '../../../tasks/ssh-login.js';
 
 interface CpFlags {
@@ -42,8 +42,11 @@ async function cp(cli: Cli, words: { src: string; dst: string; flags: CpFlags })
   const { user } = words.flags;
   const request = copyRequest(words.src, words.dst);
   const env = openReader(cli, 'cp');
-  const { vm, endpoint } = await reachableVm(env, await findEntry(env, request.name));
-  const access = await sshAccess(vm.handle, { home: cli.home, user, key: await userKey(cli, words.flags.key) });
+  const { access, endpoint } = await reaching(cli, async () => {
+    const found = await reachableVm(env, await findEntry(env, request.name));
+    const key = await userKey(cli, words.flags.key);
+    return { ...found, access: await sshAccess(found.vm.handle, { home: cli.home, user, key }) };
+  });
   cli.onInterrupt = () => 'stopping the copy';
   try {
     await using connection = await connectSsh({ ...access, endpoint }, { signal: cli.signal });

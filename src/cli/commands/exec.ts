@@ -4,9 +4,9 @@ import { VmctlError, toVmctlError } from '../../errors.js';
 import { connectSsh } from '../../ssh/client.js';
 import { shellQuote } from '../../ssh/shell-quote.js';
 import type { Cli, CommandModule } from '../cli.js';
-import { EXIT } from '../exit-code.js';
+import { EXIT, exitCodeOfNoConnection } from '../exit-code.js';
 import { durationOption } from '../options.js';
-import { findEntry, openReader } from '../session.js';
+import { findEntry, openReader, reaching } from '../session.js';
 
 interface ExecFlags {
   readonly user?: string;
@@ -31,8 +31,10 @@ export const command: CommandModule = {
 async function exec(cli: Cli, request: { name: string; words: readonly string[]; flags: ExecFlags }): Promise<void> {
   const { name, words, flags } = request;
   const env = openReader(cli, 'exec');
-  const { vm, endpoint } = await reachableVm(env, await findEntry(env, name));
-  const access = await sshAccess(vm.handle, { home: cli.home, user: flags.user });
+  const { access, endpoint } = await reaching(cli, async () => {
+    const found = await reachableVm(env, await findEntry(env, name));
+    return { ...found, access: await sshAccess(found.vm.handle, { home: cli.home, user: flags.user }) };
+  });
   // A command may print for ever; without a reader it has to end.
   const closed = new AbortController();
   cli.onOutputClosed = () => closed.abort();
@@ -55,7 +57,7 @@ async function exec(cli: Cli, request: { name: string; words: readonly string[];
       cli.exitCode = EXIT.outputClosed;
       return;
     }
-    if (told.code.startsWith('SSH_')) cli.exitCode = EXIT.transport;
+    cli.exitCode = exitCodeOfNoConnection(told);
     throw told;
   }
 }

@@ -4,7 +4,7 @@ import { VmctlError } from '../../errors.js';
 import type { RegistryEntry } from '../../registry.js';
 import { runInteractive } from '../../util/exec.js';
 import type { Cli, CommandModule } from '../cli.js';
-import { findEntry, openReader, ownEntries } from '../session.js';
+import { findEntry, openReader, ownEntries, reaching } from '../session.js';
 import { sshArguments, sshLogin, userKey } from '../../../tasks/ssh-login.js';
 
 interface SshFlags {
@@ -41,10 +41,15 @@ async function ssh(
 ): Promise<void> {
   const { name, remote, flags } = request;
   const env = openReader(cli, 'ssh');
-  const entry = name === undefined ? await onlyVm(cli, env, flags.file) : await findEntry(env, name);
-  const { vm, endpoint } = await reachableVm(env, entry);
-  const key = await userKey(cli, flags.key);
-  const login = await sshLogin(vm.handle, endpoint, { home: cli.home, user: flags.user, key });
+  const { vm, endpoint, login } = await reaching(cli, async () => {
+    const found = await reachableVm(
+      env,
+      name === undefined ? await onlyVm(cli, env, flags.file) : await findEntry(env, name),
+    );
+    const key = await userKey(cli, flags.key);
+    const options = { home: cli.home, user: flags.user, key };
+    return { ...found, login: await sshLogin(found.vm.handle, found.endpoint, options) };
+  });
   // ssh itself gives a terminal to a login shell only; a program like top or an editor needs one too.
   const terminal = remote.length > 0 && cli.stdin.isTTY === true && cli.stdout.isTTY === true ? ['-t'] : [];
   cli.ignoreInterrupts();
