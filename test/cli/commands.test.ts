@@ -1,4 +1,4 @@
-import { readdir, writeFile } from 'node:fs/promises';
+import { readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { Rig } from '../support/rig.js';
@@ -182,4 +182,30 @@ test('console refuses a VM that is stopped or has no console, and leaves no lock
   expect(stopped.stderr).toContain('VM "web" is stopped');
   expect(stopped.stderr).toContain('vmctl start web');
   expect(await readdir(rig.paths.locks)).toEqual([]);
+});
+
+test('a VMFile that is named, not there and has no VMs is an error, also where only its VMs are asked for', async () => {
+  await using rig = await Rig.create();
+  await rig.write('dev.kdl', 'vm "web" { image "disk.raw" }');
+  await rig.vmctl(['up', '--file', 'dev.kdl']);
+  for (const words of [['down'], ['down', '--destroy'], ['down', 'web'], ['ssh'], ['ssh-config']]) {
+    const { exitCode, stderr } = await rig.vmctl([...words, '--file', 'dve.kdl']);
+    expect({ words, exitCode }).toEqual({ words, exitCode: 3 });
+    expect(stderr).toContain(`there is no VMFile at ${rig.project}/dve.kdl`);
+    expect(stderr).toContain('hint: did you mean "dev.kdl"?');
+  }
+  const far = await rig.vmctl(['down'], { variables: { VMCTL_FILE: 'something/else.kdl' } });
+  expect(far).toMatchObject({ exitCode: 3, stderr: expect.stringContaining('vmctl list --json') });
+  expect(await rig.states()).toEqual({ web: 'running' });
+  // Nobody has named the one of this folder.
+  expect((await rig.vmctl(['down'])).exitCode).toBe(0);
+});
+
+test('VMs go down whose VMFile is deleted', async () => {
+  await using rig = await Rig.create();
+  const file = await rig.write('dev.kdl', 'vm "web" { image "disk.raw" }');
+  await rig.vmctl(['up', '--file', 'dev.kdl']);
+  await rm(file);
+  expect((await rig.vmctl(['down', '--destroy', '--file', 'dev.kdl'])).exitCode).toBe(0);
+  expect(await rig.states()).toEqual({});
 });

@@ -27,8 +27,11 @@ test.each([
   [['upp'], '(Did you mean up?)'],
   [['up', '--fiel', 'x'], '(Did you mean --file?)'],
   [['up', '--parallel', '0'], 'It must be a whole number of 1 or more.'],
-  [['up', '--timeout', 'soon'], 'It must be seconds, or a duration'],
-  [['up', '--timeout', '30d'], 'It must be seconds, or a duration'],
+  [['up', '--timeout', 'soon'], 'It must be seconds above 0, or a duration'],
+  [['up', '--timeout', '30d'], 'It must be seconds above 0, or a duration'],
+  [['up', '--timeout', '0'], 'It must be seconds above 0, or a duration'],
+  [['reload', '--timeout', '0s'], 'It must be seconds above 0, or a duration'],
+  [['exec', 'web', '--timeout', '0', 'true'], 'It must be seconds above 0, or a duration'],
   [['up', '--timeout', '999999999'], 'of a week at most'],
   [['start'], "missing required argument 'name'"],
   [['list', 'extra'], 'too many arguments'],
@@ -74,6 +77,7 @@ test('settings come from flags, then variables, then the project', async () => {
 });
 
 test.each([
+  ['.vmctlrc.json', '{ "timeouts": { "ssh": 0 } }', 'must be seconds above 0'],
   ['package.json', JSON.stringify({ vmctl: { acelerator: 'tcg' } }), '"accelerator"'],
   ['.vmctlrc.yaml', 'concurrency:\n  boots: none\n', 'a whole number of 1 or more'],
   ['vmctl.config.ts', "export default { accelerator: 'xen' as string };", 'one of auto, kvm, tcg, hvf'],

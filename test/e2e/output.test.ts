@@ -11,7 +11,7 @@ async function writingTo(room: MachineRoom, path: string, words: readonly string
     env: { ...process.env, ...room.variables, VMCTL_BACKEND: 'noop' },
     stdio: ['ignore', file.fd, 'pipe'],
   });
-  return finish(child);
+  return await finish(child);
 }
 
 test('what cannot be written to stdout is told once and fails the command, which is done all the same', async () => {

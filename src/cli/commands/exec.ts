@@ -5,7 +5,7 @@ import { connectSsh } from '../../ssh/client.js';
 import { shellQuote } from '../../ssh/shell-quote.js';
 import type { Cli, CommandModule } from '../cli.js';
 import { EXIT, exitCodeOfNoConnection } from '../exit-code.js';
-import { durationOption } from '../options.js';
+import { waitOption } from '../options.js';
 import { findEntry, openReader, reaching } from '../session.js';
 
 interface ExecFlags {
@@ -22,7 +22,7 @@ export const command: CommandModule = {
       .argument('<name>', 'the VM')
       .argument('<command...>', 'one word is a line for the guest’s shell; several are a program and its arguments')
       .option('--user <user>', 'run as this user')
-      .option('--timeout <duration>', 'end it after this time, such as 30s', durationOption)
+      .option('--timeout <duration>', 'end it after this time, such as 30s', waitOption)
       .addHelpText('after', OPTIONS)
       .action((name: string, words: readonly string[], flags: ExecFlags) => exec(cli, { name, words, flags }));
   },
