@@ -97,6 +97,48 @@ test('validate reports every mistake with exit code 3, and a good file with 0', 
   expect(good.stderr).toContain('1 VM (web)');
 });
 
+test('validate reports a wrong configuration, and what is wrong in the VMFile all the same', async () => {
+  await using rig = await Rig.create();
+  await rig.declare({ web: '' });
+  await rig.write('.vmctlrc', '{ "acelerator": "tcg" }');
+  const alone = await rig.vmctl(['validate']);
+  expect(alone.exitCode).toBe(3);
+  expect(alone.stderr).toContain('unknown key "acelerator"');
+  expect(alone.stderr).toContain('is valid: 1 VM');
+  const named = await rig.vmctl(['validate', '--file', 'VMFile.kdl', '--json']);
+  expect(named.exitCode).toBe(3);
+  expect(JSON.parse(named.stdout)).toMatchObject({
+    valid: false,
+    diagnostics: [],
+    configuration: { code: 'CONFIG_INVALID' },
+  });
+  await rig.declare({ web: 'memroy 512' });
+  const both = await rig.vmctl(['validate']);
+  expect(both.exitCode).toBe(3);
+  expect(both.stderr).toContain('unknown key "acelerator"');
+  expect(both.stderr).toContain('memroy');
+});
+
+test('create without a key says that nobody can log in', async () => {
+  await using rig = await Rig.create();
+  await rig.write('id.pub', 'ssh-ed25519 AAAA me@host');
+  const bare = await rig.vmctl(['create', '--name', 'bare', '--image', 'disk.raw']);
+  expect(bare.exitCode).toBe(0);
+  expect(bare.stderr).toContain(
+    'note: without --ssh-key or --cloud-init, only who knows a user of the image can log in',
+  );
+  const keyed = await rig.vmctl(['create', '--name', 'keyed', '--image', 'disk.raw', '--ssh-key', 'id.pub']);
+  expect(keyed.exitCode).toBe(0);
+  expect(keyed.stderr).not.toContain('log in');
+});
+
+test('create takes no URL for a path', async () => {
+  await using rig = await Rig.create();
+  const { exitCode, stderr } = await rig.vmctl(['create', '--name', 'x', '--image', 'https://example.org/x.qcow2']);
+  expect(exitCode).toBe(2);
+  expect(stderr).toContain('hint: Write: --image-url https://example.org/x.qcow2');
+});
+
 test('ssh and exec refuse a VM that is stopped or has no guest, and say what to do', async () => {
   await using rig = await Rig.create();
   await rig.declare({ web: '' });

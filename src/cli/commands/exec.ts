@@ -5,6 +5,7 @@ import { connectSsh } from '../../ssh/client.js';
 import { shellQuote } from '../../ssh/shell-quote.js';
 import type { Cli, CommandModule } from '../cli.js';
 import { EXIT, exitCodeOfNoConnection } from '../exit-code.js';
+import { fittingHint } from '../login-hint.js';
 import { waitOption } from '../options.js';
 import { findEntry, openReader, reaching } from '../session.js';
 
@@ -31,7 +32,7 @@ export const command: CommandModule = {
 async function exec(cli: Cli, request: { name: string; words: readonly string[]; flags: ExecFlags }): Promise<void> {
   const { name, words, flags } = request;
   const env = openReader(cli, 'exec');
-  const { access, endpoint } = await reaching(cli, async () => {
+  const { vm, access, endpoint } = await reaching(cli, async () => {
     const found = await reachableVm(env, await findEntry(env, name));
     return { ...found, access: await sshAccess(found.vm.handle, { home: cli.home, user: flags.user }) };
   });
@@ -52,7 +53,7 @@ async function exec(cli: Cli, request: { name: string; words: readonly string[];
     cli.exitCode = result.exitCode ?? EXIT.transport;
     if (result.exitCode === null) throw new VmctlError('SSH_TRANSPORT', `the command was ended by ${result.signal}`);
   } catch (error) {
-    const told = toVmctlError(error);
+    const told = fittingHint(toVmctlError(error), vm.handle.spec);
     if (closed.signal.aborted) {
       cli.exitCode = EXIT.outputClosed;
       return;
