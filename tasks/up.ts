@@ -109,6 +109,8 @@ class UpFlow {
     noteDifferences(found, this.#spec.name, context);
     if (this.#action === 'none') return { skipped: 'already running' };
     const isNew = this.#action === 'create' || this.#action === 'recreate';
+    // What has a process already needs nothing of the host any more.
+    if (!isNew && this.#action !== 'start') return { skipped: 'already there' };
     const made = isNew ? undefined : this.#vm?.handle;
     const aboutHost = { signal: context.signal, reporter: events.reporter(null, 'start') };
     await hypervisor.checkHostFor(made?.backend ?? hypervisor.kind, aboutHost, made?.spec ?? this.#spec);
@@ -143,11 +145,12 @@ class UpFlow {
     this.#leaveBoots = await this.#takeBootPlace(context);
     if (vm.state === 'suspended') {
       // Not this run's to stop again: it may have run for days before it was paused.
-      this.#vm = await this.#env.hypervisor.resume(vm, context);
-    } else {
-      this.#begun = 'booting';
-      this.#vm = await startVm(this.#env, { stopped: vm, entry: this.#entry }, context);
+      const resumed = await this.#env.hypervisor.resume(vm, context);
+      this.#vm = resumed;
+      return { done: ['resumed', runningSummary(resumed)].filter((part) => part !== '').join(', ') };
     }
+    this.#begun = 'booting';
+    this.#vm = await startVm(this.#env, { stopped: vm, entry: this.#entry }, context);
     return { done: runningSummary(this.#vm) };
   }
 

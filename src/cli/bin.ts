@@ -8,9 +8,14 @@ import { listenForInterrupts } from './interrupt.js';
 import { runCli } from './main.js';
 import { outputError } from './output.js';
 
-const interrupts = listenForInterrupts(() => {
-  const what = cli.onInterrupt === null ? '' : `: ${cli.onInterrupt()} (again to leave at once)`;
-  process.stderr.write(`\nInterrupted${what}\n`);
+const interrupts = listenForInterrupts({
+  stopping: () => {
+    const what = cli.onInterrupt === null ? '' : `: ${cli.onInterrupt()} (again to leave at once)`;
+    process.stderr.write(`\nInterrupted${what}\n`);
+  },
+  leaving: () => {
+    process.stderr.write(`\n${cli.onInterrupt === null ? '' : 'Left at once; what may still run: vmctl list\n'}`);
+  },
 });
 
 const cli: Cli = {

@@ -20,7 +20,7 @@ export async function runCli(words: readonly string[], cli: Cli): Promise<number
       return EXIT.done;
     }
     const program = await buildProgram(words, cli);
-    await program.parseAsync([...markCommand(words, program, cli)], { from: 'user' });
+    await program.parseAsync([...plainWords(words, program, cli)], { from: 'user' });
   } catch (error) {
     return await exitCodeAfter(error, cli);
   }
@@ -45,6 +45,7 @@ async function buildProgram(words: readonly string[], cli: Cli): Promise<Command
     .version(VERSION, '-V, --version', 'print the version')
     .usage('<command> [options]')
     .showSuggestionAfterError()
+    .showHelpAfterError('(see: vmctl --help)')
     .enablePositionalOptions()
     .helpCommand('help [command]', 'show the help of a command')
     .addHelpText('after', '\nMore about a command: vmctl <command> --help');
@@ -73,6 +74,7 @@ async function addCommand(
   command.description(described(capitalised(entry.summary), entry.examples));
   command.showHelpAfterError(`(${whereOptionsStand(entry)}see: vmctl ${name} --help)`);
   module.configure(command, cli);
+  for (const sub of command.commands) sub.showHelpAfterError(`(see: vmctl ${name} ${sub.name()} --help)`);
 }
 
 /** For whoever gave vmctl an option that was meant for another command. */
@@ -90,9 +92,12 @@ function capitalised(text: string): string {
   return `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 }
 
-/** The command line with `--` before a command that is not vmctl's own. */
-function markCommand(words: readonly string[], program: Command, cli: Cli): readonly string[] {
+/** What commander is given: the command line with `--` before a command that is not vmctl's own. */
+function plainWords(words: readonly string[], program: Command, cli: Cli): readonly string[] {
   const [name = '', ...rest] = words;
+  // The help of a command that there is not would be that of vmctl, without a word about the mistake.
+  const [topic = 'help'] = rest;
+  if (name === 'help' && /^\w/.test(topic) && topic !== 'help' && !Object.hasOwn(COMMANDS, topic)) return rest;
   const command = program.commands.find((known) => known.name() === name);
   const after = command === undefined ? undefined : COMMANDS[name]?.commandAfter;
   if (command === undefined || after === undefined) return words;

@@ -6,7 +6,7 @@ import type { StatePaths } from '../paths.js';
 import type { RegistryEntry } from '../registry.js';
 import { exists } from '../util/fs.js';
 import { VMFILE_NAME } from '../vmfile/discover.js';
-import { didYouMean } from '../vmfile/suggest.js';
+import { didYouMean, suggest } from '../vmfile/suggest.js';
 import type { TaskEnvironment } from '../../tasks/context.js';
 import { unknownVm } from '../../tasks/select-specs.js';
 import { configured, createEnvironment } from '../../tasks/environment.js';
@@ -127,8 +127,13 @@ export async function findEntries(
   const all = await env.registry.list();
   const unique = [...new Set(names)];
   const known = all.map((entry) => entry.name);
+  // Those that are named are no news to whoever names them, and may be gone when this is read.
+  const others = known.filter((name) => !unique.includes(name));
+  const namesFor = (name: string) => (suggest(name, known) === null ? others : known);
   return {
     entries: all.filter((entry) => unique.includes(entry.name)),
-    errors: unique.filter((name) => !known.includes(name)).map((name) => unknownVm(name, known, 'there is no VM')),
+    errors: unique
+      .filter((name) => !known.includes(name))
+      .map((name) => unknownVm(name, namesFor(name), 'there is no VM')),
   };
 }

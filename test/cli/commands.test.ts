@@ -56,6 +56,16 @@ test('start and stop take several names; one that does not exist fails alone and
   expect(await rig.states()).toEqual({ db: 'running', web: 'running' });
 });
 
+test('of a VM that was destroyed by the same command nobody is reminded', async () => {
+  await using rig = await Rig.create();
+  await rig.declare({ web: '', db: '' });
+  await rig.vmctl(['up']);
+  const first = await rig.vmctl(['destroy', 'web', 'nobody', '--yes']);
+  expect(first.exitCode).toBe(1);
+  expect(first.stderr).toContain('there is no VM "nobody"\nhint: There are: db.\n');
+  expect((await rig.vmctl(['destroy', 'db', 'nobody'])).stderr).toContain('hint: Which there are: vmctl list');
+});
+
 test('destroy asks on a terminal and does nothing without a yes', async () => {
   await using rig = await Rig.create();
   await rig.declare({ web: '' });
@@ -63,6 +73,7 @@ test('destroy asks on a terminal and does nothing without a yes', async () => {
   const variables = { CI: '1' };
   const refused = await rig.vmctl(['destroy', 'web'], { terminal: true, stdin: 'n\n', variables });
   expect(refused.stderr).toContain('Destroy web, disks included? [y/N]');
+  expect(refused.exitCode).toBe(1);
   const unanswered = await rig.vmctl(['destroy', 'web'], { terminal: true, stdin: '', variables });
   expect(unanswered.stderr).toContain('nothing was destroyed');
   expect(await rig.states()).toEqual({ web: 'running' });
@@ -189,7 +200,7 @@ test('cp refuses places that are not one in a VM and one here, VMs that do not e
   expect(wrong).toMatchObject({ exitCode: 2, stdout: '' });
   expect(wrong.stderr).toContain('web:/tmp/site.conf');
   const unknown = await rig.vmctl(['cp', 'a', 'wbe:b']);
-  expect(unknown).toMatchObject({ exitCode: 255, stderr: expect.stringContaining('did you mean "web"?') });
+  expect(unknown).toMatchObject({ exitCode: 255, stderr: expect.stringContaining('Did you mean "web"?') });
   expect((await rig.vmctl(['cp', 'a', 'web:b'])).stderr).toContain('the Noop backend has no guests');
   await rig.vmctl(['stop', 'web']);
   expect((await rig.vmctl(['cp', 'web:b', 'a'])).stderr).toContain('VM "web" is stopped');
@@ -234,7 +245,7 @@ test('a VMFile that is named, not there and has no VMs is an error, also where o
     const { exitCode, stderr } = await rig.vmctl([...words, '--file', 'dve.kdl']);
     expect({ words, exitCode }).toEqual({ words, exitCode: 3 });
     expect(stderr).toContain(`there is no VMFile at ${rig.project}/dve.kdl`);
-    expect(stderr).toContain('hint: did you mean "dev.kdl"?');
+    expect(stderr).toContain('hint: Did you mean "dev.kdl"?');
   }
   const far = await rig.vmctl(['down'], { variables: { VMCTL_FILE: 'something/else.kdl' } });
   expect(far).toMatchObject({ exitCode: 3, stderr: expect.stringContaining('vmctl list --json') });
