@@ -30,6 +30,8 @@ test('a machine is suspended, goes on, is provisioned again as its steps say, an
   const resumed = await room.vmctl('up');
   expect(resumed.stderr).toContain('web │ start: resumed, ');
   expect(resumed.stderr).not.toContain('emulation');
+  expect((await room.vmctl('suspend', 'web')).exitCode).toBe(0);
+  expect((await room.vmctl('resume', 'web')).exitCode).toBe(0);
   expect(await room.states()).toEqual({ web: 'running' });
   expect((await room.vmctl('exec', 'web', ...BOOT_ID)).stdout).toBe(boot);
 
