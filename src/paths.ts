@@ -54,6 +54,8 @@ export const RUN_FILES = {
 
 export interface StatePaths {
   readonly root: string;
+  /** False where nothing is to outlive this process, and so nothing has to survive a power cut. */
+  readonly durable: boolean;
   /** The registry: which VMs exist. */
   readonly registry: string;
   readonly registryLock: string;
@@ -82,6 +84,7 @@ export function statePaths(root: string): StatePaths {
   const locks = join(root, 'locks');
   return {
     root,
+    durable: true,
     registry: join(root, 'vms.json'),
     registryLock: join(locks, 'registry.lock'),
     images: join(root, 'images'),

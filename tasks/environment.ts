@@ -1,4 +1,5 @@
 /** Builds the world that tasks act on, from plain settings. */
+import { setMaxListeners } from 'node:events';
 import { type RouterOptions, createRouter } from '../src/hypervisor/router.js';
 import type { RouterHypervisor } from '../src/hypervisor/router.js';
 import type { PullPolicy } from '../src/model/pull-policy.js';
@@ -48,7 +49,10 @@ export function configured(settings: Settings): Partial<EnvironmentSettings> {
 }
 
 export function createEnvironment(settings: EnvironmentSettings): TaskEnvironment {
-  const { variables, home, cwd, command, signal } = settings;
+  const { variables, home, cwd, command } = settings;
+  // One of its own, for which Node.js does not warn of many listeners: every VM has some.
+  const signal = AbortSignal.any([settings.signal]);
+  setMaxListeners(0, signal);
   const paths = settings.paths ?? statePaths(defaultStateRoot(variables, home));
   const router: RouterOptions = {
     qemu: {

@@ -51,6 +51,8 @@ export interface PrepareOptions {
   readonly directory: string;
   /** Where to build it; whatever is there is the rest of a preparation that was killed. */
   readonly staging: string;
+  /** False where it need not survive a power cut; default true. */
+  readonly durable?: boolean;
 }
 
 /** What is known of a VM whose files are damaged. */

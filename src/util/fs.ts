@@ -24,14 +24,21 @@ export async function makeDirectory(path: string): Promise<void> {
   }
 }
 
-/** Replaces a file by writing beside it, syncing and renaming: a reader sees the old text or the new one. */
-export async function writeFileAtomically(path: string, content: string | Uint8Array): Promise<void> {
+/**
+ * Replaces a file by writing beside it, syncing and renaming: a reader sees the old text or the new one. Where `durable`
+ * is false it is not synced, and may be empty after a power cut.
+ */
+export async function writeFileAtomically(
+  path: string,
+  content: string | Uint8Array,
+  { durable = true }: { readonly durable?: boolean } = {},
+): Promise<void> {
   const temporary = `${path}.${process.pid}-${randomBytes(4).toString('hex')}.tmp`;
   try {
     const file = await open(temporary, 'wx', PRIVATE_FILE_MODE);
     try {
       await file.writeFile(content);
-      await file.sync();
+      if (durable) await file.sync();
     } finally {
       await file.close();
     }

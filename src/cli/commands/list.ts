@@ -2,7 +2,6 @@ import { type Inspection, inspectAll } from '../../../tasks/inspect.js';
 import type { Cli, CommandModule } from '../cli.js';
 import { printJson, printNote, table } from '../report.js';
 import type { TaskEnvironment } from '../../../tasks/context.js';
-import { baseOf, listRuns } from '../../lifetime/run.js';
 import { openReader, readerOf } from '../session.js';
 
 export const command: CommandModule = {
@@ -42,6 +41,7 @@ const RUN_WORDS = {
 } as const;
 
 async function runsOf(cli: Cli, env: TaskEnvironment) {
+  const { baseOf, listRuns } = await import('../../lifetime/run.js');
   const base = await baseOf(env.paths);
   return Promise.all(
     (await listRuns(base)).map(async ({ id, paths, lease, state }) => ({
