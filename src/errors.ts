@@ -38,6 +38,7 @@ export const ERROR_CODES = {
   LOCK_TIMEOUT: 'Another vmctl process kept a lock for too long.',
   TIMEOUT: 'A deadline passed.',
   ABORTED: 'The operation was cancelled.',
+  OUTPUT: 'What a command prints could not be written.',
   STATE_DIRECTORY: 'The state directory cannot be read or written.',
   INTERNAL: 'A bug in vmctl.',
 } as const;

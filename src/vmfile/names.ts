@@ -94,6 +94,11 @@ export const imageUrl: Rule = (text) => {
   return url.host === '' && url.protocol !== 'file:' ? 'it names no host' : null;
 };
 
+/** Whether a text that should be a path is the URL of an image. */
+export function isUrl(text: string): boolean {
+  return /^(?:https?|file|oci):\/\//i.test(text);
+}
+
 const DIGEST_LENGTHS = { sha256: 64, sha512: 128 } as const;
 
 /** `sha256:HEX`, `sha512:HEX` or the URL of a file of checksums, taken apart. */
