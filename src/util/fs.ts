@@ -1,6 +1,7 @@
 /** Files that are there completely or not at all. */
 import { randomBytes } from 'node:crypto';
 import { mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises';
+import { types } from 'node:util';
 import { VmctlError } from '../errors.js';
 import { DIRECTORY_MODE, PRIVATE_FILE_MODE } from '../paths.js';
 
@@ -11,7 +12,8 @@ export function isMissing(error: unknown): boolean {
 
 /** Node's code of a system error, such as `EEXIST`; null for any other error. */
 export function errorCode(error: unknown): string | null {
-  if (!(error instanceof Error) || !('code' in error)) return null;
+  // In a context of node:vm, as test runners make them, Node's own errors are not `instanceof Error`.
+  if (!types.isNativeError(error) || !('code' in error)) return null;
   return typeof error.code === 'string' ? error.code : null;
 }
 
