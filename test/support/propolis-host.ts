@@ -24,6 +24,10 @@ export interface HostState {
 export interface HostOptions extends Partial<HostState> {
   /** Default true; else what changes something needs `pfexec`. */
   readonly isRoot?: boolean;
+  /** Default true; else it gives a user no rights. */
+  readonly pfexecHelps?: boolean;
+  /** The propolis-server that is installed. */
+  readonly binary?: string;
   /** Takes the names of what there is, for the fake propolis-server. */
   readonly worldFile?: string;
 }
@@ -67,14 +71,19 @@ export class FakeHost {
   }
 
   execute(argv: readonly string[]): Result {
-    if (argv[0] === 'pfexec') return this.#execute(argv.slice(1), true);
+    if (argv[0] === 'pfexec') return this.#execute(argv.slice(1), this.#options.pfexecHelps ?? true);
     return this.#execute(argv, this.#options.isRoot ?? true);
   }
 
   #execute(argv: readonly string[], privileged: boolean): Result {
     const [program = '', verb = ''] = argv;
     const command = argv.join(' ');
-    const looks = LOOKS.has(verb) || argv.includes('list') || argv.includes('info') || ['arp', 'id'].includes(program);
+    const looks =
+      verb === '--version' ||
+      LOOKS.has(verb) ||
+      argv.includes('list') ||
+      argv.includes('info') ||
+      ['arp', 'id'].includes(program);
     if (!looks) {
       if (!privileged) return failed(`${program}: permission denied`);
       this.changes.push(command);
@@ -110,6 +119,7 @@ export class FakeHost {
       case 'bhyvectl':
         return printed([]);
       default:
+        if (this.#options.binary === program) return printed(['propolis-server 0.1.0']);
         return { exitCode: NOT_FOUND, stdout: '', stderr: '' };
     }
   }

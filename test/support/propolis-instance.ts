@@ -8,6 +8,8 @@ export interface Behaviour {
   readonly startFails?: boolean;
   /** States that are entered only when `release` says so. */
   readonly holds?: readonly State[];
+  /** Or after so many milliseconds. */
+  readonly holdMs?: number;
 }
 
 export const REFUSALS = {
@@ -82,7 +84,9 @@ export class FakeInstance {
   /** By the guest itself, or by a request. */
   powerOff(): void {
     this.#stopping = true;
-    this.#enter(['Stopping', 'Stopped', 'Destroyed']);
+    // A start that is under way comes to nothing.
+    this.#enter(this.state === 'Starting' ? ['Stopped', 'Destroyed'] : ['Stopping', 'Stopped', 'Destroyed']);
+    this.#tell();
   }
 
   print(text: string): Buffer {
@@ -101,8 +105,11 @@ export class FakeInstance {
 
   async #reach(state: State): Promise<void> {
     await turn();
-    while (this.#behaviour.holds?.includes(state) === true && !this.#released.has(state)) await this.changed();
-    if (this.ended) return;
+    const isHeld = this.#behaviour.holds?.includes(state) === true;
+    if (isHeld && this.#behaviour.holdMs !== undefined) setTimeout(() => this.release(state), this.#behaviour.holdMs);
+    const isOvertaken = () => this.#stopping && state === 'Running';
+    if (isHeld) while (!this.#released.has(state) && !isOvertaken()) await this.changed();
+    if (this.ended || isOvertaken()) return;
     this.generation += 1;
     this.state = state;
     this.#tell();

@@ -72,6 +72,11 @@ export class FakePropolis implements AsyncDisposable {
     return this.#consoles.size;
   }
 
+  /** Settles when the next one lets go of a console. */
+  async consoleLeft(): Promise<void> {
+    await once(this.#server, 'left');
+  }
+
   /** The guest prints. */
   print(text: string): void {
     const bytes = this.instance?.print(text);
@@ -174,7 +179,7 @@ export class FakePropolis implements AsyncDisposable {
       return refusal(500, { error_code: 'Internal', message: 'Internal Server Error' });
     }
     const made = this.instance;
-    made.watch(() => made.ended && this.#closeConsoles());
+    made.watch(() => made.ended && this.closeConsoles(1001, 'VM stopped'));
     return { status: 201, body: { migrate: null } };
   }
 
@@ -231,7 +236,10 @@ export class FakePropolis implements AsyncDisposable {
       return;
     }
     this.#consoles.add(console);
-    socket.on('close', () => this.#consoles.delete(console));
+    socket.on('close', () => {
+      this.#consoles.delete(console);
+      this.#server.emit('left');
+    });
     const history = outputFrom(instance.output, url.searchParams);
     if (history !== null && history.length > 0) console.binary(history);
     console.onMessage = (kind, bytes) => {
@@ -240,8 +248,8 @@ export class FakePropolis implements AsyncDisposable {
     };
   }
 
-  #closeConsoles(): void {
-    for (const console of this.#consoles) console.close(1001, 'VM stopped');
+  closeConsoles(code: number, reason: string): void {
+    for (const console of this.#consoles) console.close(code, reason);
     this.#consoles.clear();
   }
 }

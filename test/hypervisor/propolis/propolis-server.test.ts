@@ -136,6 +136,12 @@ test('the fake server goes through the states that the real one does, and may be
   expect((await watch(fake, 6, 'Destroyed')).at(-1)).toEqual([8, 'Destroyed']);
 });
 
+test('the fake server ends a VM that is only just starting', async () => {
+  await using fake = await reach('starting');
+  await put(fake, '/instance/state', '"Stop"');
+  expect((await watch(fake, 3, 'Destroyed')).at(-1)).toEqual([4, 'Destroyed']);
+});
+
 test('the fake server fails a VM whose start fails, and makes another after that', async () => {
   await using fake = await FakePropolis.start({ startFails: true });
   await put(fake, '/instance', ensureBody());
