@@ -42,6 +42,10 @@ export const VM_FILES = {
   stopping: 'stopping',
   /** QEMU's own words: its stdout and stderr. */
   qemuLog: 'qemu.log',
+  /** The words of the VM's propolis-server: its stdout and stderr. */
+  propolisLog: 'propolis.log',
+  /** What a VM of Propolis has outside of its directory. */
+  propolisParts: 'propolis.json',
 } as const;
 
 /** The names inside `runs/<id>/`, besides those of every state directory. */

@@ -122,7 +122,11 @@ const DOORS: readonly { readonly module: RegExp; readonly only: RegExp; readonly
   { module: /^ssh2/, only: /^src\/ssh\//, because: 'one folder speaks SSH' },
   { module: /^execa$/, only: /^src\/util\/exec\.ts$/, because: 'one file starts programs' },
   { module: /^node:child_process|^node:cluster|^node:worker/, only: /^$/, because: 'execa starts programs' },
-  { module: /^undici$/, only: /^src\/image\//, because: 'one folder speaks HTTP' },
+  {
+    module: /^undici$/,
+    only: /^src\/(?:image|hypervisor\/propolis)\//,
+    because: 'images come over HTTP, and propolis-server listens to it',
+  },
   { module: /^node:https?$/, only: /^$/, because: 'undici speaks HTTP' },
   { module: /^cosmiconfig$/, only: /^src\/settings\/load\.ts$/, because: 'one file reads the configuration' },
   { module: /^commander$/, only: /^src\/cli\//, because: 'the library has no command line' },
