@@ -159,10 +159,14 @@ const OUTSIDE: readonly { readonly access: RegExp; readonly also: readonly strin
     also: ['tasks/run.ts', WATCHDOG, RUNNER],
     because: 'the library prints nothing but the tree that it is asked to show',
   },
-  { access: /^process\.(?:exit|exitCode|abort)$/, also: [WATCHDOG], because: 'the library never ends the process' },
+  {
+    access: /^process\.(?:exit|exitCode|abort)$/,
+    also: [WATCHDOG],
+    because: 'the library never ends the process',
+  },
   {
     access: /^process\.(?:on|once|addListener|prependListener)$/,
-    also: [WATCHDOG],
+    also: [WATCHDOG, RUNNER],
     because: 'the library handles no signals',
   },
   {

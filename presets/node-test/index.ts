@@ -7,7 +7,7 @@ import { type TestContext, after, afterEach } from 'node:test';
 import type { AttachedFleet } from '../../src/index.js';
 import { saveArtifacts } from '../testing/artifacts.js';
 import { ARTIFACTS_FOLDER, type TestVmsOptions } from '../testing/options.js';
-import { mainFile, printLine } from '../testing/surroundings.js';
+import { endWithRunner, mainFile, printLine } from '../testing/surroundings.js';
 import { type TestVms, startVms } from '../testing/vms.js';
 
 export type { AttachedFleet, RunningVm } from '../../src/index.js';
@@ -25,6 +25,7 @@ const begun: Begun[] = [];
  * in a `before` hook. Throws as `up` does.
  */
 export async function vms(options: TestVmsOptions = {}): Promise<AttachedFleet> {
+  endWithRunner();
   const started = await startVms(options);
   begun.push({ vms: started, options });
   return started.fleet;

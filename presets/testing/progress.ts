@@ -9,7 +9,7 @@ const SILENCE_MS = 15_000;
 export interface PlainProgress {
   readonly onEvent: EventListener;
   /** No more lines. */
-  stop(): void;
+  readonly stop: () => void;
 }
 
 /** What guests print is left out: a test run is not about it, and the artefacts of a failing one have it. */

@@ -1,9 +1,11 @@
 /** The VMs of one test file, for `isolate: 'file'`; the state of a worker, which runs one file at a time. */
 import type { AttachedFleet } from '../../src/index.js';
+import { endWithRunner } from '../testing/surroundings.js';
 import { type TestVms, startVms } from '../testing/vms.js';
 import type { VmctlVitestOptions } from './provided.js';
 
 let isWanted = false;
+let isBound = false;
 let current: TestVms | null = null;
 
 /** Called when a test file imports what gives it VMs; those that do not need none. */
@@ -13,6 +15,8 @@ export function wantVms(): void {
 
 export async function beginFile(options: VmctlVitestOptions): Promise<void> {
   if (!isWanted) return;
+  if (!isBound) endWithRunner();
+  isBound = true;
   const { isolate: _, ...rest } = options;
   current = await startVms(rest);
 }

@@ -16,7 +16,7 @@ import { waitFor } from '../../src/util/wait.js';
 const checkout = fileURLToPath(new URL('../..', import.meta.url));
 const run = promisify(execFile);
 
-export interface ProjectsOptions {
+interface ProjectsOptions {
   /** Names in examples/; each is a workspace. */
   readonly examples?: readonly string[];
   /** What is installed beside vmctl, such as `vitest@3.2.7`. */
@@ -97,13 +97,13 @@ function cleanEnvironment(): NodeJS.ProcessEnv {
   return Object.fromEntries(Object.entries(process.env).filter(([name]) => !ours.test(name)));
 }
 
-export interface Ended {
+interface Ended {
   /** Null where a signal has ended it. */
   readonly code: number | null;
   readonly output: string;
 }
 
-export interface Started {
+interface Started {
   readonly child: ChildProcess;
   readonly ended: Promise<Ended>;
   /** What it has printed so far, both streams. */
@@ -112,6 +112,12 @@ export interface Started {
   writes(path: string): Promise<void>;
   /** As Ctrl-C does, to the program and all that it has started; other signals are for the program alone. */
   send(signal: 'SIGINT' | 'SIGTERM' | 'SIGKILL'): void;
+}
+
+interface RunOptions {
+  /** Default 0. */
+  readonly code?: number;
+  readonly variables?: Readonly<Record<string, string>>;
 }
 
 export class Session {
@@ -162,8 +168,12 @@ export class Session {
     return started;
   }
 
-  async run(cwd: string, words: readonly string[], variables: Readonly<Record<string, string>> = {}): Promise<Ended> {
-    return this.start(cwd, words, variables).ended;
+  /** Runs a program to its end, and gives what it printed; fails, with all of it, when it exits with another code. */
+  async run(cwd: string, words: readonly string[], options: RunOptions = {}): Promise<string> {
+    const { code: expected = 0, variables = {} } = options;
+    const { code, output } = await this.start(cwd, words, variables).ended;
+    if (code !== expected) throw new Error(`${words.join(' ')} exited with ${code}, not ${expected}:\n${output}`);
+    return output;
   }
 
   /** Everything that is left of VMs: directories, locks, and processes that have to do with this state directory. */
