@@ -17,7 +17,9 @@ interface Source {
 }
 
 const sources = (): readonly Source[] =>
-  examples().map(({ name, text }) => ({ path: join(ROOT, `${name.replaceAll(/\W+/g, '-')}.ts`), text }));
+  examples()
+    .filter(({ language }) => language === 'ts')
+    .map(({ name, text }) => ({ path: join(ROOT, `${name.replaceAll(/\W+/g, '-')}.ts`), text }));
 
 /** Each mistake of the compiler in an example, with the example's name. */
 function mistakes(all: readonly Source[]): readonly string[] {

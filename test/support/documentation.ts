@@ -1,4 +1,4 @@
-/** The TypeScript examples of README and docs, as they stand there. */
+/** The examples of README and docs in TypeScript and JavaScript, as they stand there. */
 import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -8,6 +8,8 @@ export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 export interface Example {
   /** `README.md, example 1` */
   readonly name: string;
+  /** `ts` or `js` */
+  readonly language: string;
   readonly text: string;
 }
 
@@ -18,7 +20,11 @@ export function examples(): readonly Example[] {
     .toSorted()
     .flatMap((name) => {
       const text = readFileSync(join(ROOT, name), 'utf8');
-      const blocks = [...text.matchAll(/^```ts\n(.*?)^```$/gms)];
-      return blocks.map(([, code = ''], i) => ({ name: `${name}, example ${i + 1}`, text: code }));
+      const blocks = [...text.matchAll(/^```(ts|js)\n(.*?)^```$/gms)];
+      return blocks.map(([, language = '', code = ''], i) => ({
+        name: `${name}, example ${i + 1}`,
+        language,
+        text: code,
+      }));
     });
 }
