@@ -1,5 +1,5 @@
 /** The VMs of one test file, for `isolate: 'file'`; the state of a worker, which runs one file at a time. */
-import type { AttachedFleet } from '../../src/index.js';
+import { type AttachedFleet, VmctlError } from '../../src/index.js';
 import { endWithRunner } from '../testing/surroundings.js';
 import { type TestVms, startVms } from '../testing/vms.js';
 import type { VmctlVitestOptions } from './provided.js';
@@ -15,6 +15,12 @@ export function wantVms(): void {
 
 export async function beginFile(options: VmctlVitestOptions): Promise<void> {
   if (!isWanted) return;
+  // Node.js 20 adds it to its own context alone, and these pools run tests in others.
+  if (!('asyncDispose' in Symbol)) {
+    throw new VmctlError('UNSUPPORTED', "isolate: 'file' does not work in the pools vmThreads and vmForks here", {
+      hint: 'Use the pool forks or threads, or a newer Node.js.',
+    });
+  }
   if (!isBound) endWithRunner();
   isBound = true;
   const { isolate: _, ...rest } = options;

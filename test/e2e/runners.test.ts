@@ -1,6 +1,7 @@
 /** Test runners with the presets, from the packed package, on the Noop backend: what takes no guest to be seen. */
-import { readdir, writeFile } from 'node:fs/promises';
+import { appendFile, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { stripVTControlCharacters } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type HttpServer, startHttpServer } from '../support/http-server.js';
 import { Projects, type Session, runner } from '../support/projects.js';
@@ -148,4 +149,24 @@ describe.each(RUNNERS)('%s', (name) => {
       }),
     );
   });
+});
+
+test.each([
+  { name: 'vitest', words: ['--watch'], summary: /Tests +1 passed/g },
+  { name: 'jest', words: ['--watchAll'], summary: /Tests: +1 passed/g },
+] as const)('in watch mode of $name the VMs stay from one run to the next, until it ends', async (watch) => {
+  const session = await projects.session();
+  const folder = await folderOf(watch.name);
+  const [, program = ''] = runner(folder, watch.name);
+  const started = session.start(folder, [process.execPath, program, ...watch.words], VARIABLES);
+  const runs = () => [...stripVTControlCharacters(started.output()).matchAll(watch.summary)].length;
+  await expect.poll(runs, { timeout: 30_000 }).toBe(1);
+  const [id] = await readdir(session.paths.runs);
+  const name = Object.keys(PROJECTS[watch.name].files).find((file) => file.includes('.test.')) ?? '';
+  await appendFile(join(folder, name), '\n// Changed.\n');
+  await expect.poll(runs, { timeout: 30_000 }).toBe(2);
+  expect(await readdir(session.paths.runs)).toEqual([id]);
+  expect(started.output().split('VMs up after')).toHaveLength(2);
+  started.send('SIGINT');
+  expect(await session.leftoversAfter(3000)).toEqual([]);
 });
