@@ -100,7 +100,12 @@ export const handleSchema = v.object({
   uuid: v.string(),
   mac: v.nullable(v.string()),
   spec: specSchema,
-  image: v.object({ path: v.string(), format: v.picklist(['qcow2', 'raw']), virtualBytes: v.number() }),
+  image: v.object({
+    path: v.string(),
+    format: v.picklist(['qcow2', 'raw']),
+    virtualBytes: v.number(),
+    file: v.optional(v.object({ bytes: v.number(), modifiedMs: v.number() })),
+  }),
   createdAt: v.string(),
 });
 

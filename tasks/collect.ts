@@ -1,5 +1,5 @@
 /** Removes garbage: each piece under the locks that guard it, and looked at once more there. */
-import { readdir, rename, rm, stat } from 'node:fs/promises';
+import { lstat, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { VmctlError, toVmctlError } from '../src/errors.js';
 import type { CachedImage } from '../src/image/cache-index.js';
@@ -77,7 +77,7 @@ async function busySince(locks: string): Promise<number | null> {
   for (const name of names.filter((one) => one.startsWith('vm-') && one.endsWith('.lock'))) {
     const path = join(locks, name);
     if ((await lockOwner(path)) === null) continue;
-    const facts = await stat(path).catch(() => null);
+    const facts = await lstat(path).catch(() => null);
     if (facts !== null) times.push(facts.mtimeMs);
   }
   return times.length === 0 ? null : Math.min(...times);
@@ -121,7 +121,7 @@ async function remove(env: World, item: Collectable): Promise<boolean> {
       return withLock(paths.vmLock(item.vm), now, async () => {
         if (!(await env.registry.look()).gone.includes(item.vm)) return false;
         await env.registry.remove(item.vm);
-        return true;
+        return !(await env.registry.look()).gone.includes(item.vm);
       });
     case 'run':
       return removeRun(env.paths, item.run, command);

@@ -6,6 +6,7 @@ import type { RegistryEntry } from '../src/registry.js';
 import { unlessAborted } from '../src/util/wait.js';
 import type { TaskEnvironment } from './context.js';
 import { recordFailure } from './record-failure.js';
+import { stopVm } from './stop.js';
 import type { TaskGraph } from './up.js';
 import { type StepResult, VmRun } from './vm-run.js';
 
@@ -74,11 +75,10 @@ class DownFlow {
     if ((await this.#env.registry.get(entry.name)) === null) return { skipped: 'already gone' };
     if (this.#options.handle === null && destroy) return { skipped: 'its files are damaged' };
     const handle = await this.#env.registry.handle(entry);
-    const observed = await this.#env.hypervisor.observe(handle);
-    if (observed.state === 'stopped') return { skipped: 'already stopped' };
     // What is to be destroyed has nothing to save.
     const graceMs = destroy ? 0 : this.#options.graceMs;
-    const method = await this.#env.hypervisor.stop(observed, { graceMs }, context);
+    const method = await stopVm(this.#env, { handle, graceMs }, context);
+    if (method === null) return { skipped: 'already stopped' };
     this.#changed = true;
     return { done: STOPPED_BY[method] };
   }
@@ -125,6 +125,7 @@ class DownFlow {
 
 const STOPPED_BY = {
   guest: 'powered off by itself',
+  halt: 'its power was cut',
   SIGTERM: 'ended by SIGTERM',
   SIGKILL: 'ended by SIGKILL',
 } as const;

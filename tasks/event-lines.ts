@@ -40,7 +40,8 @@ function lineOf(event: Exclude<VmEvent, ProgressEvent>): string | null {
     case 'skipped':
       return `${event.step}: skipped, ${event.reason}`;
     case 'failed':
-      return `${event.step}: FAILED: ${event.error.message}`;
+      // The whole of it is printed at the end, where it is looked for.
+      return `${event.step}: ${event.error.code === 'ABORTED' ? 'interrupted' : 'FAILED, told at the end'}`;
     case 'done':
       return `${event.step}: ${event.summary === '' ? 'done' : event.summary} (${durationText(event.durationMs)})`;
   }

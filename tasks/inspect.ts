@@ -3,6 +3,7 @@ import { toVmctlError } from '../src/errors.js';
 import type { ObservedVm, VmHandle } from '../src/model/vm.js';
 import type { RegistryEntry, VmRecord } from '../src/registry.js';
 import type { TaskEnvironment } from './context.js';
+import { type Remark, remarksOn } from './remarks.js';
 
 export type Inspection =
   | {
@@ -10,18 +11,16 @@ export type Inspection =
       readonly handle: VmHandle;
       readonly observed: ObservedVm;
       readonly record: VmRecord;
+      readonly remarks: readonly Remark[];
     }
   | { readonly entry: RegistryEntry; readonly problem: string };
 
 export async function inspectVm(env: TaskEnvironment, entry: RegistryEntry): Promise<Inspection> {
   try {
     const handle = await env.registry.handle(entry);
-    return {
-      entry,
-      handle,
-      observed: await env.hypervisor.observe(handle),
-      record: await env.registry.record(entry),
-    };
+    const observed = await env.hypervisor.observe(handle);
+    const record = await env.registry.record(entry);
+    return { entry, handle, observed, record, remarks: await remarksOn(env, observed) };
   } catch (error) {
     return { entry, problem: toVmctlError(error).message };
   }

@@ -1,5 +1,6 @@
 /** Resolve: everything that preparing a VM needs is fetched, read or made. Nothing of the VM exists yet. */
-import { readFile } from 'node:fs/promises';
+import { readFile, realpath, stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { presetShell } from '../presets/images.js';
 import { noteLocalUse } from '../src/image/cache-index.js';
 import { fetchImage } from '../src/image/cache.js';
@@ -7,17 +8,24 @@ import { inspectImage } from '../src/image/qemu-img.js';
 import { VmctlError } from '../src/errors.js';
 import type { StageContext } from '../src/model/event.js';
 import type { CloudInitSpec, ImageSource, VmSpec } from '../src/model/spec.js';
-import type { KeyPair, ResolvedVm, SeedContent } from '../src/model/vm.js';
+import type { BaseImage, KeyPair, ResolvedVm, SeedContent } from '../src/model/vm.js';
 import { generateKeyPair } from '../src/ssh/keys.js';
 import { type TaskEnvironment, takePlace } from './context.js';
 
 export async function resolveVm(env: TaskEnvironment, spec: VmSpec, context: StageContext): Promise<ResolvedVm> {
   const path = await localImage(env, spec.image, context);
-  const image = await inspectImage(path, { signal: context.signal });
+  const image = await withFileFacts(env, await inspectImage(path, { signal: context.signal }));
   const { cloudInit } = spec;
   if (cloudInit === null) return { spec, image, userKey: null, seed: null };
   const userKey = cloudInit.userData.kind === 'generated-key' ? generateKeyPair(`vmctl ${spec.name}`) : null;
   return { spec, image, userKey, seed: await seedContent(spec, cloudInit, userKey) };
+}
+
+/** With what tells later that the file was replaced; one of the cache never is, however often it is fetched anew. */
+async function withFileFacts({ paths }: TaskEnvironment, image: BaseImage): Promise<BaseImage> {
+  if (dirname(image.path) === (await realpath(paths.images).catch(() => null))) return image;
+  const { size, mtimeMs } = await stat(image.path);
+  return { ...image, file: { bytes: size, modifiedMs: Math.trunc(mtimeMs) } };
 }
 
 /** The path of the image on this host; a URL is downloaded unless it is in the cache. */

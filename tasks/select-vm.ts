@@ -3,6 +3,7 @@ import { VmctlError } from '../src/errors.js';
 import type { Endpoint, RunningVm } from '../src/model/vm.js';
 import type { RegistryEntry } from '../src/registry.js';
 import type { TaskEnvironment } from './context.js';
+import { DISK_ERROR, afterDiskError } from './remarks.js';
 
 /** The VM and where its SSH is. Throws `VM_STATE` unless it runs, `UNSUPPORTED` where it cannot be logged in to. */
 export async function reachableVm(
@@ -13,9 +14,10 @@ export async function reachableVm(
   const observed = await env.hypervisor.observe(handle);
   const { name } = entry;
   if (observed.state !== 'running') {
+    const isFailing = observed.state === 'suspended' && observed.pausedBy === 'disk-error';
     const next = observed.state === 'stopped' ? `vmctl start ${name}` : `vmctl resume ${name}`;
-    throw new VmctlError('VM_STATE', `VM "${name}" is ${observed.state}`, {
-      hint: `Run: ${next}`,
+    throw new VmctlError('VM_STATE', `VM "${name}" is ${observed.state}${isFailing ? `: ${DISK_ERROR}` : ''}`, {
+      hint: isFailing ? afterDiskError(name) : `Run: ${next}`,
       fields: { vm: name },
     });
   }

@@ -3,13 +3,15 @@ import type { RegistryEntry } from '../src/registry.js';
 import { type TaskEnvironment, takePlace } from './context.js';
 import { singleStepTasks } from './single-step.js';
 import { startVm } from './start.js';
+import { awaitPowerOff, isPoweringOff } from './stop.js';
 import { type TaskGraph, runningSummary } from './up.js';
 
 export function startTasks(env: TaskEnvironment, entries: readonly RegistryEntry[]): TaskGraph {
   return singleStepTasks(env, entries, {
     step: 'start',
     work: async (entry, context, run) => {
-      const observed = await env.hypervisor.observe(await env.registry.handle(entry));
+      let observed = await env.hypervisor.observe(await env.registry.handle(entry));
+      if (await isPoweringOff(observed)) observed = await awaitPowerOff(env, observed, context);
       if (observed.state === 'running') return { skipped: 'already running' };
       if (observed.state === 'suspended') return { skipped: `suspended; continue it with: vmctl resume ${entry.name}` };
       const reporter = env.events.reporter(null, 'start');

@@ -3,12 +3,15 @@ import type { StageContext } from '../src/model/event.js';
 import type { RunningVm, StoppedVm } from '../src/model/vm.js';
 import type { RegistryEntry } from '../src/registry.js';
 import type { TaskEnvironment } from './context.js';
+import { forgetRequest } from './stop.js';
 
 export async function startVm(
   env: TaskEnvironment,
   vm: { readonly stopped: StoppedVm; readonly entry: RegistryEntry },
   context: StageContext,
 ): Promise<RunningVm> {
+  await env.hypervisor.checkDisk(vm.stopped.handle);
+  await forgetRequest(vm.stopped.handle);
   // Recorded first: whatever happens from here on, the next `up` knows that there is something left to do.
   await env.registry.updateRecord(vm.entry, { provisioning: 'pending' });
   const running = await env.hypervisor.start(vm.stopped, context);

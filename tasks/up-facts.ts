@@ -6,6 +6,7 @@ import type { ObservedVm } from '../src/model/vm.js';
 import type { Registry, RegistryEntry, VmRecord } from '../src/registry.js';
 import type { TaskEnvironment } from './context.js';
 import { type PlannedStep, planProvision } from '../src/provision/step-sequence.js';
+import { isPoweringOff } from './stop.js';
 import { type UpDecision, changesBetween, decideUp } from './up-plan.js';
 
 /** A VM that exists. */
@@ -34,7 +35,10 @@ export interface UpOutlook extends UpDecision {
 export async function outlook(env: TaskEnvironment, spec: VmSpec, anew: boolean): Promise<UpOutlook> {
   const existing = await existingVm(env, spec);
   const observed = existing?.observed ?? null;
-  const decision = decideUp({ observed, record: existing?.record ?? null, anew });
+  const poweringOff = observed !== null && (await isPoweringOff(observed));
+  const decision = decideUp({ observed, record: existing?.record ?? null, poweringOff, anew });
+  // Told before anything is begun, and by a plan too.
+  if (observed !== null && decision.action === 'start') await env.hypervisor.checkDisk(observed.handle);
   const history = decision.action === 'recreate' ? [] : (existing?.record.steps ?? []);
   return {
     ...decision,

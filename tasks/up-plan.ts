@@ -6,11 +6,14 @@ import { unreachable } from '../src/errors.js';
 import type { ObservedVm } from '../src/model/vm.js';
 import type { VmRecord } from '../src/registry.js';
 import { bytesText } from './progress-text.js';
+import { DISK_ERROR } from './remarks.js';
 
 export interface UpFacts {
   /** Null: there is no such VM. */
   readonly observed: ObservedVm | null;
   readonly record: VmRecord | null;
+  /** It still runs, but its guest was asked to power off. */
+  readonly poweringOff: boolean;
   /** True for `reload`. */
   readonly anew: boolean;
 }
@@ -21,11 +24,15 @@ export interface UpDecision {
   readonly reason: string;
 }
 
-export function decideUp({ observed, record, anew }: UpFacts): UpDecision {
+export function decideUp({ observed, record, poweringOff, anew }: UpFacts): UpDecision {
   if (observed === null) return { action: 'create', reason: 'there is no such VM yet' };
   if (anew) return { action: 'recreate', reason: `it is ${observed.state}, and is to be made anew` };
   if (observed.state === 'stopped') return { action: 'start', reason: 'it is stopped' };
-  if (observed.state === 'suspended') return { action: 'resume', reason: 'it is suspended' };
+  if (poweringOff) return { action: 'start', reason: 'it is powering off, and is started again then' };
+  if (observed.state === 'suspended') {
+    const why = observed.pausedBy === 'disk-error' ? `: ${DISK_ERROR}` : '';
+    return { action: 'resume', reason: `it is suspended${why}` };
+  }
   if (record?.provisioning === 'done') return { action: 'none', reason: 'it is running and provisioned' };
   const how = record?.provisioning === 'failed' ? 'failed' : 'was not finished';
   return { action: 'provision', reason: `it is running, but its provisioning ${how}` };

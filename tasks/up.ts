@@ -14,6 +14,7 @@ import { recordFailure } from './record-failure.js';
 import { provisionRecorded } from './provision.js';
 import { resolveVm } from './resolve.js';
 import { startVm } from './start.js';
+import { awaitPowerOff, stopVm } from './stop.js';
 import { type UpOutlook, outlook } from './up-facts.js';
 import { changeText } from './up-plan.js';
 import { tildePath } from './progress-text.js';
@@ -109,6 +110,8 @@ class UpFlow {
     noteDifferences(found, this.#spec.name, context);
     if (this.#action === 'none') return { skipped: 'already running' };
     const isNew = this.#action === 'create' || this.#action === 'recreate';
+    // What has a process already needs nothing of the host any more.
+    if (!isNew && this.#action !== 'start') return { skipped: 'already there' };
     const made = isNew ? undefined : this.#vm?.handle;
     const aboutHost = { signal: context.signal, reporter: events.reporter(null, 'start') };
     await hypervisor.checkHostFor(made?.backend ?? hypervisor.kind, aboutHost, made?.spec ?? this.#spec);
@@ -138,16 +141,18 @@ class UpFlow {
   async #start(context: StageContext): Promise<StepResult> {
     const vm = this.#vm;
     if (vm === null || this.#entry === null) throw new VmctlError('INTERNAL', 'Internal error: nothing was prepared');
-    if (vm.state === 'running') return { skipped: 'already running' };
+    if (vm.state === 'running' && this.#action !== 'start') return { skipped: 'already running' };
     await this.#awaitDependencies(context);
     this.#leaveBoots = await this.#takeBootPlace(context);
-    if (vm.state === 'suspended') {
+    if (vm.state === 'suspended' && this.#action !== 'start') {
       // Not this run's to stop again: it may have run for days before it was paused.
-      this.#vm = await this.#env.hypervisor.resume(vm, context);
-    } else {
-      this.#begun = 'booting';
-      this.#vm = await startVm(this.#env, { stopped: vm, entry: this.#entry }, context);
+      const resumed = await this.#env.hypervisor.resume(vm, context);
+      this.#vm = resumed;
+      return { done: ['resumed', runningSummary(resumed)].filter((part) => part !== '').join(', ') };
     }
+    const stopped = vm.state === 'stopped' ? vm : await awaitPowerOff(this.#env, vm, context);
+    this.#begun = 'booting';
+    this.#vm = await startVm(this.#env, { stopped, entry: this.#entry }, context);
     return { done: runningSummary(this.#vm) };
   }
 
@@ -210,14 +215,14 @@ class UpFlow {
 
   async #stopBegun(step: Step): Promise<void> {
     if (this.#begun === 'no' || this.#vm === null) return;
-    const observed = await this.#env.hypervisor.observe(this.#vm.handle);
-    if (observed.state === 'stopped') return;
+    const { handle } = this.#vm;
+    if ((await this.#env.hypervisor.observe(handle)).state === 'stopped') return;
     const graceMs = this.#begun === 'ready' ? INTERRUPTED_GRACE_MS : 0;
     const reporter = this.#env.events.reporter(this.run.name, step);
     reporter.status('interrupted: stopping it (interrupt again to leave at once)');
     // The command's own signal is aborted already; stopping has its own deadline.
     const context = { signal: new AbortController().signal, reporter: silentReporter };
-    await this.#env.hypervisor.stop(observed, { graceMs }, context);
+    await stopVm(this.#env, { handle, graceMs }, context);
   }
 }
 

@@ -14,7 +14,12 @@ interface Area {
 }
 
 const LEAVES = ['src/model', 'src/errors', 'src/paths', 'src/util'] as const;
-const BACKEND = ['src/hypervisor/hypervisor', 'src/hypervisor/work-directory', ...LEAVES] as const;
+const BACKEND = [
+  'src/hypervisor/hypervisor',
+  'src/hypervisor/work-directory',
+  'src/hypervisor/base-image',
+  ...LEAVES,
+] as const;
 const BACKENDS = ['src/hypervisor/noop', 'src/hypervisor/qemu', 'src/hypervisor/propolis'] as const;
 const CHOICE = ['src/hypervisor/router', 'src/hypervisor/hypervisor'] as const;
 const STAGES = ['src/vmfile', 'src/image', 'src/cloud-init', 'src/ssh', 'src/provision', 'src/registry'] as const;
@@ -40,6 +45,11 @@ const AREAS: readonly Area[] = [
     path: 'src/hypervisor/work-directory',
     mayImport: ['src/hypervisor/hypervisor', ...LEAVES],
     because: 'what backends share: how a VM’s directory comes and goes',
+  },
+  {
+    path: 'src/hypervisor/base-image',
+    mayImport: LEAVES,
+    because: 'what backends share: whether a disk still stands on its image',
   },
   { path: 'src/hypervisor/noop', mayImport: BACKEND, because: 'a backend knows no other one and never the registry' },
   {
@@ -112,7 +122,11 @@ const DOORS: readonly { readonly module: RegExp; readonly only: RegExp; readonly
   { module: /^ssh2/, only: /^src\/ssh\//, because: 'one folder speaks SSH' },
   { module: /^execa$/, only: /^src\/util\/exec\.ts$/, because: 'one file starts programs' },
   { module: /^node:child_process|^node:cluster|^node:worker/, only: /^$/, because: 'execa starts programs' },
-  { module: /^undici$/, only: /^src\/image\//, because: 'one folder speaks HTTP' },
+  {
+    module: /^undici$/,
+    only: /^src\/(?:image|hypervisor\/propolis)\//,
+    because: 'images come over HTTP, and propolis-server listens to it',
+  },
   { module: /^node:https?$/, only: /^$/, because: 'undici speaks HTTP' },
   { module: /^cosmiconfig$/, only: /^src\/settings\/load\.ts$/, because: 'one file reads the configuration' },
   { module: /^commander$/, only: /^src\/cli\//, because: 'the library has no command line' },

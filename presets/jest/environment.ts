@@ -46,7 +46,7 @@ export type JestEnvironmentClass = new (
 /** The environment of a project that asks for no other one. */
 export default withVms(({ projectConfig: { rootDir } }) => nodeEnvironment(rootDir));
 
-/** Gives another environment the VMs: `withVms(() => TestEnvironment)` with the one of `jest-environment-jsdom`. */
+/** Gives another environment the VMs: `withVms(() => JsdomEnvironment)` with what `jest-environment-jsdom` exports. */
 export function withVms(baseOf: (config: JestEnvironmentConfig) => JestEnvironmentClass) {
   // Jest calls it with `new`, and then only tells where the project is that its environment belongs to.
   return function VmctlEnvironment(config: JestEnvironmentConfig, context: JestEnvironmentContext): JestEnvironment {

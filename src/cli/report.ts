@@ -20,9 +20,14 @@ export function printError(cli: Cli, error: VmctlError): void {
   const paint = painter(color);
   cli.stderr.write(`${paint(['red', 'bold'], 'error:')} ${error.message}\n`);
   if (error.details !== null) cli.stderr.write(`${paint('dim', indent(error.details))}\n`);
-  if (error.hint !== null) cli.stderr.write(`${paint('cyan', 'hint:')} ${error.hint}\n`);
+  if (error.hint !== null) cli.stderr.write(`${paint('cyan', 'hint:')} ${capitalised(error.hint)}\n`);
   const debug = cli.variables['VMCTL_DEBUG'];
   if ((debug !== undefined && debug !== '') || error.code === 'INTERNAL') printStacks(cli, error);
+}
+
+/** Hints from a VMFile's findings begin as those do, in the middle of a sentence. */
+function capitalised(text: string): string {
+  return `${text.charAt(0).toUpperCase()}${text.slice(1)}`;
 }
 
 function printStacks(cli: Cli, error: unknown): void {
@@ -30,7 +35,7 @@ function printStacks(cli: Cli, error: unknown): void {
 }
 
 /** vmctl's own remark. */
-export function printNote(cli: Cli, text: string): void {
+export function printNote(cli: Pick<Cli, 'stderr' | 'variables'>, text: string): void {
   const paint = painter(wantsColor(cli.stderr, cli.variables));
   cli.stderr.write(`${paint('yellow', 'note:')} ${text}\n`);
 }
@@ -45,11 +50,19 @@ export function printJsonLine(cli: Cli, document: object): void {
 }
 
 /** One plain line an event, prefixed with the VM's name, all prefixes equally wide. */
-export function lineListener(cli: Cli, names: readonly string[]): (event: VmEvent) => void {
+export function lineListener(
+  cli: Pick<Cli, 'stderr' | 'variables'>,
+  names: readonly string[],
+): (event: VmEvent) => void {
   const paint = painter(wantsColor(cli.stderr, cli.variables));
   const width = Math.max(...names.map((name) => name.length), 0);
   const textOf = eventText();
   return (event) => {
+    // What concerns the host, and no VM's step.
+    if (event.vm === null && event.type === 'log') {
+      printNote(cli, event.line);
+      return;
+    }
     const text = textOf(event);
     if (text === null) return;
     const prefix = event.vm === null ? '' : `${event.vm.padEnd(width)} │ `;

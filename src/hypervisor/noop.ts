@@ -3,6 +3,7 @@
  * process, disk or network. The command line and the task graph are tested on it, and a user can try a VMFile with it.
  */
 import { randomUUID } from 'node:crypto';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { StageContext } from '../model/event.js';
 import {
@@ -29,6 +30,7 @@ import {
   type WorkProcess,
   noScreen,
 } from './hypervisor.js';
+import { checkBaseImage } from './base-image.js';
 import { buildWorkDirectory, removeWorkDirectory, stableMac, writeGuestAccess } from './work-directory.js';
 
 export interface NoopOptions {
@@ -111,6 +113,10 @@ export class NoopBackend implements Hypervisor {
     return state === 'running' ? { state, ...live(handle) } : { state, pausedBy: 'request', ...live(handle) };
   }
 
+  checkDisk(handle: VmHandle): Promise<void> {
+    return checkBaseImage(handle);
+  }
+
   console(): ConsoleEndpoint {
     return { kind: 'none' };
   }
@@ -135,7 +141,10 @@ export class NoopBackend implements Hypervisor {
   ): Promise<void> {
     assertTransition(handle.name, await readState(handle), transition);
     await this.#enter(transition, handle.name, context);
-    await writeFileAtomically(join(handle.directory, VM_FILES.runtime), `${to}\n`);
+    const path = join(handle.directory, VM_FILES.runtime);
+    // Stopping writes nothing, as with the other backends: it has to work on a full disk.
+    if (to === 'stopped') await rm(path, { force: true });
+    else await writeFileAtomically(path, `${to}\n`);
   }
 
   async #enter(operation: NoopOperation, name: string, context: StageContext): Promise<void> {

@@ -80,8 +80,8 @@ async function restAt(path: string, name: string): Promise<CacheRest | null> {
     const image = path.slice(0, -RECORD_SUFFIX.length);
     return rest('incomplete image', image, [image, path]);
   }
-  // Only links within the cache are names; what else a user keeps here is the user's.
-  const isName = facts.isSymbolicLink() && !(await readlink(path)).includes('/');
+  // Only links within the cache are names; what else a user keeps here is the user's, and locks are links as well.
+  const isName = facts.isSymbolicLink() && !name.startsWith('.') && !(await readlink(path)).includes('/');
   return isName && !(await exists(path)) ? rest('broken name', path, []) : null;
 }
 

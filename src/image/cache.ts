@@ -23,7 +23,8 @@ import { type Downloaded, download } from './download.js';
 import { type Environment, environmentDispatcher } from './http.js';
 import { partialProgress, removePartial } from './partial-file.js';
 import { inspectImage } from './qemu-img.js';
-import { type Content, type ImagePlace, type RemoteImage, placeOf } from './place.js';
+import type { Content, ImagePlace, RemoteImage } from './place.js';
+import { placeOf } from './places.js';
 import type { PullPolicy } from '../model/pull-policy.js';
 import { SharedWork } from './shared-work.js';
 

@@ -12,26 +12,11 @@ import { errorCode, stateDirectoryError } from '../util/fs.js';
 import { throwIfAborted } from '../util/wait.js';
 import { decompress } from './decompress.js';
 import { BUFFER_BYTES, Digest, DigestedFile } from './digested-file.js';
-import {
-  type BodyRange,
-  type HttpBody,
-  type HttpOptions,
-  RangeRefused,
-  TransientFailure,
-  downloadError,
-  networkFailure,
-} from './http.js';
+import type { HttpBody, HttpOptions } from './http.js';
 import { DECOMPRESSED_SUFFIX, PartialFile } from './partial-file.js';
-import { Retries, type RetryOptions } from './retry.js';
+import type { RetryOptions } from './retry.js';
 import { type Compression, SIGNATURE_BYTES, signatureOf } from './signature.js';
-
-/** Where a content comes from. */
-export interface ContentSource {
-  /** For messages, without secrets. */
-  readonly shown: string;
-  /** Asks for the content from a place on; an answer may also bring all of it. Throws as `openUrl` does. */
-  open(range: BodyRange, options: HttpOptions): Promise<HttpBody>;
-}
+import { Attempts, type ContentSource, StartAnew, type Wire, wireBytes } from './wire.js';
 
 export interface DownloadOptions extends RetryOptions, HttpOptions {
   readonly checksum: Checksum | null;
@@ -54,24 +39,9 @@ export interface Downloaded {
   readonly file: { readonly path: string; readonly sha256: string; readonly bytes: number };
 }
 
-const PROGRESS_INTERVAL_MS = 100;
-/** So much more than ever before is worth a new round of attempts. */
-const PROGRESS_BYTES = 1024 ** 2;
-
-/** What has come cannot be continued; the body, if there is one, is that of the whole. */
-class StartAnew extends Error {
-  readonly body: HttpBody | null;
-
-  constructor(body: HttpBody | null) {
-    super();
-    this.body = body;
-  }
-}
-
 /**
  * Downloads, with a new attempt after what may pass. Throws `IMAGE_NOT_FOUND`, `IMAGE_DOWNLOAD`, `IMAGE_CHECKSUM`,
- * `IMAGE_INVALID`, `HOST_UNSUPPORTED` without the tool that decompresses, `STATE_DIRECTORY` when the file cannot be
- * written, `ABORTED`.
+ * `IMAGE_INVALID`, `STATE_DIRECTORY` when the file cannot be written, `ABORTED`.
  */
 export async function download(source: ContentSource, options: DownloadOptions): Promise<Downloaded> {
   const part = await PartialFile.open(options.path, { hasChecksum: options.checksum !== null });
@@ -85,12 +55,11 @@ export async function download(source: ContentSource, options: DownloadOptions):
   }
 }
 
-interface Work {
-  readonly part: PartialFile;
-  readonly attempts: Attempts;
-}
-
-async function untilWhole(source: ContentSource, work: Work, options: DownloadOptions): Promise<Downloaded> {
+async function untilWhole(
+  source: ContentSource,
+  work: Pick<Wire, 'part' | 'attempts'>,
+  options: DownloadOptions,
+): Promise<Downloaded> {
   const { part, attempts } = work;
   let first: HttpBody | null = null;
   for (let trusted = true; ; ) {
@@ -111,39 +80,16 @@ async function untilWhole(source: ContentSource, work: Work, options: DownloadOp
   }
 }
 
-/** Counts failures, and what the attempts have brought. */
-class Attempts {
-  readonly #retries: Retries;
-  #furthest = 0;
-  /** The bytes came in more than one answer. */
-  isPieced = false;
-
-  constructor(options: RetryOptions) {
-    this.#retries = new Retries(options);
-  }
-
-  beginAnew(): void {
-    this.isPieced = false;
-  }
-
-  async pauseAfter(failure: TransientFailure, bytes: number): Promise<void> {
-    if (bytes >= this.#furthest + PROGRESS_BYTES) this.#retries.forget();
-    this.#furthest = Math.max(this.#furthest, bytes);
-    await this.#retries.pauseAfter(failure);
-  }
-}
-
-interface Pass extends Work {
-  /** The answer that is there already. */
-  readonly first: HttpBody | null;
-}
-
 /** One pass over the whole content: what is kept, and what comes after it. */
-async function receive(source: ContentSource, pass: Pass, options: DownloadOptions): Promise<Downloaded> {
+async function receive(
+  source: ContentSource,
+  pass: Omit<Wire, 'digest'>,
+  options: DownloadOptions,
+): Promise<Downloaded> {
   const { part } = pass;
   const { checksum, path, signal } = options;
   const wire = new Digest(checksum?.algorithm === 'sha512' ? ['sha256', 'sha512'] : ['sha256']);
-  const { head, chunks } = await peek(wireBytes(source, { ...pass, wire }, options));
+  const { head, chunks } = await peek(wireBytes(source, { ...pass, digest: wire }, options));
   const signature = signatureOf(head);
   const compression = signature.kind === 'compressed' ? signature.by : null;
   const output = `${path}${DECOMPRESSED_SUFFIX}`;
@@ -154,7 +100,8 @@ async function receive(source: ContentSource, pass: Pass, options: DownloadOptio
   } else {
     const input = Readable.from(chunks, { objectMode: false, highWaterMark: BUFFER_BYTES });
     try {
-      await decompress(compression, { input, output: new DigestedFile(output, file), signal });
+      const onNote = (text: string): void => options.reporter.log(text);
+      await decompress(compression, { input, output: new DigestedFile(output, file), signal, onNote });
     } catch (error) {
       await rm(output, { force: true });
       throw decompressFailure(source, error, { output, signal });
@@ -172,91 +119,6 @@ async function receive(source: ContentSource, pass: Pass, options: DownloadOptio
     lastModified: part.lastModified,
     compression,
     file: { path: image, sha256: file.hex('sha256'), bytes: file.bytes },
-  };
-}
-
-/** The content's bytes from the first to the last, digested, and kept in the file. Throws `StartAnew`. */
-async function* wireBytes(
-  source: ContentSource,
-  { part, attempts, first, wire }: Pass & { readonly wire: Digest },
-  options: DownloadOptions,
-): AsyncGenerator<Uint8Array, void> {
-  const report = throttled(() => options.reporter.progress(wire.bytes, part.totalBytes));
-  attempts.isPieced = part.kept > 0;
-  for await (const chunk of part.keptBytes()) {
-    throwIfAborted(options.signal);
-    wire.update(chunk);
-    yield chunk;
-  }
-  let body = first;
-  for (let begun = part.kept > 0; !begun || wire.bytes !== part.totalBytes; ) {
-    try {
-      body ??= await open(source, { from: wire.bytes, part }, options);
-      begun = true;
-      await part.expect(body);
-      for await (const chunk of bytesOf(body)) {
-        wire.update(chunk);
-        await part.append(chunk);
-        report();
-        yield chunk;
-      }
-      checkLength(source, wire.bytes, body.totalBytes);
-      break;
-    } catch (error) {
-      if (error instanceof StartAnew) throw error;
-      const failure = networkFailure(source.shown, error, options);
-      if (!(failure instanceof TransientFailure)) throw failure;
-      await attempts.pauseAfter(failure, wire.bytes);
-      attempts.isPieced = wire.bytes > 0;
-    } finally {
-      body?.body.on('error', () => {}).destroy();
-      body = null;
-    }
-  }
-  options.reporter.progress(wire.bytes, part.totalBytes ?? wire.bytes);
-}
-
-/** Asks for what is missing. Throws `StartAnew` where what is there is not a part of what the server has now. */
-async function open(
-  source: ContentSource,
-  { from, part }: { readonly from: number; readonly part: PartialFile },
-  options: DownloadOptions,
-): Promise<HttpBody> {
-  if (from > 0 && !part.isContinuable) throw new StartAnew(null);
-  let body: HttpBody;
-  try {
-    body = await source.open({ from, validator: from === 0 ? null : part.validator }, options);
-  } catch (error) {
-    throw error instanceof RangeRefused ? new StartAnew(null) : error;
-  }
-  if (body.from === from && (from === 0 || !part.isOther(body))) return body;
-  if (body.from === 0) throw new StartAnew(body);
-  body.body.on('error', () => {}).destroy();
-  throw new StartAnew(null);
-}
-
-async function* bytesOf({ body }: HttpBody): AsyncGenerator<Uint8Array, void> {
-  for await (const chunk of body) {
-    const bytes: unknown = chunk;
-    if (!(bytes instanceof Uint8Array)) throw new TypeError('a body of bytes was expected');
-    yield bytes;
-  }
-}
-
-function checkLength({ shown }: ContentSource, got: number, promised: number | null): void {
-  if (promised === null || got === promised) return;
-  if (got > promised) throw downloadError(shown, `${got} bytes came, and ${promised} were promised`);
-  throw new TransientFailure(downloadError(shown, `only ${got} of ${promised} bytes came`));
-}
-
-/** Calls at once and then no more often than a person can read. */
-function throttled(tell: () => void): () => void {
-  let told = Number.NEGATIVE_INFINITY;
-  return () => {
-    const now = performance.now();
-    if (now - told < PROGRESS_INTERVAL_MS) return;
-    told = now;
-    tell();
   };
 }
 

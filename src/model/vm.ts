@@ -10,6 +10,8 @@ export interface BaseImage {
   readonly path: string;
   readonly format: 'qcow2' | 'raw';
   readonly virtualBytes: number;
+  /** The file as it was when it was looked at; absent for one that never changes, as those of the cache. */
+  readonly file?: { readonly bytes: number; readonly modifiedMs: number } | undefined;
 }
 
 /** An Ed25519 key pair in OpenSSH's formats. */
@@ -68,6 +70,8 @@ export type Accelerator = 'kvm' | 'hvf' | 'tcg' | 'none';
 export interface StoppedVm {
   readonly state: 'stopped';
   readonly handle: VmHandle;
+  /** There when it ended without being stopped and without powering itself off: the last lines that it logged. */
+  readonly crash?: { readonly log: string } | undefined;
 }
 
 interface LiveVm {

@@ -26,14 +26,21 @@ export async function makeDirectory(path: string): Promise<void> {
   }
 }
 
-/** Replaces a file by writing beside it, syncing and renaming: a reader sees the old text or the new one. */
-export async function writeFileAtomically(path: string, content: string | Uint8Array): Promise<void> {
+/**
+ * Replaces a file by writing beside it, syncing and renaming: a reader sees the old text or the new one. Where `durable`
+ * is false it is not synced, and may be empty after a power cut.
+ */
+export async function writeFileAtomically(
+  path: string,
+  content: string | Uint8Array,
+  { durable = true }: { readonly durable?: boolean } = {},
+): Promise<void> {
   const temporary = `${path}.${process.pid}-${randomBytes(4).toString('hex')}.tmp`;
   try {
     const file = await open(temporary, 'wx', PRIVATE_FILE_MODE);
     try {
       await file.writeFile(content);
-      await file.sync();
+      if (durable) await file.sync();
     } finally {
       await file.close();
     }
@@ -62,6 +69,12 @@ export async function exists(path: string): Promise<boolean> {
     if (isMissing(error)) return false;
     throw error;
   }
+}
+
+/** True where a file could not be written because there is no space left for it. */
+export function isFull(error: unknown): boolean {
+  const cause = error instanceof VmctlError ? error.cause : error;
+  return ['ENOSPC', 'EDQUOT'].includes(errorCode(cause) ?? '');
 }
 
 const HINTS: Readonly<Record<string, string>> = {

@@ -1,26 +1,32 @@
 /**
- * A lock between processes: a file that names its owner. It is held by a living process only, so a killed owner's
- * lock is taken over, and a living owner's is waited for.
+ * A lock between processes: a symbolic link to nowhere, whose target names its owner. It is held by a living process
+ * only, so a killed owner's lock is taken over, and a living owner's is waited for.
+ *
+ * A link, because making one is exclusive, puts its whole text there at once, and takes no block of the disk as long as
+ * the text is short: what frees space on a full disk takes locks, too.
  *
  * Taking over is the dangerous part: two processes that see the same dead owner must not both win, and neither may
- * remove a lock that a third has taken meanwhile. So the right to replace a file of a dead owner is itself an exclusive
- * file, the claim, named by that owner's id; its holder looks once more before it acts. A claim is a lock like any
- * other: its owner may die too. An owner's id never comes back, so whatever lies around of the dead when the lock is
- * held is worthless, and its holder removes it.
+ * remove a lock that a third has taken meanwhile. So the right to replace a lock of a dead owner is itself a lock, the
+ * claim, named by that owner's id; its holder looks once more before it renames the claim over the lock. The owner of a
+ * claim may die too. An owner's id never comes back, so whatever lies around of the dead when the lock is held is
+ * worthless, and its holder removes it.
  */
-import { randomUUID } from 'node:crypto';
-import { link, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { createHash, randomUUID } from 'node:crypto';
+import { lstat, readdir, readlink, rename, rm, symlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { VmctlError } from '../errors.js';
-import { PRIVATE_FILE_MODE } from '../paths.js';
 import { errorCode, isMissing, makeDirectory, readTextIfPresent, stateDirectoryError } from './fs.js';
-import { type ProcessIdentity, identifyProcess, isSameProcess } from './process.js';
+import { identifyProcess } from './process.js';
 import { waitFor } from './wait.js';
 
-export interface LockOwner extends ProcessIdentity {
+export interface LockOwner {
   /** Unique for each time a lock is taken. */
   readonly id: string;
-  /** What the owner is doing, for the one who waits: `vmctl up`. */
+  readonly pid: number;
+  /** Stands for the time at which the process started; only ever compared for equality with that of other owners. */
+  readonly startTime: string;
+  /** What the owner is doing, for the one who waits: `vmctl up`. A long one is cut off. */
   readonly command: string;
 }
 
@@ -50,22 +56,16 @@ export async function withLock<T>(path: string, options: LockOptions, work: () =
 export async function acquireLock(path: string, options: LockOptions): Promise<() => Promise<void>> {
   await makeDirectory(dirname(path));
   const me = await describeSelf(options.command);
-  const ticket = `${path}.${me.pid}-${me.id}`;
-  const bid: Bid = { path, ticket, copy: `${ticket}.copy`, text: JSON.stringify(me) };
   const release = async (): Promise<void> => {
     const owner = await readOwner(path);
     if (owner?.id === me.id) await rm(path, { force: true });
   };
   try {
-    await writeFile(ticket, bid.text, { mode: PRIVATE_FILE_MODE, flag: 'wx' });
-    await waitUntilTaken(bid, options);
+    await waitUntilTaken(path, me, options);
     await removeLeftovers(path);
   } catch (error) {
-    await release();
+    await release().catch(() => {});
     throw error instanceof VmctlError || errorCode(error) === null ? error : stateDirectoryError('lock', path, error);
-  } finally {
-    await rm(ticket, { force: true });
-    await rm(bid.copy, { force: true });
   }
   return release;
 }
@@ -73,7 +73,7 @@ export async function acquireLock(path: string, options: LockOptions): Promise<(
 /** Who holds the lock; null when nobody living does. */
 export async function lockOwner(path: string): Promise<LockOwner | null> {
   const owner = await readOwner(path);
-  return owner !== null && (await isSameProcess(owner)) ? owner : null;
+  return owner !== null && (await isAlive(owner)) ? owner : null;
 }
 
 /**
@@ -97,27 +97,17 @@ export async function deadLocks(directory: string): Promise<readonly string[]> {
   return dead;
 }
 
-/** What follows the lock's name is a ticket of a living process, or nothing that a lock leaves. */
+/** What follows the lock's name is of a living process, or nothing that a lock leaves. */
 async function isOfTheLiving(rest: string): Promise<boolean> {
   const pid = TICKET.exec(rest)?.[1];
   return pid === undefined ? !CLAIM.test(rest) : (await identifyProcess(Number(pid))) !== null;
 }
 
-/** One process's wish for one lock. */
-interface Bid {
-  readonly path: string;
-  /** The file that is linked into place; its name tells the pid, for the one who clears up after a killed process. */
-  readonly ticket: string;
-  readonly copy: string;
-  readonly text: string;
-}
-
-async function waitUntilTaken(bid: Bid, options: LockOptions): Promise<void> {
-  const { path } = bid;
+async function waitUntilTaken(path: string, me: LockOwner, options: LockOptions): Promise<void> {
   const timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
   let told = false;
   const look = async (): Promise<true | null> => {
-    if (await tryToTake(path, bid)) return true;
+    if (await tryToTake(path, { path, me })) return true;
     const owner = await lockOwner(path);
     if (owner !== null && !told) {
       told = true;
@@ -137,40 +127,66 @@ async function waitUntilTaken(bid: Bid, options: LockOptions): Promise<void> {
 }
 
 /** One attempt at the lock or at a claim: it is free, or its owner is dead and this process wins the right to replace it. */
-async function tryToTake(target: string, bid: Bid): Promise<boolean> {
-  if (await linkExclusively(bid.ticket, target)) return true;
+async function tryToTake(target: string, bid: { readonly path: string; readonly me: LockOwner }): Promise<boolean> {
+  if (await linkExclusively(textOf(bid.me), target)) return true;
   const owner = await readOwner(target);
-  if (owner === null || (await isSameProcess(owner))) return false;
+  if (owner === null || (await isAlive(owner))) return false;
   const claim = `${bid.path}.after-${owner.id}`;
   if (!(await tryToTake(claim, bid))) return false;
   try {
-    if ((await readOwner(target))?.id !== owner.id) return false;
-    // A hard link renamed over another link of the same file would do nothing (rename(2)), so a copy goes there.
-    await writeFile(bid.copy, bid.text, { mode: PRIVATE_FILE_MODE });
-    await rename(bid.copy, target);
-    return true;
-  } finally {
+    if ((await readOwner(target))?.id === owner.id) {
+      await rename(claim, target);
+      return true;
+    }
     await rm(claim, { force: true });
+    return false;
+  } catch (error) {
+    await rm(claim, { force: true });
+    throw error;
   }
 }
 
 const UUID = '[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}';
 const OWNER_ID = new RegExp(`^${UUID}$`);
+/** What earlier versions left, whose locks were files. */
 const TICKET = new RegExp(`^(\\d+)-${UUID}(?:\\.copy)?$`);
 const CLAIM = new RegExp(`^after-(?:${UUID}|damaged-\\d+)$`);
 
 /** Removes what killed processes left beside the lock. Only its holder may do that: no claim can win meanwhile. */
 async function removeLeftovers(path: string): Promise<void> {
-  const prefix = `${basename(path)}.`;
-  for (const name of await readdir(dirname(path))) {
-    if (!name.startsWith(prefix)) continue;
-    if (!(await isOfTheLiving(name.slice(prefix.length)))) await rm(join(dirname(path), name), { force: true });
+  const directory = dirname(path);
+  for (const rest of (await listedOnce(directory)).get(basename(path)) ?? []) {
+    if (!(await isOfTheLiving(rest))) await rm(`${path}.${rest}`, { force: true });
   }
 }
 
-async function linkExclusively(from: string, to: string): Promise<boolean> {
+/** What follows each lock's name in the names of the files beside it. */
+type Rests = ReadonlyMap<string, readonly string[]>;
+
+/** Listings that are asked for and not begun: whoever asks meanwhile shares them. */
+const listings = new Map<string, Promise<Rests>>();
+
+/** A listing that begins after it was asked for. A thousand locks of one folder do not list it a thousand times. */
+function listedOnce(directory: string): Promise<Rests> {
+  const waiting = listings.get(directory);
+  if (waiting !== undefined) return waiting;
+  const listing = setImmediate().then(async () => {
+    listings.delete(directory);
+    const rests = new Map<string, string[]>();
+    for (const name of await readdir(directory)) {
+      const [, lock, rest] = /^(.+\.lock)\.(.+)$/.exec(name) ?? [];
+      if (lock === undefined || rest === undefined) continue;
+      rests.set(lock, [...(rests.get(lock) ?? []), rest]);
+    }
+    return rests;
+  });
+  listings.set(directory, listing);
+  return listing;
+}
+
+async function linkExclusively(text: string, path: string): Promise<boolean> {
   try {
-    await link(from, to);
+    await symlink(text, path);
     return true;
   } catch (error) {
     if (errorCode(error) === 'EEXIST') return false;
@@ -178,32 +194,78 @@ async function linkExclusively(from: string, to: string): Promise<boolean> {
   }
 }
 
+/** ext4 keeps a target of up to 59 bytes, XFS and Btrfs longer ones, in the inode or the directory. */
+const LONGEST_TEXT = 59;
+
+/** `ID.PID.START.COMMAND`, the id as 22 characters. */
+function textOf({ id, pid, startTime, command }: LockOwner): string {
+  const bytes = Buffer.from(id.replaceAll('-', ''), 'hex');
+  const plain = command.replaceAll(/[^ -~]/g, '?');
+  return `${bytes.toString('base64url')}.${pid}.${startTime}.${plain}`.slice(0, LONGEST_TEXT);
+}
+
+const TEXT = /^([\w-]{22})\.(\d+)\.([\w-]{10})\.(.*)$/;
+
+function ownerIn(text: string): LockOwner | null {
+  const [, id, pid, startTime, command] = TEXT.exec(text) ?? [];
+  if (id === undefined || pid === undefined || startTime === undefined || command === undefined) return null;
+  const hex = Buffer.from(id, 'base64url').toString('hex');
+  const groups = [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)];
+  return { id: groups.join('-'), pid: Number(pid), startTime, command };
+}
+
 async function readOwner(path: string): Promise<LockOwner | null> {
+  try {
+    return ownerIn(await readlink(path)) ?? (await damagedOwner(path));
+  } catch (error) {
+    if (isMissing(error)) return null;
+    // EINVAL: it is no link.
+    if (errorCode(error) !== 'EINVAL') throw error;
+  }
+  return readOwnerOfFile(path);
+}
+
+/** The owner of a lock that is a file, as those of earlier versions are. */
+async function readOwnerOfFile(path: string): Promise<LockOwner | null> {
   const text = await readTextIfPresent(path);
   if (text === null) return null;
   try {
     const { id, pid, startTime, command }: Partial<LockOwner> = JSON.parse(text);
     if (typeof id === 'string' && OWNER_ID.test(id) && typeof pid === 'number' && typeof startTime === 'string') {
-      return { id, pid, startTime, command: String(command) };
+      return { id, pid, startTime: digestOf(startTime), command: String(command) };
     }
   } catch {
-    // Falls through: a lock file is linked into place whole, so other text is nobody's lock.
+    // Falls through: other text is nobody's lock.
   }
   return damagedOwner(path);
 }
 
-/** The owner of a lock file that a crash of the host has spoilt: nobody, under an id that stands for this very file. */
+/** The owner of a lock that does not tell whose it is: nobody, under an id that stands for this very one. */
 async function damagedOwner(path: string): Promise<LockOwner | null> {
   try {
-    return { id: `damaged-${(await stat(path)).ino}`, pid: 0, startTime: '', command: 'unknown' };
+    return { id: `damaged-${(await lstat(path)).ino}`, pid: 0, startTime: '', command: 'unknown' };
   } catch (error) {
     if (isMissing(error)) return null;
     throw error;
   }
 }
 
+async function isAlive(owner: LockOwner): Promise<boolean> {
+  const now = await identifyProcess(owner.pid);
+  return now !== null && digestOf(now.startTime) === owner.startTime;
+}
+
+/** A start time is long on some hosts, and a link's text is short. */
+function digestOf(startTime: string): string {
+  return createHash('sha256').update(startTime).digest('base64url').slice(0, 10);
+}
+
+let self: ReturnType<typeof identifyProcess> | null = null;
+
 async function describeSelf(command: string): Promise<LockOwner> {
-  const identity = await identifyProcess(process.pid);
+  // Who this process is does not change, and asking takes two files for each of many locks.
+  self ??= identifyProcess(process.pid);
+  const identity = await self;
   if (identity === null) throw new VmctlError('INTERNAL', 'Internal error: this process cannot identify itself');
-  return { ...identity, id: randomUUID(), command };
+  return { id: randomUUID(), pid: identity.pid, startTime: digestOf(identity.startTime), command };
 }

@@ -4,6 +4,7 @@ import { access, open, readdir, stat } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
 import { errorCode } from '../util/fs.js';
 import { type Diagnostic, Findings } from './diagnostic.js';
+import { publicKeyProblem } from './public-key.js';
 import type { FileRole, NeededFile } from './resolve.js';
 import { didYouMean } from './suggest.js';
 
@@ -80,6 +81,14 @@ function keyProblem({ role, path }: NeededFile, start: string): Problem | null {
       hint: `did you mean "${basename(path)}.pub"?`,
     };
   }
+  const problem = role === 'ssh-key' ? publicKeyProblem(start) : null;
+  if (problem !== null) {
+    const example = 'ssh-ed25519 AAAAC3… me@host';
+    return {
+      message: `${path} ${problem}`,
+      hint: `a public key is one line such as "${example}", usually in a file that ends in .pub; ssh-keygen -t ed25519 makes a pair`,
+    };
+  }
   if (role === 'private-key' && !isPrivate && /^(?:ssh|ecdsa|sk)-\S+ [A-Za-z0-9+/]/.test(start)) {
     const hint = path.endsWith('.pub') ? `did you mean "${basename(path, '.pub')}"?` : undefined;
     return { message: `${path} is a public key, and \`private-key\` wants the private one`, hint };
@@ -122,6 +131,9 @@ async function nearName(path: string, looker: FileLooker): Promise<string | unde
   }
 }
 
+/** More than any public key has. */
+const START_BYTES = 16 * 1024;
+
 const FILE_SYSTEM: FileLooker = {
   async kind(path) {
     const found = await stat(path);
@@ -132,7 +144,7 @@ const FILE_SYSTEM: FileLooker = {
   async start(path) {
     await access(path, constants.R_OK);
     await using file = await open(path);
-    const { buffer, bytesRead } = await file.read(Buffer.alloc(256), 0, 256, 0);
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(START_BYTES), 0, START_BYTES, 0);
     return buffer.toString('latin1', 0, bytesRead);
   },
 };

@@ -163,7 +163,7 @@ test('an image that a running up may be using stays, although nothing stands on 
   await rig.write('VMFile.kdl', `vm "web" { image ${JSON.stringify(image)} }`);
   const up = rig.vmctl(['up']);
   await reached.passed;
-  const told = await gc(rig, '--images-budget', '0b', '--images-older-than', '0s');
+  const told = await gc(rig, '--images-budget', '0b', '--images-older-than', '0');
   expect(told.items.map(({ path }) => path)).toEqual([expect.stringContaining('/b-')]);
   go.open();
   expect((await up).exitCode).toBe(0);
@@ -245,9 +245,8 @@ test('what cannot be looked at is told, and does not hide the rest', async () =>
   await using rig = await Rig.create();
   const { paths } = rig;
   await mkdir(paths.vmStaging('a'), { recursive: true });
-  await mkdir(paths.locks);
-  // A link that leads in a circle can be neither read nor taken.
-  await symlink('vm-a.lock', paths.vmLock('a'));
+  // A folder in the place of a lock can be neither read nor taken.
+  await mkdir(paths.vmLock('a'), { recursive: true });
   await mkdir(paths.vmStaging('b'));
   const told = await gc(rig);
   expect(shortly(told)).toEqual(['VM rest b: removed']);
@@ -279,4 +278,11 @@ test.each([
   const { exitCode, stderr } = await rig.vmctl(['gc', ...words]);
   expect(exitCode).toBe(2);
   expect(stderr).toContain(expected);
+});
+
+test('a lock of the image cache that a living process holds is left alone', async () => {
+  await using rig = await Rig.create();
+  const release = await acquireLock(join(rig.paths.images, '.use.lock'), { command: 'vmctl up' });
+  expect((await gc(rig)).items).toEqual([]);
+  await release();
 });

@@ -129,12 +129,12 @@ describe('where /dev/kvm cannot be opened', () => {
     });
   });
 
-  test('a missing permission is the reason, with the very command that gives it', async () => {
+  test('a missing permission is the reason', async () => {
     await chmod(directory.path, 0o755);
     await chmod(path('kvm'), 0o400);
     expect(await withoutPrivileges(() => choose())).toEqual({
       accelerator: 'tcg',
-      reason: `${path('kvm')} may not be used by this user (EACCES); try: sudo usermod -aG kvm "$USER", then log in again`,
+      reason: `${path('kvm')} may not be used by this user (EACCES)`,
     });
   });
 

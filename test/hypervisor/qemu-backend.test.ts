@@ -1,5 +1,5 @@
 /** The QEMU backend on the real QEMU: what it starts, how it ends, and what it says when it cannot. */
-import { link, mkdir, readFile, readdir, writeFile } from 'node:fs/promises';
+import { link, mkdir, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { once } from 'node:events';
 import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
@@ -214,6 +214,15 @@ describe('a host', () => {
     });
   });
 
+  test('without the QEMU that is configured is told to look at the setting', async () => {
+    await using lab = await openQemuLab({ binary: '/nowhere/qemu' });
+    await expect(lab.backend.checkHost(quiet)).rejects.toMatchObject({
+      code: 'HOST_UNSUPPORTED',
+      message: '/nowhere/qemu was not found',
+      hint: 'Check the setting qemu.binary (VMCTL_QEMU_BINARY).',
+    });
+  });
+
   test('whose QEMU is found in PATH is fine, and the user’s wish to emulate is no reason for a note', async () => {
     await using lab = await openQemuLab({ binary: null, searchPath: `/nonexistent:${process.env['PATH'] ?? ''}` });
     const context = listening();
@@ -241,8 +250,43 @@ test('a QEMU that is killed from outside shows as stopped, and starts again', as
   const vm = await lab.run();
   process.kill(vm.pid ?? 0, 'SIGKILL');
   await awaitEnd(vm.pid ?? 0);
-  expect(await lab.backend.observe(vm.handle)).toEqual({ state: 'stopped', handle: vm.handle });
+  expect(await lab.backend.observe(vm.handle)).toEqual({ state: 'stopped', handle: vm.handle, crash: { log: '' } });
   expect((await lab.backend.start({ state: 'stopped', handle: vm.handle }, quiet)).state).toBe('running');
+});
+
+test('a QEMU that crashes leaves its last words, and one that fails to start or is stopped is no crash', async () => {
+  await using lab = await openQemuLab();
+  const vm = await lab.run();
+  await writeFile(fileOf(vm.handle, 'qemuLog'), 'qemu: starting\nqemu: assertion failed\n');
+  process.kill(vm.pid ?? 0, 'SIGKILL');
+  await awaitEnd(vm.pid ?? 0);
+  expect(await lab.backend.observe(vm.handle)).toMatchObject({
+    crash: { log: 'qemu: starting\nqemu: assertion failed' },
+  });
+  const again = await lab.backend.start({ state: 'stopped', handle: vm.handle }, quiet);
+  process.kill(again.pid ?? 0, 'SIGSTOP');
+  await lab.backend.stop(again, { graceMs: 0 }, quiet);
+  expect(await lab.backend.observe(vm.handle)).toEqual({ state: 'stopped', handle: vm.handle });
+  const failing = await lab.prepare({ name: 'many', vcpus: 1024 });
+  await expect(lab.backend.start({ state: 'stopped', handle: failing }, quiet)).rejects.toMatchObject({
+    code: 'QEMU_START',
+    hint: expect.stringMatching(
+      /^A machine has \d+ vCPUs at most with this QEMU\. Lower "vcpus" in the VMFile, then run: vmctl reload many$/,
+    ),
+  });
+  expect(await lab.backend.observe(failing)).toEqual({ state: 'stopped', handle: failing });
+});
+
+test('a disk that is gone is told with the next step', async () => {
+  await using lab = await openQemuLab();
+  const handle = await lab.prepare();
+  await lab.backend.checkDisk(handle);
+  await rm(fileOf(handle, 'overlay'));
+  await expect(lab.backend.checkDisk(handle)).rejects.toMatchObject({
+    code: 'VM_DAMAGED',
+    message: `VM "web" is damaged: its disk ${fileOf(handle, 'overlay')} is missing`,
+    hint: expect.stringContaining('vmctl reload web'),
+  });
 });
 
 test('a QEMU whose QMP socket another client holds shows as running, with the ports that were recorded', async () => {

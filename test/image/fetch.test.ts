@@ -415,20 +415,49 @@ describe('a compressed image', () => {
     expect(await leftovers()).toEqual([]);
   });
 
-  test('without the tool that decompresses it says which package to install', async () => {
-    const body = Buffer.concat([Buffer.from('fd377a585a00', 'hex'), disk]);
-    server.serve('/disk.xz', { body });
-    const path = process.env['PATH'];
-    process.env['PATH'] = root;
-    try {
-      const error = await failure(fetched(server.url('/disk.xz')));
-      expect(error.code).toBe('HOST_UNSUPPORTED');
-      expect(error.message).toBe('the image is compressed with xz, and xz is not installed');
-      expect(error.hint).toContain('xz-utils on Debian and Ubuntu');
-    } finally {
+  describe.each(['zstd', 'xz', 'bzip2'])('with %s, where the tool is not installed,', (program) => {
+    let packed: Buffer;
+    let path: string | undefined;
+
+    beforeEach(async () => {
+      const file = join(root, 'disk');
+      await writeFile(file, disk);
+      // Two parts, as tools that work in parallel write them.
+      await runCommand('sh', ['-c', `"$1" -c "$2" > "$2.packed"; "$1" -c "$2" >> "$2.packed"`, 'sh', program, file]);
+      packed = await readFile(`${file}.packed`);
+      path = process.env['PATH'];
+      process.env['PATH'] = root;
+    });
+
+    afterEach(() => {
       process.env['PATH'] = path;
-    }
-    expect(await leftovers()).toEqual([]);
+    });
+
+    test('is decompressed by a library, which is told', async () => {
+      server.serve('/disk', { body: packed });
+      const reporter = listener();
+      const expected = sha256(Buffer.concat([disk, disk]));
+      expect(await digestOf(await fetched(server.url('/disk'), { reporter }))).toBe(expected);
+      expect(reporter.said).toEqual([expect.stringContaining(`${program} is not installed, and what takes its place`)]);
+    });
+
+    test('leaves nothing where it is cut off or damaged', async () => {
+      const damaged = Buffer.from(packed).fill(0x55, MIB, MIB + 100_000);
+      for (const body of [packed.subarray(0, MIB), damaged]) {
+        server.serve('/disk', { body });
+        const error = await failure(fetched(server.url('/disk')));
+        expect(error.code).toBe('IMAGE_DOWNLOAD');
+        expect(error.message).toContain(`its compressed content is damaged: it cannot be unpacked as ${program}`);
+      }
+      expect(await leftovers()).toEqual([]);
+    });
+
+    test('is continued after a lost connection', async () => {
+      const reply = { body: packed, headers: { etag: '"v1"' }, ranges: true };
+      server.serve('/disk', { ...reply, endAfter: MIB }, reply);
+      expect(await digestOf(await fetched(server.url('/disk')))).toBe(sha256(Buffer.concat([disk, disk])));
+      expect(server.requests).toHaveLength(2);
+    });
   });
 });
 
@@ -478,6 +507,15 @@ describe('a failure that may pass', () => {
     expect(await digestOf(await fetched(server.url('/disk.raw'), { reporter }))).toBe(sha256(disk));
     expect(server.requests).toHaveLength(3);
     expect(reporter.said.filter((text) => text.startsWith('trying again in'))).toHaveLength(2);
+  });
+
+  test('is not tried again sooner than the server asks', async () => {
+    server.serve('/disk.raw', { status: 429, headers: { 'retry-after': '1' } }, { body: disk });
+    const reporter = listener();
+    const begun = performance.now();
+    await fetched(server.url('/disk.raw'), { reporter });
+    expect(performance.now() - begun).toBeGreaterThan(990);
+    expect(reporter.said).toContain('trying again in 1.0 s');
   });
 
   test('such as a server that sends no more is tried again', async () => {

@@ -1,9 +1,13 @@
+import { execFileSync } from 'node:child_process';
 import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { generateKeyPair } from '../../src/ssh/keys.js';
 import { checkFiles } from '../../src/vmfile/check-files.js';
 import type { FileRole, NeededFile } from '../../src/vmfile/resolve.js';
+
+const KEY = generateKeyPair('me@host').publicKey;
 
 let folder = '';
 
@@ -59,12 +63,35 @@ describe('a file that a VM needs', () => {
 
   it('that is the wrong half of a key pair is reported', async () => {
     await writeFile(join(folder, 'id'), '-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n');
-    await writeFile(join(folder, 'id.pub'), 'ssh-ed25519 AAAAC3Nz me@host\n');
+    await writeFile(join(folder, 'id.pub'), `${generateKeyPair('me@host').publicKey}\n`);
     expect(await check(needed('id', 'private-key'), needed('id.pub', 'ssh-key'))).toStrictEqual([]);
     expect(await check(needed('id', 'ssh-key'), needed('id.pub', 'private-key'))).toStrictEqual([
       ['id is a private key, and `ssh-key` wants the public one', 'did you mean "id.pub"?'],
       ['id.pub is a public key, and `private-key` wants the private one', 'did you mean "id"?'],
     ]);
+  });
+
+  it.each([
+    ['', 'id.pub is empty'],
+    [' \n\n', 'id.pub is empty'],
+    ['notkey\n', 'id.pub is not an SSH public key'],
+    ['notkey AAAAC3Nz\n', 'id.pub is not an SSH public key'],
+    ['ssh-ed25519\n', 'id.pub is not an SSH public key'],
+    ['ssh-ed25519 not_base64 me@host\n', 'id.pub is not an SSH public key: its second word is not base64'],
+    ['ssh-ed25519 AAAAC3Nz me@host\n', 'id.pub is not a whole SSH public key: it was cut off or changed'],
+    ['---- BEGIN SSH2 PUBLIC KEY ----\nAAAA\n', 'id.pub is not in OpenSSH’s format'],
+    [`${KEY}\n${KEY}\n`, 'id.pub has 2 lines, and a public key has one'],
+    [KEY.replace('ssh-ed25519', 'ssh-rsa'), 'id.pub is not a whole SSH public key: it was cut off or changed'],
+  ])('that is to be a public key and is %j is reported', async (text, message) => {
+    await writeFile(join(folder, 'id.pub'), text);
+    expect(await check(needed('id.pub', 'ssh-key'))).toStrictEqual([
+      [message, expect.stringContaining('a public key is one line such as "ssh-ed25519 AAAAC3… me@host"')],
+    ]);
+  });
+
+  it.each(['ed25519', 'rsa -b 4096', 'ecdsa -b 521'])('may be a public key of ssh-keygen -t %s', async (type) => {
+    execFileSync('ssh-keygen', ['-q', '-N', '', '-f', join(folder, 'id'), '-t', ...type.split(' ')]);
+    expect(await check(needed('id.pub', 'ssh-key'))).toStrictEqual([]);
   });
 
   it('is looked at once, however often it is named, and reported at each place', async () => {

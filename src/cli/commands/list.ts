@@ -1,8 +1,8 @@
 import { type Inspection, inspectAll } from '../../../tasks/inspect.js';
+import type { Remark } from '../../../tasks/remarks.js';
 import type { Cli, CommandModule } from '../cli.js';
 import { printJson, printNote, table } from '../report.js';
 import type { TaskEnvironment } from '../../../tasks/context.js';
-import { baseOf, listRuns } from '../../lifetime/run.js';
 import { openReader, readerOf } from '../session.js';
 
 export const command: CommandModule = {
@@ -42,6 +42,7 @@ const RUN_WORDS = {
 } as const;
 
 async function runsOf(cli: Cli, env: TaskEnvironment) {
+  const { baseOf, listRuns } = await import('../../lifetime/run.js');
   const base = await baseOf(env.paths);
   return Promise.all(
     (await listRuns(base)).map(async ({ id, paths, lease, state }) => ({
@@ -87,7 +88,7 @@ function toRow(inspection: Inspection) {
     backend,
     state: observed.state,
     project,
-    problem: null,
+    problem: inspection.remarks.map(remarkText).join('; ') || null,
     vcpus: handle.spec.vcpus,
     memoryMib: handle.spec.memoryMib,
     network: handle.spec.network.kind,
@@ -95,6 +96,12 @@ function toRow(inspection: Inspection) {
     sshHost: live?.ssh?.host ?? null,
     sshPort: live?.ssh?.port ?? null,
   };
+}
+
+function remarkText({ what, next, details }: Remark): string {
+  const last = details?.split('\n').at(-1) ?? '';
+  const told = what.endsWith(':') ? `${what} ${last}` : what;
+  return next === null ? told : `${told}. ${next}`;
 }
 
 /** The port alone where it is one of this host's. */

@@ -28,7 +28,7 @@ async function gather(inspection: Inspection, home: string) {
   const { entry } = inspection;
   const common = { name: entry.name, backend: entry.backend, project: entry.project, directory: entry.directory };
   if ('problem' in inspection) return { ...common, state: 'damaged', problem: inspection.problem };
-  const { handle, observed, record } = inspection;
+  const { handle, observed, record, remarks } = inspection;
   const { spec, image } = handle;
   const live = observed.state === 'stopped' ? null : observed;
   return {
@@ -53,6 +53,7 @@ async function gather(inspection: Inspection, home: string) {
     },
     provisioning: record.provisioning,
     lastFailure: record.lastFailure,
+    remarks,
   };
 }
 
@@ -67,12 +68,17 @@ function asText(facts: Facts): string {
       ['directory', facts.directory],
     ]);
   }
-  const { ssh, lastFailure } = facts;
+  const { ssh, lastFailure, remarks } = facts;
   const address = ssh.port === null ? '-' : `${ssh.user}@${ssh.host}:${ssh.port}`;
   const forwards = facts.forwards.map(({ host, guest }) => `127.0.0.1:${host} to ${guest}`).join(', ');
   return pairs([
     ['name', facts.name],
     ['state', facts.accelerator === null ? facts.state : `${facts.state} (${facts.accelerator})`],
+    ...remarks.flatMap(({ what, next, details }) => [
+      ['problem', what] as const,
+      ...(details?.split('\n') ?? []).map((line) => ['', line] as const),
+      ...(next === null ? [] : [['next step', next] as const]),
+    ]),
     ['provisioning', facts.provisioning],
     ['backend', facts.backend],
     ['VMFile', facts.project ?? '-'],

@@ -49,7 +49,7 @@ export async function chooseAccelerator(options: AcceleratorOptions): Promise<Ac
   const facts = await examineAccelerator(options);
   if (!('problem' in facts)) return { accelerator: facts.accelerator, reason: facts.reason };
   throw new VmctlError('HOST_UNSUPPORTED', `KVM was asked for, but ${facts.problem}`, {
-    hint: 'Set the accelerator to "auto" or "tcg" to run by software emulation, which is several times slower.',
+    hint: 'What helps is told by: vmctl doctor. Or set the accelerator to "auto" or "tcg" to run by software emulation, which is several times slower.',
   });
 }
 
@@ -92,7 +92,7 @@ function deviceProblem(device: string, error: unknown): KvmFacts {
     return { kvm: 'absent', problem };
   }
   if (code === 'EACCES' || code === 'EPERM') {
-    const problem = `${device} may not be used by this user (${code}); try: sudo usermod -aG kvm "$USER", then log in again`;
+    const problem = `${device} may not be used by this user (${code})`;
     return { kvm: 'forbidden', problem };
   }
   const words = error instanceof Error ? error.message : String(error);

@@ -33,6 +33,7 @@ import type {
   VmRemains,
   WorkProcess,
 } from '../hypervisor.js';
+import { checkBaseImage, diskMissing } from '../base-image.js';
 import { buildWorkDirectory, removeWorkDirectory, stableMac, writeGuestAccess } from '../work-directory.js';
 import { type AcceleratorChoice, type AcceleratorWish, chooseAccelerator } from './accelerator.js';
 import { type BinaryOptions, findBinary } from './binary.js';
@@ -40,7 +41,16 @@ import { parseUserNetwork, qemuArguments } from './command-line.js';
 import { copyVariables, requireFirmware, uefiCodeFor } from './firmware.js';
 import { LEASE_FILES, findSsh } from './guest-address.js';
 import { examineQemuHost } from './host.js';
-import { type Runtime, findQemu, findQemuOfRemains, findQemusBelow, readRuntime, writeRuntime } from './process.js';
+import {
+  type Runtime,
+  crashOf,
+  findQemu,
+  findQemuOfRemains,
+  findQemusBelow,
+  readRuntime,
+  removePidfile,
+  writeRuntime,
+} from './process.js';
 import { type QmpConnection, connectQmp } from './qmp.js';
 import { takeScreenshot } from './screenshot.js';
 import { endProcess, powerDown } from './shutdown.js';
@@ -98,7 +108,9 @@ export class QemuBackend implements Hypervisor {
     const { reason } = await this.chooseAccelerator(context.signal);
     if (reason === null || this.#told) return;
     this.#told = true;
-    context.reporter.log(`guests run by software emulation, several times slower: ${reason}`);
+    context.reporter.log(
+      `guests run by software emulation, several times slower: ${reason}; what helps is told by: vmctl doctor`,
+    );
   }
 
   /** What guests will run on, and why it is not the fast one; found out once. */
@@ -176,6 +188,7 @@ export class QemuBackend implements Hypervisor {
       throw await startError(handle, `QEMU is ${running.state} right after its start`);
     } catch (error) {
       if (qemu !== null) await endProcess(qemu);
+      await removePidfile(handle);
       throw error;
     }
   }
@@ -196,7 +209,9 @@ export class QemuBackend implements Hypervisor {
       if (await powerDown(handle, qemu, { graceMs: options.graceMs, signal: context.signal })) return 'guest';
     }
     context.reporter.status('ending QEMU');
-    return endProcess(qemu);
+    const method = await endProcess(qemu);
+    await removePidfile(handle);
+    return method;
   }
 
   async suspend(vm: RunningVm): Promise<SuspendedVm> {
@@ -226,7 +241,7 @@ export class QemuBackend implements Hypervisor {
 
   async observe(handle: VmHandle): Promise<ObservedVm> {
     const qemu = await findQemu(handle);
-    if (qemu === null) return { state: 'stopped', handle };
+    if (qemu === null) return { state: 'stopped', handle, ...(await crashOf(handle)) };
     const { status, forwards } = await ask(handle, qemu.runtime);
     const live = {
       handle,
@@ -239,6 +254,12 @@ export class QemuBackend implements Hypervisor {
     // QEMU manual, "-drive werror=enospc", the default: a write that the host's disk refuses pauses the guest.
     if (status === 'io-error') return { state: 'suspended', pausedBy: 'disk-error', ...live };
     return { state: 'running', ...live };
+  }
+
+  async checkDisk(handle: VmHandle): Promise<void> {
+    const overlay = join(handle.directory, VM_FILES.overlay);
+    if (!(await exists(overlay))) throw diskMissing(handle, overlay);
+    await checkBaseImage(handle);
   }
 
   console(handle: VmHandle): ConsoleEndpoint {

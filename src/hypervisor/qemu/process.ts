@@ -2,12 +2,13 @@
  * The QEMU process of a VM: found again by what was recorded when it started, never by a pid alone. A process counts
  * as the VM's only if its command line is that of a QEMU with the VM's name and UUID.
  */
-import { readlink, realpath } from 'node:fs/promises';
+import { readlink, realpath, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import * as v from 'valibot';
 import { VM_FILES } from '../../paths.js';
 import type { VmHandle } from '../../model/vm.js';
 import type { WorkProcess } from '../hypervisor.js';
+import { tailOfFile } from '../../util/exec.js';
 import { readTextIfPresent, writeFileAtomically } from '../../util/fs.js';
 import {
   type CommandLineTest,
@@ -16,6 +17,8 @@ import {
   findByCommandLine,
   identifyByCommandLine,
 } from '../../util/process.js';
+
+const CRASH_LINES = 5;
 
 const runtimeSchema = v.object({
   /** Null from before QEMU is spawned until its pid is known. */
@@ -119,6 +122,19 @@ async function worksIn(pid: number, directory: string): Promise<boolean> {
   } catch {
     return false;
   }
+}
+
+/**
+ * The end of a QEMU of which none is left, where it was neither asked for nor the guest's own: QEMU removes its pidfile
+ * however it exits (QEMU manual, "-pidfile"), and vmctl the one of a QEMU that it has killed.
+ */
+export async function crashOf(handle: VmHandle): Promise<{ crash?: { readonly log: string } }> {
+  if ((await readPidfile(handle)) === null) return {};
+  return { crash: { log: await tailOfFile(join(handle.directory, VM_FILES.qemuLog), CRASH_LINES) } };
+}
+
+export async function removePidfile({ directory }: Pick<VmHandle, 'directory'>): Promise<void> {
+  await rm(join(directory, VM_FILES.pidfile), { force: true });
 }
 
 async function readPidfile(handle: Pick<VmHandle, 'directory'>): Promise<number | null> {

@@ -35,7 +35,7 @@ export async function powerDown(
     return false;
   } catch (error) {
     // QEMU may end between two commands; then the broken socket is no failure.
-    if (await isGone(qemu, 100)) return true;
+    if (await isGone(qemu, 1_000)) return true;
     if (error instanceof VmctlError && error.code === 'QMP') return false;
     throw error;
   } finally {

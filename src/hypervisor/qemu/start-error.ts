@@ -11,12 +11,19 @@ export async function startError(handle: VmHandle, what: string): Promise<VmctlE
   const last = words.split('\n').findLast((line) => line.includes('qemu')) ?? words;
   return new VmctlError('QEMU_START', `VM "${handle.name}" did not start: ${what}${last === '' ? '' : `: ${last}`}`, {
     ...(words.includes('\n') ? { details: words } : {}),
-    ...startHint(words),
+    ...startHint(words, handle),
     fields: { vm: handle.name },
   });
 }
 
-function startHint(words: string): { hint?: string } {
+function startHint(words: string, { name, spec }: VmHandle): { hint?: string } {
+  // How many there may be depends on QEMU's version and its machine, so QEMU says.
+  const most = /max CPUs supported by machine '[^']*' is (\d+)/.exec(words)?.[1];
+  if (most !== undefined) {
+    const next = spec.project === null ? `make it anew: vmctl destroy ${name}` : `then run: vmctl reload ${name}`;
+    const where = spec.project === null ? 'Take fewer, and' : 'Lower "vcpus" in the VMFile,';
+    return { hint: `A machine has ${most} vCPUs at most with this QEMU. ${where} ${next}` };
+  }
   if (words.includes('Could not set up host forwarding rule')) {
     return { hint: 'Another program uses that port. Change the "forward" in the VMFile, or use 0 for a free port.' };
   }

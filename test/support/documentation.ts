@@ -1,0 +1,30 @@
+/** The examples of README and docs in TypeScript and JavaScript, as they stand there. */
+import { readFileSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+
+export interface Example {
+  /** `README.md, example 1` */
+  readonly name: string;
+  /** `ts` or `js` */
+  readonly language: string;
+  readonly text: string;
+}
+
+export function examples(): readonly Example[] {
+  const documents = ['README.md', ...readdirSync(join(ROOT, 'docs')).map((name) => `docs/${name}`)];
+  return documents
+    .filter((name) => name.endsWith('.md'))
+    .toSorted()
+    .flatMap((name) => {
+      const text = readFileSync(join(ROOT, name), 'utf8');
+      const blocks = [...text.matchAll(/^```(ts|js)\n(.*?)^```$/gms)];
+      return blocks.map(([, language = '', code = ''], i) => ({
+        name: `${name}, example ${i + 1}`,
+        language,
+        text: code,
+      }));
+    });
+}
