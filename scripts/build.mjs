@@ -1,6 +1,6 @@
 // Builds dist/: one bundle with a chunk per command, the type declarations, and the licences of what is bundled.
 import { execFileSync } from 'node:child_process';
-import { chmodSync, existsSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, existsSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -22,7 +22,21 @@ const commonJsGlobals = [
 
 rmSync('dist', { recursive: true, force: true });
 const { metafile } = await build({
-  entryPoints: { cli: 'src/cli/bin.ts', index: 'src/index.ts', watchdog: 'src/lifetime/watchdog-main.ts' },
+  entryPoints: {
+    cli: 'src/cli/bin.ts',
+    index: 'src/index.ts',
+    watchdog: 'src/lifetime/watchdog-main.ts',
+    'vitest/plugin': 'presets/vitest/plugin.ts',
+    'vitest/setup': 'presets/vitest/setup.ts',
+    'vitest/file-setup': 'presets/vitest/file-setup.ts',
+    'vitest/test': 'presets/vitest/test.ts',
+    'jest/preset': 'presets/jest/preset.ts',
+    'jest/setup': 'presets/jest/setup.ts',
+    'jest/teardown': 'presets/jest/teardown.ts',
+    'jest/environment': 'presets/jest/environment.ts',
+    'node-test/index': 'presets/node-test/index.ts',
+    'node-test/setup': 'presets/node-test/setup.ts',
+  },
   outdir: 'dist',
   chunkNames: 'chunks/[name]-[hash]',
   bundle: true,
@@ -32,17 +46,25 @@ const { metafile } = await build({
   target: 'node20.19',
   // Installed beside vmctl: listr2, whose types are part of ours, and jiti, which loads from its own folder.
   // The other two are optional accelerators of ssh2, which does without them.
-  external: [...Object.keys(manifest.dependencies), 'cpu-features', '*.node', 'typescript'],
+  external: [
+    ...Object.keys(manifest.dependencies),
+    ...Object.keys(manifest.peerDependencies),
+    'cpu-features',
+    '*.node',
+    'typescript',
+  ],
   define: { VMCTL_VERSION: JSON.stringify(manifest.version) },
   banner: { js: commonJsGlobals },
   legalComments: 'none',
   metafile: true,
   logLevel: 'warning',
 });
+copyFileSync('presets/jest/index.cjs', 'dist/jest/index.cjs');
 chmodSync('dist/cli.js', 0o755);
 writeFileSync('dist/THIRD-PARTY-LICENSES.txt', licences(bundledPackages(metafile)));
 const tsc = createRequire(import.meta.url).resolve('typescript/bin/tsc');
 execFileSync(process.execPath, [tsc, '-p', 'tsconfig.build.json'], { stdio: 'inherit' });
+copyFileSync('presets/jest/index.d.cts', 'dist/types/presets/jest/index.d.cts');
 
 /** The folders of the packages whose code went into the bundle. */
 function bundledPackages({ inputs }) {

@@ -5,8 +5,16 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { root, say } from './setup.mjs';
 
-const ALLOWED = /^(package\.json|README\.md|LICENSE|CHANGELOG\.md|dist\/.+\.(js|d\.ts|txt))$/;
-const REQUIRED = ['package.json', 'README.md', 'LICENSE', 'dist/cli.js', 'dist/index.js', 'dist/types/src/index.d.ts'];
+const ALLOWED = /^(package\.json|README\.md|LICENSE|CHANGELOG\.md|dist\/.+\.(c?js|d\.c?ts|txt))$/;
+const REQUIRED = [
+  'package.json',
+  'README.md',
+  'LICENSE',
+  'dist/cli.js',
+  'dist/index.js',
+  'dist/watchdog.js',
+  'dist/types/src/index.d.ts',
+];
 
 const folder = mkdtempSync(join(tmpdir(), 'vmctl-package-'));
 try {
@@ -46,24 +54,31 @@ function checkFiles(paths) {
 /** Installs the tarball beside an ESM and a CommonJS program, compiles both strictly, and runs them. */
 function checkConsumers(tarball) {
   say('an ESM and a CommonJS user: install, compile, run');
-  const manifest = { name: 'consumer', private: true, type: 'module' };
-  writeFileSync(join(folder, 'package.json'), JSON.stringify(manifest));
-  npm(['install', '--no-audit', '--no-fund', '--loglevel=error', tarball], folder);
-  const program = `new VmctlError('USAGE', 'hello').code satisfies ErrorCode;\nconst codes: object = ERROR_CODES;\nvoid codes;\n`;
+  writeFileSync(join(folder, 'package.json'), JSON.stringify({ name: 'consumer', private: true, type: 'module' }));
+  // Whoever writes for Node.js in TypeScript has its types.
+  const types = `@types/node@${manifest('@types/node')}`;
+  npm(['install', '--no-audit', '--no-fund', '--loglevel=error', tarball, types], folder);
+  const program = [
+    "new VmctlError('USAGE', 'hello').code satisfies ErrorCode;",
+    'const codes: object = ERROR_CODES;',
+    'void codes;',
+    "export const test = async () => (await up({ vms: ['web'] })).web.exec(['true']);",
+    '',
+  ].join('\n');
   writeFileSync(
     join(folder, 'esm.mts'),
-    `import { ERROR_CODES, VmctlError, type ErrorCode } from 'vmctl';\n${program}`,
+    `import { ERROR_CODES, VmctlError, type ErrorCode, up } from 'vmctl';\n${program}`,
   );
   writeFileSync(
     join(folder, 'cjs.cts'),
-    `import vmctl = require('vmctl');\nimport type { ErrorCode } from 'vmctl' with { 'resolution-mode': 'import' };\nconst { ERROR_CODES, VmctlError } = vmctl;\n${program}`,
+    `import vmctl = require('vmctl');\nimport type { ErrorCode } from 'vmctl' with { 'resolution-mode': 'import' };\nconst { ERROR_CODES, VmctlError, up } = vmctl;\n${program}`,
   );
   const compilerOptions = {
     module: 'nodenext',
     target: 'es2023',
     strict: true,
     exactOptionalPropertyTypes: true,
-    types: [],
+    types: ['node'],
     skipLibCheck: false,
   };
   writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: ['esm.mts', 'cjs.cts'] }));
@@ -75,6 +90,10 @@ function checkConsumers(tarball) {
   }).trim();
   const expected = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).version;
   if (version !== expected) throw new Error(`vmctl --version prints ${version}, not ${expected}`);
+}
+
+function manifest(dependency) {
+  return JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).devDependencies[dependency];
 }
 
 function bin(name, file) {

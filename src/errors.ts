@@ -24,6 +24,7 @@ export const ERROR_CODES = {
   HOST_UNSUPPORTED: 'This host cannot do it: a program, firmware or permission is missing.',
   QEMU_START: 'QEMU did not start; the message carries its own words.',
   QMP: 'QEMU refused a QMP command or closed the QMP socket.',
+  PROPOLIS: 'The propolis-server of a VM did not start, refused a request or cannot be reached.',
   COMMAND_FAILED: 'A program that vmctl ran on the host failed.',
   READY_TIMEOUT: 'The guest did not answer in time.',
   SSH_HOST_KEY: 'The guest showed another host key than the pinned one.',
@@ -38,6 +39,7 @@ export const ERROR_CODES = {
   LOCK_TIMEOUT: 'Another vmctl process kept a lock for too long.',
   TIMEOUT: 'A deadline passed.',
   ABORTED: 'The operation was cancelled.',
+  OUTPUT: 'What a command prints could not be written.',
   STATE_DIRECTORY: 'The state directory cannot be read or written.',
   INTERNAL: 'A bug in vmctl.',
 } as const;

@@ -3,6 +3,7 @@ export { attach } from './api/attach.js';
 export { ExecError, type ExecResult, UpError, type UpFailure } from './api/errors.js';
 export { type VmsContext, tasks } from './api/tasks.js';
 export type {
+  AnyVm,
   AttachedFleet,
   AttachedFleetMembers,
   CopyOptions,

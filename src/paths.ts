@@ -42,6 +42,10 @@ export const VM_FILES = {
   stopping: 'stopping',
   /** QEMU's own words: its stdout and stderr. */
   qemuLog: 'qemu.log',
+  /** The words of the VM's propolis-server: its stdout and stderr. */
+  propolisLog: 'propolis.log',
+  /** What a VM of Propolis has outside of its directory. */
+  propolisParts: 'propolis.json',
 } as const;
 
 /** The names inside `runs/<id>/`, besides those of every state directory. */
@@ -56,6 +60,8 @@ export const RUN_FILES = {
 
 export interface StatePaths {
   readonly root: string;
+  /** False where nothing is to outlive this process, and so nothing has to survive a power cut. */
+  readonly durable: boolean;
   /** The registry: which VMs exist. */
   readonly registry: string;
   readonly registryLock: string;
@@ -84,6 +90,7 @@ export function statePaths(root: string): StatePaths {
   const locks = join(root, 'locks');
   return {
     root,
+    durable: true,
     registry: join(root, 'vms.json'),
     registryLock: join(locks, 'registry.lock'),
     images: join(root, 'images'),

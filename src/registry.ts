@@ -9,6 +9,7 @@
  */
 import { readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import * as v from 'valibot';
 import { VmctlError, type VmctlErrorJson } from './errors.js';
 import type { Step } from './model/event.js';
@@ -64,8 +65,11 @@ export interface RegistryOptions {
 type Entries = Map<string, RegistryEntry>;
 type Change = (entries: Entries) => void;
 
+const UNCHANGED = { locked: false, changes: [] } as const;
+
 export class Registry {
   readonly #options: RegistryOptions;
+  #known: { readonly version: string; readonly entries: Promise<Entries | null> } | null = null;
   #waiting: Change[] = [];
   #next: Promise<void> | null = null;
   #last: Promise<void> = Promise.resolve();
@@ -80,8 +84,24 @@ export class Registry {
     return [...entries.values()].toSorted((a, b) => (a.name < b.name ? -1 : 1));
   }
 
+  /** Looks at this VM's directory alone, so that asking for each of many VMs costs no more for each. */
   async get(name: string): Promise<RegistryEntry | null> {
-    return (await this.#read()).get(name) ?? null;
+    const { paths } = this.#options;
+    const recorded = VM_NAME.test(name) ? await this.#recorded() : null;
+    // A damaged list is repaired, which takes them all.
+    if (recorded === null) return (await this.#read()).get(name) ?? null;
+    const directory = paths.vm(name);
+    const known = (await exists(directory)) ? (recorded.get(name) ?? (await adopt(name, directory))) : null;
+    return known === null ? null : { ...known, directory };
+  }
+
+  /** What is written down, read anew only when it was written anew; null where it cannot be read. */
+  async #recorded(): Promise<Entries | null> {
+    const { paths } = this.#options;
+    const version = await versionOf(paths.registry);
+    // Kept before it is read, so that many who ask at once read it once.
+    if (this.#known?.version !== version) this.#known = { version, entries: this.#parse() };
+    return this.#known.entries;
   }
 
   /** What there is, without repairing anything: for looking at a state directory as it is. */
@@ -139,8 +159,12 @@ export class Registry {
 
   /** Changes some of a VM's record. The caller holds the VM's lock. */
   async updateRecord(entry: RegistryEntry, change: Partial<VmRecord>): Promise<void> {
-    const record = { ...(await this.record(entry)), ...change };
-    await writeFileAtomically(join(entry.directory, VM_FILES.record), `${JSON.stringify(record)}\n`);
+    const before = await this.record(entry);
+    const record = { ...before, ...change };
+    // What is not there says the same as a fresh record.
+    if (isDeepStrictEqual(record, before)) return;
+    const { durable } = this.#options.paths;
+    await writeFileAtomically(join(entry.directory, VM_FILES.record), `${JSON.stringify(record)}\n`, { durable });
   }
 
   /** Queues a change. A write that has not begun yet takes it along, so waiting callers share one write. */
@@ -157,10 +181,11 @@ export class Registry {
     let changes: readonly Change[] | null = null;
     try {
       await withLock(paths.registryLock, { command }, async () => {
-        const entries = await this.#read({ locked: true });
-        changes = this.#takeWaiting();
-        for (const change of changes) change(entries);
+        const taken = this.#takeWaiting();
+        changes = taken;
+        const entries = await this.#read({ locked: true, changes: taken });
         await writeRegistry(paths, entries);
+        this.#known = { version: await versionOf(paths.registry), entries: Promise.resolve(entries) };
       });
     } catch (error) {
       // Those who wait for this write are told of its failure, and nobody else: a change is never lost in silence.
@@ -177,22 +202,33 @@ export class Registry {
     return changes;
   }
 
-  async #read(state: { locked: boolean } = { locked: false }): Promise<Entries> {
-    const { paths } = this.#options;
-    const text = await readTextIfPresent(paths.registry);
+  /** `changes` are made to what is written down first, so that a VM that is being recorded is not looked at as unknown. */
+  async #read(state: { readonly locked: boolean; readonly changes: readonly Change[] } = UNCHANGED): Promise<Entries> {
+    const recorded = await this.#parse();
+    for (const change of state.changes) change(recorded ?? new Map());
+    const entries = await (recorded === null ? this.#rebuild(state) : this.#compareWithDirectories(recorded));
+    for (const change of state.changes) change(entries);
+    return entries;
+  }
+
+  /** What is written down; null where it cannot be read. */
+  async #parse(): Promise<Entries | null> {
+    const text = await readTextIfPresent(this.#options.paths.registry);
     const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), registrySchema), text);
-    if (text !== null && !parsed.success) return this.#rebuild(state);
+    if (text !== null && !parsed.success) return null;
     const recorded = parsed.success ? Object.values(parsed.output.vms) : [];
-    return this.#compareWithDirectories(new Map(recorded.map((entry) => [entry.name, entry])));
+    return new Map(recorded.map((entry) => [entry.name, entry]));
   }
 
   /** What is recorded, less what is gone, plus what is there and was not recorded. */
   async #compareWithDirectories(recorded: Entries): Promise<Entries> {
     const { paths } = this.#options;
+    const names = await directoryNames(paths.vms);
     const entries: Entries = new Map();
-    for (const name of await directoryNames(paths.vms)) {
-      const known = recorded.get(name) ?? (await adopt(name, paths.vm(name)));
-      if (known !== null) entries.set(name, { ...known, directory: paths.vm(name) });
+    for (const entry of await Promise.all(
+      names.map(async (name) => recorded.get(name) ?? adopt(name, paths.vm(name))),
+    )) {
+      if (entry !== null) entries.set(entry.name, { ...entry, directory: paths.vm(entry.name) });
     }
     return entries;
   }
@@ -203,7 +239,7 @@ export class Registry {
     const repair = async (): Promise<Entries> => {
       const text = await readTextIfPresent(paths.registry);
       const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), registrySchema), text);
-      if (parsed.success) return this.#read({ locked: true });
+      if (parsed.success) return this.#read({ locked: true, changes: [] });
       const entries = await this.#compareWithDirectories(new Map());
       if (text !== null) await this.#setAside();
       await writeRegistry(paths, entries).catch((error: unknown) => {
@@ -222,6 +258,17 @@ export class Registry {
     for (let count = 2; await exists(aside); count += 1) aside = `${first}-${count}`;
     await rename(paths.registry, aside);
     onNote?.(`${paths.registry} was damaged; it is now ${aside}, and the list of VMs was rebuilt from ${paths.vms}`);
+  }
+}
+
+/** Differs after each writing, because that replaces the file by another one. */
+async function versionOf(path: string): Promise<string> {
+  try {
+    const { ino, mtimeNs, size } = await stat(path, { bigint: true });
+    return `${ino} ${mtimeNs} ${size}`;
+  } catch (error) {
+    if (isMissing(error)) return 'none';
+    throw stateDirectoryError('read', path, error);
   }
 }
 
@@ -258,7 +305,8 @@ async function writeRegistry(paths: StatePaths, entries: Entries): Promise<void>
     if (path.startsWith(`${paths.registry}.`) && path.endsWith('.tmp')) await rm(path, { force: true });
   }
   const registry = { schemaVersion: 1, vms: Object.fromEntries(entries) };
-  await writeFileAtomically(paths.registry, `${JSON.stringify(registry, null, 2)}\n`);
+  const { durable } = paths;
+  await writeFileAtomically(paths.registry, `${JSON.stringify(registry, null, 2)}\n`, { durable });
 }
 
 /** What a VM can be called. What starts with a dot is under construction or being removed. */

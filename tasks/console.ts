@@ -102,7 +102,8 @@ async function connect(env: TaskEnvironment, handle: VmHandle): Promise<Duplex> 
           fields: { vm: handle.name, path: endpoint.path },
         });
       }
-    case 'websocket':
+    case 'stream':
+      return await endpoint.connect(env.signal);
     case 'none':
       throw new VmctlError('UNSUPPORTED', `this version of vmctl cannot attach to a console of kind ${endpoint.kind}`, {
         fields: { vm: handle.name },

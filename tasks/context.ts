@@ -36,6 +36,7 @@ export interface TaskEnvironment {
 /** Everybody who wants to know what is going on listens here. */
 export class EventHub {
   readonly #listeners = new Set<EventListener>();
+  readonly #ofVms = new Map<string, Set<EventListener>>();
 
   /** Calls the listener for each event from now on; gives the function that ends it. */
   subscribe(listener: EventListener): () => void {
@@ -43,9 +44,17 @@ export class EventHub {
     return () => this.#listeners.delete(listener);
   }
 
+  /** The same for the events of one VM; those of the others cost nothing. */
+  subscribeTo(vm: string, listener: EventListener): () => void {
+    const listeners = this.#ofVms.get(vm) ?? new Set();
+    this.#ofVms.set(vm, listeners.add(listener));
+    return () => listeners.delete(listener);
+  }
+
   emit(vm: string | null, step: Step, body: VmEventBody): void {
     const event: VmEvent = { time: Date.now(), vm, step, ...body };
     for (const listener of this.#listeners) listener(event);
+    if (vm !== null) for (const listener of this.#ofVms.get(vm) ?? []) listener(event);
   }
 
   /** A reporter that speaks for one step of one VM. */

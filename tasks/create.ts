@@ -2,7 +2,7 @@
 import { basename } from 'node:path';
 import type { ListrTask } from 'listr2';
 import { VmctlError } from '../src/errors.js';
-import type { StageContext } from '../src/model/event.js';
+import { type StageContext, silentReporter } from '../src/model/event.js';
 import type { VmSpec } from '../src/model/spec.js';
 import type { ResolvedVm, VmHandle } from '../src/model/vm.js';
 import type { RegistryEntry } from '../src/registry.js';
@@ -66,7 +66,9 @@ class CreateFlow {
     await this.run.lock(context);
     const there = await registry.get(name);
     if (there !== null) throw existsError(name, there.project);
-    const aboutHost = { signal: context.signal, reporter: events.reporter(null, 'start') };
+    // How fast guests run concerns who starts one.
+    const reporter = this.#options.start ? events.reporter(null, 'start') : silentReporter;
+    const aboutHost = { signal: context.signal, reporter };
     await hypervisor.checkHost(aboutHost, spec);
     this.#resolved = await resolveVm(this.#env, spec, context);
     return { done: basename(this.#resolved.image.path) };

@@ -125,6 +125,7 @@ class DownFlow {
 
 const STOPPED_BY = {
   guest: 'powered off by itself',
+  halt: 'its power was cut',
   SIGTERM: 'ended by SIGTERM',
   SIGKILL: 'ended by SIGKILL',
 } as const;

@@ -1,4 +1,5 @@
 /** Builds the world that tasks act on, from plain settings. */
+import { setMaxListeners } from 'node:events';
 import { type RouterOptions, createRouter } from '../src/hypervisor/router.js';
 import type { RouterHypervisor } from '../src/hypervisor/router.js';
 import type { PullPolicy } from '../src/model/pull-policy.js';
@@ -6,7 +7,16 @@ import type { BackendKind } from '../src/model/vm.js';
 import { type StatePaths, defaultStateRoot, statePaths } from '../src/paths.js';
 import { Registry } from '../src/registry.js';
 import type { Settings } from '../src/settings/keys.js';
+import { powerOffBySsh } from './power-off.js';
 import { type Concurrency, EventHub, type TaskEnvironment, createLimits } from './context.js';
+
+/** What can be configured of VMs on illumos; see `PropolisOptions`. */
+export interface PropolisSettings {
+  readonly binary: string | undefined;
+  readonly bootrom: string | undefined;
+  readonly dataset: string | undefined;
+  readonly link: string | undefined;
+}
 
 export interface EnvironmentSettings {
   readonly variables: Readonly<Record<string, string | undefined>>;
@@ -21,6 +31,7 @@ export interface EnvironmentSettings {
   readonly accelerator?: 'auto' | 'kvm' | 'tcg' | 'hvf' | undefined;
   readonly qemuBinary?: string | undefined;
   readonly qemuArguments?: readonly string[] | undefined;
+  readonly propolis?: PropolisSettings | undefined;
   /** Where the addresses of guests on a bridge are written down; default the usual places of dnsmasq. */
   readonly leaseFiles?: readonly string[] | undefined;
   readonly concurrency?: Concurrency | undefined;
@@ -43,6 +54,12 @@ export function configured(settings: Settings): Partial<EnvironmentSettings> {
     leaseFiles: settings['network.leases'],
     qemuBinary: settings['qemu.binary'],
     qemuArguments: settings['qemu.extraArgs'],
+    propolis: {
+      binary: settings['propolis.binary'],
+      bootrom: settings['propolis.bootrom'],
+      dataset: settings['propolis.dataset'],
+      link: settings['propolis.link'],
+    },
     concurrency: { downloads: settings['concurrency.downloads'], boots: settings['concurrency.boots'] },
     sshTimeoutSeconds: settings['timeouts.ssh'],
     stopGraceSeconds: settings['timeouts.stop'],
@@ -51,7 +68,10 @@ export function configured(settings: Settings): Partial<EnvironmentSettings> {
 }
 
 export function createEnvironment(settings: EnvironmentSettings): TaskEnvironment {
-  const { variables, home, cwd, command, signal } = settings;
+  const { variables, home, cwd, command } = settings;
+  // One of its own, for which Node.js does not warn of many listeners: every VM has some.
+  const signal = AbortSignal.any([settings.signal]);
+  setMaxListeners(0, signal);
   const paths = settings.paths ?? statePaths(defaultStateRoot(variables, home));
   const router: RouterOptions = {
     qemu: {
@@ -61,6 +81,14 @@ export function createEnvironment(settings: EnvironmentSettings): TaskEnvironmen
       hostFile: paths.host,
       searchPath: variables['PATH'] ?? '',
       leaseFiles: settings.leaseFiles ?? null,
+    },
+    propolis: {
+      binary: settings.propolis?.binary ?? null,
+      bootrom: settings.propolis?.bootrom ?? null,
+      dataset: settings.propolis?.dataset ?? null,
+      link: settings.propolis?.link ?? null,
+      locks: paths.locks,
+      powerOff: powerOffBySsh(home),
     },
     backend: settings.backend ?? null,
   };

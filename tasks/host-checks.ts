@@ -111,6 +111,7 @@ export function checkHost(facts: HostFacts): readonly Check[] {
     checkNode(facts),
     checkBackend(facts),
     checkSettings(facts),
+    ...checkNeeds(facts),
     ...checkQemu(facts),
     ...checkFirmware(facts),
     checkQemuImg(facts),
@@ -147,9 +148,28 @@ function checkSettings({ settingsProblem }: HostFacts): Check {
   return { ...check, result: 'problem', found: message, next: hint === null ? [] : [hint] };
 }
 
+/** What a backend needs besides QEMU: propolis-server, and all that it takes. */
+function checkNeeds({ backend }: HostFacts): readonly Check[] {
+  if (!('kind' in backend) || backend.kind !== 'propolis') return [];
+  const { program, needs = [] } = backend.facts;
+  const rows = needs.map(({ id, title, found, problem, next }): Check => {
+    if (problem === null) return ok(id, title, found);
+    return { id, title, result: 'problem', found: problem, next: [next] };
+  });
+  if (program === null) return rows;
+  const server = ok(
+    'propolis',
+    'propolis-server',
+    program.found ? `${program.version}, ${program.path}` : program.problem,
+  );
+  if (program.found) return [server, ...rows];
+  const step = 'Build it from github.com/oxidecomputer/propolis and put it into PATH, or name it in propolis.binary.';
+  return [{ ...server, result: 'problem', next: [step] }, ...rows];
+}
+
 function checkQemu(facts: HostFacts): readonly Check[] {
   const { backend, system, qemuBinary } = facts;
-  if (!('kind' in backend) || backend.facts.program === null) return [];
+  if (!('kind' in backend) || backend.kind === 'propolis' || backend.facts.program === null) return [];
   const { program, accelerator } = backend.facts;
   if (!program.found) {
     const step = qemuBinary === null ? installStep(['qemu', 'qemu-img'], system) : 'Check the setting qemu.binary.';

@@ -20,6 +20,7 @@ export interface ParseOptions {
   readonly home: string;
   /** Default: the host's. */
   readonly architecture?: string;
+  readonly platform?: NodeJS.Platform;
 }
 
 export interface ParsedProject {
@@ -30,11 +31,11 @@ export interface ParsedProject {
 
 /** Throws `VmFileError` with every diagnostic, or `VMFILE_NOT_FOUND`. */
 export async function parseProject(options: ParseOptions): Promise<ParsedProject> {
-  const { cwd, home, architecture = process.arch } = options;
+  const { cwd, home, architecture = process.arch, platform = process.platform } = options;
   const parsed = options.vms === undefined ? await parseFile(options) : parseDeclared(options.vms, cwd);
   const { source } = parsed.project;
   const presets = { names: imagePresetNames, find: (name: string) => imagePreset(name, architecture) };
-  const resolved = resolveProject(parsed.project, { home, presets });
+  const resolved = resolveProject(parsed.project, { home, presets, platform });
   const files = await checkFiles(resolved.files);
   const diagnostics = [...parsed.diagnostics, ...resolved.diagnostics, ...files].toSorted(
     (a, b) => a.span.start - b.span.start,

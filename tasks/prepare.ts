@@ -5,7 +5,8 @@ import type { TaskEnvironment } from './context.js';
 
 export async function prepareVm(env: TaskEnvironment, vm: ResolvedVm, context: StageContext): Promise<VmHandle> {
   const { name } = vm.spec;
-  const places = { directory: env.paths.vm(name), staging: env.paths.vmStaging(name) };
+  const { paths } = env;
+  const places = { directory: paths.vm(name), staging: paths.vmStaging(name), durable: paths.durable };
   const handle = await env.hypervisor.prepare(vm, places, context);
   await env.registry.add(handle);
   return handle;

@@ -34,6 +34,7 @@ export function selectWithDependencies(specs: readonly VmSpec[], names: readonly
 /** `VM_NOT_FOUND` with names that are near. */
 export function unknownVm(name: string, names: readonly string[], what: string): VmctlError {
   const hint =
-    didYouMean(name, names, '"') ?? (names.length === 0 ? 'There are none.' : `There are: ${names.join(', ')}.`);
+    didYouMean(name, names, '"') ??
+    (names.length === 0 ? 'Which there are: vmctl list' : `There are: ${names.join(', ')}.`);
   return new VmctlError('VM_NOT_FOUND', `${what} "${name}"`, { hint, fields: { vm: name } });
 }

@@ -110,6 +110,8 @@ class UpFlow {
     noteDifferences(found, this.#spec.name, context);
     if (this.#action === 'none') return { skipped: 'already running' };
     const isNew = this.#action === 'create' || this.#action === 'recreate';
+    // What has a process already needs nothing of the host any more.
+    if (!isNew && this.#action !== 'start') return { skipped: 'already there' };
     const made = isNew ? undefined : this.#vm?.handle;
     const aboutHost = { signal: context.signal, reporter: events.reporter(null, 'start') };
     await hypervisor.checkHostFor(made?.backend ?? hypervisor.kind, aboutHost, made?.spec ?? this.#spec);
@@ -144,12 +146,13 @@ class UpFlow {
     this.#leaveBoots = await this.#takeBootPlace(context);
     if (vm.state === 'suspended' && this.#action !== 'start') {
       // Not this run's to stop again: it may have run for days before it was paused.
-      this.#vm = await this.#env.hypervisor.resume(vm, context);
-    } else {
-      const stopped = vm.state === 'stopped' ? vm : await awaitPowerOff(this.#env, vm, context);
-      this.#begun = 'booting';
-      this.#vm = await startVm(this.#env, { stopped, entry: this.#entry }, context);
+      const resumed = await this.#env.hypervisor.resume(vm, context);
+      this.#vm = resumed;
+      return { done: ['resumed', runningSummary(resumed)].filter((part) => part !== '').join(', ') };
     }
+    const stopped = vm.state === 'stopped' ? vm : await awaitPowerOff(this.#env, vm, context);
+    this.#begun = 'booting';
+    this.#vm = await startVm(this.#env, { stopped, entry: this.#entry }, context);
     return { done: runningSummary(this.#vm) };
   }
 

@@ -96,7 +96,7 @@ export class VmRun {
 
   async #run(step: Step, task: StepTask, work: (context: StageContext) => Promise<StepResult>): Promise<void> {
     const { events, signal } = this.#env;
-    const unsubscribe = events.subscribe(this.#viewer(step, task));
+    const unsubscribe = events.subscribeTo(this.name, this.#viewer(step, task));
     const startedAt = performance.now();
     events.emit(this.name, step, { type: 'started' });
     try {
@@ -131,7 +131,7 @@ export class VmRun {
   #viewer(step: Step, task: StepTask): (event: VmEvent) => void {
     const read = progressReader();
     return (event) => {
-      if (event.vm !== this.name || event.step !== step) return;
+      if (event.step !== step) return;
       if (event.type === 'done') task.title = event.summary === '' ? step : `${step}: ${event.summary}`;
       else if (event.type === 'skipped') task.skip(`${step}: ${event.reason}`);
       else task.output = read(event) ?? '';

@@ -84,8 +84,8 @@ const AREAS: readonly Area[] = [
   },
   {
     path: 'presets',
-    mayImport: ['tasks', 'src/errors', 'src/model'],
-    because: 'pieces for users, on the public tasks',
+    mayImport: ['src/index', 'tasks', ...LEAVES],
+    because: 'pieces for users, on the public API',
   },
   {
     path: 'src/cli',
@@ -122,7 +122,11 @@ const DOORS: readonly { readonly module: RegExp; readonly only: RegExp; readonly
   { module: /^ssh2/, only: /^src\/ssh\//, because: 'one folder speaks SSH' },
   { module: /^execa$/, only: /^src\/util\/exec\.ts$/, because: 'one file starts programs' },
   { module: /^node:child_process|^node:cluster|^node:worker/, only: /^$/, because: 'execa starts programs' },
-  { module: /^undici$/, only: /^src\/image\//, because: 'one folder speaks HTTP' },
+  {
+    module: /^undici$/,
+    only: /^src\/(?:image|hypervisor\/propolis)\//,
+    because: 'images come over HTTP, and propolis-server listens to it',
+  },
   { module: /^node:https?$/, only: /^$/, because: 'undici speaks HTTP' },
   { module: /^cosmiconfig$/, only: /^src\/settings\/load\.ts$/, because: 'one file reads the configuration' },
   { module: /^commander$/, only: /^src\/cli\//, because: 'the library has no command line' },
@@ -140,25 +144,36 @@ const WATCHDOG = 'src/lifetime/watchdog-main.ts';
 /** Where the API takes the outside world from, unless it is handed another one. */
 const ENTRANCE = 'src/api/outside.ts';
 
+/** The same for the presets of test runners, which are guests in a process of somebody else. */
+const RUNNER = 'presets/testing/surroundings.ts';
+
 /** What the library leaves to the command line, with the exceptions that are meant. */
 const OUTSIDE: readonly { readonly access: RegExp; readonly also: readonly string[]; readonly because: string }[] = [
   {
     access: /^process\.env$/,
-    also: [ENTRANCE],
+    also: [ENTRANCE, RUNNER],
     because: 'settings come in as parameters; the entrance of the API has it as the default of one',
   },
   {
     access: /^process\.(?:stdin|stdout|stderr)$/,
-    also: ['tasks/run.ts', WATCHDOG],
+    also: ['tasks/run.ts', WATCHDOG, RUNNER],
     because: 'the library prints nothing but the tree that it is asked to show',
   },
-  { access: /^process\.(?:exit|exitCode|abort)$/, also: [WATCHDOG], because: 'the library never ends the process' },
+  {
+    access: /^process\.(?:exit|exitCode|abort)$/,
+    also: [WATCHDOG],
+    because: 'the library never ends the process',
+  },
   {
     access: /^process\.(?:on|once|addListener|prependListener)$/,
-    also: [WATCHDOG],
+    also: [WATCHDOG, RUNNER],
     because: 'the library handles no signals',
   },
-  { access: /^process\.(?:argv|cwd|chdir)$/, also: [WATCHDOG, ENTRANCE], because: 'the current folder is a parameter' },
+  {
+    access: /^process\.(?:argv|cwd|chdir)$/,
+    also: [WATCHDOG, ENTRANCE, RUNNER],
+    because: 'the current folder is a parameter',
+  },
   { access: /^console\./, also: [], because: 'the library reports events and prints nothing' },
   {
     access: /^new Listr$/,

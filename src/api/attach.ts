@@ -31,6 +31,7 @@ export async function attach<const N extends string = string>(
   return attachIn(connection);
 }
 
+/** @internal In a given world. */
 export async function attachIn<N extends string>(
   connection: FleetConnection | string,
   given?: Outside,

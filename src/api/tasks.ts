@@ -38,7 +38,7 @@ function upTask<const N extends string = string>(options: UpOptions<N> = {}): Li
 }
 
 /** A task that ends the VMs of the context; skipped where there are none. */
-function downTask(): ListrTask<VmsContext> {
+function downTask<N extends string = string>(): ListrTask<VmsContext<N>> {
   return {
     title: 'virtual machines down',
     skip: ({ vms }) => (vms === undefined ? 'there are none' : false),

@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 /** What the API takes and gives, as types alone. */
 import type { Readable } from 'node:stream';
 import type { VmctlErrorJson } from '../errors.js';
@@ -152,7 +153,7 @@ export interface VmStatus {
 }
 
 /** What can be done with a VM in any state. */
-interface AnyVm {
+export interface AnyVm {
   readonly name: string;
   /** What it is doing now. */
   status(): Promise<VmStatus>;

@@ -29,7 +29,7 @@ export async function up<const N extends string = string>(options: UpOptions<N> 
   return upIn(options);
 }
 
-/** `up` in a given world. */
+/** @internal `up` in a given world; so are the others. */
 export async function upIn<N extends string>(options: UpOptions<N>, outside?: Outside): Promise<Fleet<N>> {
   const prepared = await prepareUp(options, outside);
   try {
@@ -54,6 +54,7 @@ export async function plan(options: UpOptions = {}): Promise<UpPlan> {
   return planIn(options);
 }
 
+/** @internal */
 export async function planIn(options: UpOptions, outside?: Outside): Promise<UpPlan> {
   const opened = await openProject(options, outside);
   const env = environmentFor(opened, await placeOf(opened, options), options);
@@ -96,6 +97,7 @@ export async function down(target: Pick<FleetMembers, 'down'> | DownOptions = {}
 
 const STOP_GRACE_SECONDS = 30;
 
+/** @internal */
 export async function downIn(options: DownOptions, given?: Outside): Promise<void> {
   const outside = given ?? outsideOf(options);
   const { loadSettings } = await import('../settings/load.js');

@@ -60,7 +60,7 @@ export async function bringUp(
 }
 
 /** A flag has the last word, over the VMFile's own timeout too. */
-function overrideTimeout(specs: readonly VmSpec[], timeoutSeconds: number | undefined): readonly VmSpec[] {
+export function overrideTimeout(specs: readonly VmSpec[], timeoutSeconds: number | undefined): readonly VmSpec[] {
   if (timeoutSeconds === undefined) return specs;
   return specs.map((spec) => ({ ...spec, ssh: { ...spec.ssh, timeoutSeconds } }));
 }

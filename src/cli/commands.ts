@@ -4,8 +4,8 @@ import type { CommandModule } from './cli.js';
 export interface CommandEntry {
   readonly summary: string;
   readonly examples: readonly [string, string];
-  /** True where words after `--` belong to the guest. */
-  readonly passesWords?: boolean;
+  /** Where a command of somebody else's begins: behind so many words, or only behind `--`. */
+  readonly commandAfter?: number | '--';
   load(): Promise<{ readonly command: CommandModule }>;
 }
 
@@ -23,6 +23,7 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   run: {
     summary: 'bring up VMs for as long as a command runs, such as tests',
     examples: ['vmctl run -- npm test', 'vmctl run --reuse web -- vitest run'],
+    commandAfter: '--',
     load: () => import('./commands/run.js'),
   },
   reload: {
@@ -80,12 +81,14 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   },
   ssh: {
     summary: 'log in to a VM with the system’s ssh and the pinned host key',
-    examples: ['vmctl ssh web', 'vmctl ssh web -- journalctl -b'],
+    examples: ['vmctl ssh web', 'vmctl ssh web journalctl -b'],
+    commandAfter: 1,
     load: () => import('./commands/ssh.js'),
   },
   exec: {
     summary: 'run a command in a VM; its output and exit code pass through',
     examples: ['vmctl exec web -- systemctl is-active nginx', "vmctl exec web -- 'ps aux | grep nginx'"],
+    commandAfter: 1,
     load: () => import('./commands/exec.js'),
   },
   cp: {

@@ -6,7 +6,7 @@ import type { Located } from '../model/source.js';
 import type { VmSpec } from '../model/spec.js';
 import { checkFiles } from '../vmfile/check-files.js';
 import type { Diagnostic } from '../vmfile/diagnostic.js';
-import { imageUrl, interfaceName } from '../vmfile/names.js';
+import { imageUrl, interfaceName, isUrl } from '../vmfile/names.js';
 import { resolveProject } from '../vmfile/resolve.js';
 
 export interface CreateFlags {
@@ -45,6 +45,11 @@ function checkFlags({ image, imageUrl: url, cloudInit, sshKey, bridge }: CreateF
   if ((image === undefined) === (url === undefined)) {
     const problem = image === undefined ? 'a VM needs an image' : 'a VM has one image';
     throw new VmctlError('USAGE', problem, { hint: 'Give either --image PATH or --image-url URL.' });
+  }
+  if (image !== undefined && isUrl(image)) {
+    throw new VmctlError('USAGE', `--image is a path, and ${JSON.stringify(image)} is a URL`, {
+      hint: `Write: --image-url ${image}`,
+    });
   }
   if (cloudInit !== undefined && sshKey !== undefined) {
     throw new VmctlError('USAGE', '--ssh-key has no effect together with --cloud-init: the document is used as it is', {

@@ -13,7 +13,7 @@ export const EXIT = {
   interrupted: 130,
   /** 128 + SIGPIPE: nobody reads the output any more. */
   outputClosed: 141,
-  /** As `ssh` has it: the connection failed, not the command. */
+  /** As `ssh` has it: there was no connection, or it failed; not the command. */
   transport: 255,
 } as const;
 
@@ -31,6 +31,15 @@ const BY_CODE: Partial<Record<ErrorCode, number>> = {
 
 export function exitCodeOf(error: VmctlError): number {
   return BY_CODE[error.code] ?? EXIT.failed;
+}
+
+/**
+ * For commands that reach into a guest: what keeps them from getting there has the code of a failed connection, because
+ * 1 would pass for the guest's own.
+ */
+export function exitCodeOfNoConnection(error: VmctlError): number {
+  const code = exitCodeOf(error);
+  return code === EXIT.failed ? EXIT.transport : code;
 }
 
 /** The common code of several failures; 1 where they differ. A VM that was only held up by another one has no say. */

@@ -18,8 +18,20 @@ const SIGNALS = [
   ['SIGHUP', 129],
 ] as const;
 
-/** `say` is called for the first signal. */
-export function listenForInterrupts(say: () => void): Interrupts {
+/** Where signals come from; the process. */
+export interface SignalSource {
+  on(name: NodeJS.Signals, listener: () => void): unknown;
+  off(name: NodeJS.Signals, listener: () => void): unknown;
+  exit(code: number): void;
+}
+
+/** What is said: `stopping` at the first signal, `leaving` at the second one, just before the end. */
+export interface InterruptWords {
+  stopping(): void;
+  leaving(): void;
+}
+
+export function listenForInterrupts(say: InterruptWords, source: SignalSource = process): Interrupts {
   const controller = new AbortController();
   let exitCode: number | null = null;
   let ignored = false;
@@ -31,13 +43,17 @@ export function listenForInterrupts(say: () => void): Interrupts {
         return;
       }
       if (ignored && name === 'SIGINT') return;
-      if (exitCode !== null) process.exit(code);
+      if (exitCode !== null) {
+        say.leaving();
+        source.exit(code);
+        return;
+      }
       exitCode = code;
-      say();
+      say.stopping();
       controller.abort();
     };
-    process.on(name, listener);
-    return () => process.off(name, listener);
+    source.on(name, listener);
+    return () => source.off(name, listener);
   });
   return {
     signal: controller.signal,

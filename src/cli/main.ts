@@ -2,6 +2,7 @@
 import { Command, CommanderError } from 'commander';
 import { VmctlError, toVmctlError } from '../errors.js';
 import type { Cli } from './cli.js';
+import { commandWords, wordsShape } from './command-words.js';
 import { COMMANDS, type CommandEntry } from './commands.js';
 import { EXIT, exitCodeOf } from './exit-code.js';
 
@@ -19,8 +20,7 @@ export async function runCli(words: readonly string[], cli: Cli): Promise<number
       return EXIT.done;
     }
     const program = await buildProgram(words, cli);
-    cli.wordsBeforeDashes = countWordsBeforeDashes(words);
-    await program.parseAsync([...words], { from: 'user' });
+    await program.parseAsync([...plainWords(words, program, cli)], { from: 'user' });
   } catch (error) {
     return await exitCodeAfter(error, cli);
   }
@@ -45,6 +45,7 @@ async function buildProgram(words: readonly string[], cli: Cli): Promise<Command
     .version(VERSION, '-V, --version', 'print the version')
     .usage('<command> [options]')
     .showSuggestionAfterError()
+    .showHelpAfterError('(see: vmctl --help)')
     .enablePositionalOptions()
     .helpCommand('help [command]', 'show the help of a command')
     .addHelpText('after', '\nMore about a command: vmctl <command> --help');
@@ -71,8 +72,15 @@ async function addCommand(
   if (name !== asked) return;
   const { command: module } = await entry.load();
   command.description(described(capitalised(entry.summary), entry.examples));
-  command.showHelpAfterError(`(see: vmctl ${name} --help)`);
+  command.showHelpAfterError(`(${whereOptionsStand(entry)}see: vmctl ${name} --help)`);
   module.configure(command, cli);
+  for (const sub of command.commands) sub.showHelpAfterError(`(see: vmctl ${name} ${sub.name()} --help)`);
+}
+
+/** For whoever gave vmctl an option that was meant for another command. */
+function whereOptionsStand({ commandAfter }: CommandEntry): string {
+  if (commandAfter === undefined) return '';
+  return `options of the command stand behind ${commandAfter === '--' ? '"--"' : 'its first word'}; `;
 }
 
 /** What stands below the usage line: what it does, and two examples. */
@@ -84,15 +92,19 @@ function capitalised(text: string): string {
   return `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 }
 
-/** How many words that are no options stand between the command's name and `--`. */
-function countWordsBeforeDashes(words: readonly string[]): number {
-  const dashes = words.indexOf('--');
-  const before = words.slice(1, dashes === -1 ? undefined : dashes);
-  return before.filter((word, i) => !word.startsWith('-') && !OPTIONS_WITH_VALUE.has(before[i - 1] ?? '')).length;
+/** What commander is given: the command line with `--` before a command that is not vmctl's own. */
+function plainWords(words: readonly string[], program: Command, cli: Cli): readonly string[] {
+  const [name = '', ...rest] = words;
+  // The help of a command that there is not would be that of vmctl, without a word about the mistake.
+  const [topic = 'help'] = rest;
+  if (name === 'help' && /^\w/.test(topic) && topic !== 'help' && !Object.hasOwn(COMMANDS, topic)) return rest;
+  const command = program.commands.find((known) => known.name() === name);
+  const after = command === undefined ? undefined : COMMANDS[name]?.commandAfter;
+  if (command === undefined || after === undefined) return words;
+  const marked = commandWords(rest, wordsShape(command, after));
+  cli.wordsBeforeDashes = marked.before;
+  return [name, ...marked.words];
 }
-
-/** The options of `ssh` and `run` whose value is a word of its own. */
-const OPTIONS_WITH_VALUE = new Set(['--user', '--key', '--file', '-f', '--parallel']);
 
 async function exitCodeAfter(error: unknown, cli: Cli): Promise<number> {
   // Commander has printed its own message already; help and version come as an error with code 0.

@@ -3,7 +3,7 @@ import { InvalidArgumentError } from 'commander';
 import { PULL_POLICIES, type PullPolicy } from '../model/pull-policy.js';
 import { vmName } from '../vmfile/names.js';
 import { MIB, parseSize } from '../vmfile/sizes.js';
-import { readAge, readBytes, readPositive, readSeconds } from '../settings/keys.js';
+import { readAge, readBytes, readPositive, readSeconds, readWait } from '../settings/keys.js';
 
 /** The option of every command that works on a VMFile. */
 export const FILE_OPTION = ['-f, --file <path>', 'the VMFile (default: VMFile.kdl in this folder)'] as const;
@@ -35,6 +35,13 @@ export function positiveOption(value: string): number {
 /** Seconds. */
 export function durationOption(value: string): number {
   const read = readSeconds(value);
+  if ('value' in read) return read.value;
+  throw new InvalidArgumentError(`It must be ${read.expected}.`);
+}
+
+/** Seconds, for something that needs more than none. */
+export function waitOption(value: string): number {
+  const read = readWait(value);
   if ('value' in read) return read.value;
   throw new InvalidArgumentError(`It must be ${read.expected}.`);
 }

@@ -1,6 +1,6 @@
 /** What a person or a program reads: errors, one line an event, or JSON. */
 import type { VmEvent } from '../model/event.js';
-import { durationText, printable, rateReader } from '../../tasks/progress-text.js';
+import { eventText } from '../../tasks/event-lines.js';
 import type { VmctlError } from '../errors.js';
 import type { Cli } from './cli.js';
 import { painter, wantsColor } from './style.js';
@@ -20,9 +20,14 @@ export function printError(cli: Cli, error: VmctlError): void {
   const paint = painter(color);
   cli.stderr.write(`${paint(['red', 'bold'], 'error:')} ${error.message}\n`);
   if (error.details !== null) cli.stderr.write(`${paint('dim', indent(error.details))}\n`);
-  if (error.hint !== null) cli.stderr.write(`${paint('cyan', 'hint:')} ${error.hint}\n`);
+  if (error.hint !== null) cli.stderr.write(`${paint('cyan', 'hint:')} ${capitalised(error.hint)}\n`);
   const debug = cli.variables['VMCTL_DEBUG'];
   if ((debug !== undefined && debug !== '') || error.code === 'INTERNAL') printStacks(cli, error);
+}
+
+/** Hints from a VMFile's findings begin as those do, in the middle of a sentence. */
+function capitalised(text: string): string {
+  return `${text.charAt(0).toUpperCase()}${text.slice(1)}`;
 }
 
 function printStacks(cli: Cli, error: unknown): void {
@@ -30,7 +35,7 @@ function printStacks(cli: Cli, error: unknown): void {
 }
 
 /** vmctl's own remark. */
-export function printNote(cli: Cli, text: string): void {
+export function printNote(cli: Pick<Cli, 'stderr' | 'variables'>, text: string): void {
   const paint = painter(wantsColor(cli.stderr, cli.variables));
   cli.stderr.write(`${paint('yellow', 'note:')} ${text}\n`);
 }
@@ -44,55 +49,25 @@ export function printJsonLine(cli: Cli, document: object): void {
   cli.stdout.write(`${JSON.stringify({ schemaVersion: SCHEMA_VERSION, ...document })}\n`);
 }
 
-const PROGRESS_EVERY_MS = 5_000;
-
 /** One plain line an event, prefixed with the VM's name, all prefixes equally wide. */
-export function lineListener(cli: Cli, names: readonly string[]): (event: VmEvent) => void {
+export function lineListener(
+  cli: Pick<Cli, 'stderr' | 'variables'>,
+  names: readonly string[],
+): (event: VmEvent) => void {
   const paint = painter(wantsColor(cli.stderr, cli.variables));
   const width = Math.max(...names.map((name) => name.length), 0);
-  const progress = new Map<string, ProgressLine>();
+  const textOf = eventText();
   return (event) => {
-    const text = event.type === 'progress' ? progressLine(event, progress) : lineOf(event);
+    // What concerns the host, and no VM's step.
+    if (event.vm === null && event.type === 'log') {
+      printNote(cli, event.line);
+      return;
+    }
+    const text = textOf(event);
     if (text === null) return;
     const prefix = event.vm === null ? '' : `${event.vm.padEnd(width)} │ `;
     for (const line of text.split('\n')) cli.stderr.write(`${paint('cyan', prefix)}${line}\n`);
   };
-}
-
-interface ProgressLine {
-  readonly read: ReturnType<typeof rateReader>;
-  /** When the last line came, in milliseconds since the epoch. */
-  told: number;
-}
-
-type ProgressEvent = Extract<VmEvent, { readonly type: 'progress' }>;
-
-/** Every progress counts for the rate, and few are worth a line. */
-function progressLine(event: ProgressEvent, lines: Map<string, ProgressLine>): string | null {
-  const key = `${event.vm} ${event.step}`;
-  const line = lines.get(key) ?? { read: rateReader(), told: 0 };
-  lines.set(key, line);
-  const text = line.read(event);
-  if (event.time - line.told < PROGRESS_EVERY_MS) return null;
-  line.told = event.time;
-  return `${event.step}: ${text}`;
-}
-
-function lineOf(event: Exclude<VmEvent, ProgressEvent>): string | null {
-  switch (event.type) {
-    case 'started':
-      return event.step === 'provision' || event.step === 'start' ? `${event.step} …` : null;
-    case 'status':
-      return `${event.step}: ${event.text}`;
-    case 'log':
-      return event.stream === 'note' ? `${event.step}: ${event.line}` : `  ${printable(event.line)}`;
-    case 'skipped':
-      return `${event.step}: skipped, ${event.reason}`;
-    case 'failed':
-      return `${event.step}: FAILED: ${event.error.message}`;
-    case 'done':
-      return `${event.step}: ${event.summary === '' ? 'done' : event.summary} (${durationText(event.durationMs)})`;
-  }
 }
 
 function indent(text: string): string {

@@ -1,13 +1,17 @@
 /** What most commands begin with: the settings, the world built from them, and the VMs that are meant. */
-import { resolve } from 'node:path';
-import type { VmctlError } from '../errors.js';
+import { readdir } from 'node:fs/promises';
+import { dirname, join, relative, resolve } from 'node:path';
+import { VmctlError, toVmctlError } from '../errors.js';
 import type { StatePaths } from '../paths.js';
 import type { RegistryEntry } from '../registry.js';
+import { exists } from '../util/fs.js';
 import { VMFILE_NAME } from '../vmfile/discover.js';
+import { didYouMean, suggest } from '../vmfile/suggest.js';
 import type { TaskEnvironment } from '../../tasks/context.js';
 import { unknownVm } from '../../tasks/select-specs.js';
 import { configured, createEnvironment } from '../../tasks/environment.js';
 import type { Cli } from './cli.js';
+import { exitCodeOfNoConnection } from './exit-code.js';
 import type { Settings } from '../settings/keys.js';
 import { printNote } from './report.js';
 
@@ -65,9 +69,35 @@ export async function ownEntries(
   env: TaskEnvironment,
   file: string | undefined,
 ): Promise<{ readonly project: string; readonly entries: readonly RegistryEntry[] }> {
-  const settings = await settingsOf(cli);
-  const project = projectPath(cli, file === undefined ? settings : { ...settings, file });
-  return { project, entries: (await env.registry.list()).filter((entry) => entry.project === project) };
+  const settings = { ...(await settingsOf(cli)), ...(file === undefined ? {} : { file }) };
+  const project = projectPath(cli, settings);
+  const registered = await env.registry.list();
+  await assertNamedProject(cli, { settings, registered });
+  return { project, entries: registered.filter((entry) => entry.project === project) };
+}
+
+/** Throws `VMFILE_NOT_FOUND` for a VMFile that somebody named, that is not there, and of which no VM is left either. */
+export async function assertNamedProject(
+  cli: Pick<Cli, 'cwd'>,
+  { settings, registered }: { readonly settings: Settings; readonly registered: readonly RegistryEntry[] },
+): Promise<void> {
+  const path = projectPath(cli, settings);
+  if (settings.file === undefined || registered.some(({ project }) => project === path) || (await exists(path))) return;
+  const projects = registered.flatMap(({ project }) => project ?? []);
+  const beside = await readdir(dirname(path)).catch(() => []);
+  const known = [
+    ...projects,
+    ...beside.filter((name) => name.endsWith('.kdl')).map((name) => join(dirname(path), name)),
+  ];
+  throw new VmctlError('VMFILE_NOT_FOUND', `there is no VMFile at ${path}, and no VM that was made from one there`, {
+    hint:
+      didYouMean(
+        relative(cli.cwd, path),
+        known.map((file) => relative(cli.cwd, file)),
+        '"',
+      ) ?? 'Which VMFile each VM is from: vmctl list --json',
+    fields: { path },
+  });
 }
 
 /** The VM of that name. Throws `VM_NOT_FOUND` with names that are near. */
@@ -79,6 +109,16 @@ export async function findEntry(env: TaskEnvironment, name: string): Promise<Reg
   throw unknownVm(name, names, 'there is no VM');
 }
 
+/** A command's way to its guest: where there is none, that is told apart from what the guest itself answers. */
+export async function reaching<T>(cli: Cli, find: () => Promise<T>): Promise<T> {
+  try {
+    return await find();
+  } catch (error) {
+    cli.exitCode = exitCodeOfNoConnection(toVmctlError(error));
+    throw error;
+  }
+}
+
 /** Splits names into entries that exist and errors for those that do not; the existing ones are still served. */
 export async function findEntries(
   env: TaskEnvironment,
@@ -87,8 +127,13 @@ export async function findEntries(
   const all = await env.registry.list();
   const unique = [...new Set(names)];
   const known = all.map((entry) => entry.name);
+  // Those that are named are no news to whoever names them, and may be gone when this is read.
+  const others = known.filter((name) => !unique.includes(name));
+  const namesFor = (name: string) => (suggest(name, known) === null ? others : known);
   return {
     entries: all.filter((entry) => unique.includes(entry.name)),
-    errors: unique.filter((name) => !known.includes(name)).map((name) => unknownVm(name, known, 'there is no VM')),
+    errors: unique
+      .filter((name) => !known.includes(name))
+      .map((name) => unknownVm(name, namesFor(name), 'there is no VM')),
   };
 }

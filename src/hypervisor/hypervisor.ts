@@ -1,4 +1,5 @@
 /** What a backend is: it prepares, runs and removes VMs, and says what they are doing. It owns no policy. */
+import type { Duplex } from 'node:stream';
 import { VmctlError } from '../errors.js';
 import type { StageContext } from '../model/event.js';
 import type { VmSpec } from '../model/spec.js';
@@ -35,7 +36,8 @@ export function noScreen(name: string, reason: string): VmctlError {
 /** How a VM's serial console is reached. */
 export type ConsoleEndpoint =
   | { readonly kind: 'unix'; readonly path: string }
-  | { readonly kind: 'websocket'; readonly url: string }
+  /** Where it is no socket of this host: the backend makes a stream of it, with what was printed last at its beginning. */
+  | { readonly kind: 'stream'; readonly connect: (signal: AbortSignal) => Promise<Duplex> }
   | { readonly kind: 'none' };
 
 export interface StopOptions {
@@ -43,14 +45,16 @@ export interface StopOptions {
   readonly graceMs: number;
 }
 
-/** What it took to end the VM. */
-export type StopMethod = 'guest' | 'SIGTERM' | 'SIGKILL';
+/** What it took to end the VM: the guest did it, its power went, or the process behind it was told to end. */
+export type StopMethod = 'guest' | 'halt' | 'SIGTERM' | 'SIGKILL';
 
 export interface PrepareOptions {
   /** Where the finished VM directory is to be; it does not exist yet. */
   readonly directory: string;
   /** Where to build it; whatever is there is the rest of a preparation that was killed. */
   readonly staging: string;
+  /** False where it need not survive a power cut; default true. */
+  readonly durable?: boolean;
 }
 
 /** What is known of a VM whose files are damaged. */
@@ -88,6 +92,18 @@ export type AcceleratorFacts =
     }
   | { readonly problem: string; readonly kvm: KvmState | null };
 
+/** Something that a backend needs of its host besides its program. */
+export interface HostNeed {
+  /** Stable, for programs. */
+  readonly id: string;
+  readonly title: string;
+  readonly found: string;
+  /** Null where all is well. */
+  readonly problem: string | null;
+  /** What to do about the problem: a command to type, or a sentence. */
+  readonly next: string;
+}
+
 /** What this host offers to a backend. */
 export interface BackendFacts {
   /** Null for a backend that needs none. */
@@ -96,6 +112,8 @@ export interface BackendFacts {
   readonly accelerator: AcceleratorFacts | null;
   /** Absolute path of the UEFI firmware, or that there is none; null where the backend has no use for any. */
   readonly firmware: { readonly path: string | null } | null;
+  /** What else it needs; absent where that is nothing. */
+  readonly needs?: readonly HostNeed[];
 }
 
 /**

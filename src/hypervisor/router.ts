@@ -15,10 +15,12 @@ import type {
   WorkProcess,
 } from './hypervisor.js';
 import { NoopBackend } from './noop.js';
+import { PropolisBackend, type PropolisOptions } from './propolis/backend.js';
 import { QemuBackend, type QemuOptions } from './qemu/backend.js';
 
 export interface RouterOptions {
   readonly qemu: QemuOptions;
+  readonly propolis: PropolisOptions;
   /** Overrides the platform's choice for new VMs. */
   readonly backend?: BackendKind | null;
   readonly platform?: NodeJS.Platform;
@@ -26,7 +28,7 @@ export interface RouterOptions {
 
 /** The router with the backends of this package. */
 export function createRouter(options: RouterOptions): RouterHypervisor {
-  const backends = [new QemuBackend(options.qemu), new NoopBackend()];
+  const backends = [new QemuBackend(options.qemu), new PropolisBackend(options.propolis), new NoopBackend()];
   return new RouterHypervisor(backends, options.backend ?? backendOf(options.platform ?? process.platform));
 }
 
@@ -35,7 +37,7 @@ export function backendOf(platform: NodeJS.Platform): BackendKind {
   if (platform === 'linux' || platform === 'darwin') return 'qemu';
   if (platform === 'sunos') return 'propolis';
   throw new VmctlError('HOST_UNSUPPORTED', `vmctl has no backend for ${platform}`, {
-    hint: 'It runs on Linux and macOS with QEMU.',
+    hint: 'It runs on Linux and macOS with QEMU, and on illumos with Propolis.',
   });
 }
 

@@ -16,7 +16,9 @@ export async function buildWorkDirectory(
   await makeDirectory(options.staging);
   try {
     const handle = await fill(options.staging);
-    await writeFileAtomically(join(options.staging, VM_FILES.handle), `${JSON.stringify(handle, null, 2)}\n`);
+    const { durable = true } = options;
+    const text = `${JSON.stringify(handle, null, 2)}\n`;
+    await writeFileAtomically(join(options.staging, VM_FILES.handle), text, { durable });
     await rename(options.staging, options.directory);
     return handle;
   } catch (error) {

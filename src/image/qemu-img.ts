@@ -75,8 +75,7 @@ export async function createOverlay(overlay: Overlay, options: QemuImgOptions = 
       'Move the image to a folder with a shorter path.',
     );
   }
-  const size = overlay.sizeBytes === null ? base.virtualBytes : wholeSectors(overlay.sizeBytes);
-  if (size < base.virtualBytes) throw tooSmall(base, size);
+  const size = diskSize(base, overlay.sizeBytes);
   const words = ['create', '-q', '-f', 'qcow2', '-b', base.path, '-F', base.format, '--', path, String(size)];
   try {
     await qemuImg(words, options);
@@ -84,6 +83,22 @@ export async function createOverlay(overlay: Overlay, options: QemuImgOptions = 
     await rm(path, { force: true });
     throw error;
   }
+}
+
+/** The size of a disk on the image, in whole sectors; null takes the image's. Throws `IMAGE_INVALID` for a smaller one. */
+export function diskSize(base: BaseImage, wanted: number | null): number {
+  const size = wanted === null ? base.virtualBytes : wholeSectors(wanted);
+  if (size < base.virtualBytes) throw tooSmall(base, size);
+  return size;
+}
+
+/**
+ * Writes the image as a raw disk onto a device that is there and large enough. Throws `HOST_UNSUPPORTED` without
+ * qemu-img, `COMMAND_FAILED` with qemu-img's own words.
+ */
+export async function writeRaw(image: BaseImage, device: string, options: QemuImgOptions = {}): Promise<void> {
+  for (const name of [image.path, device]) checkPath(name);
+  await qemuImg(['convert', '-n', '-f', image.format, '-O', 'raw', '--', image.path, device], options);
 }
 
 async function resolveImage(path: string): Promise<string> {

@@ -61,7 +61,7 @@ function routerFor(paths: StatePaths): RouterHypervisor {
     searchPath: '',
     leaseFiles: null,
   } as const;
-  return createRouter({ qemu, backend: 'qemu' });
+  return createRouter({ qemu, propolis: { locks: paths.locks }, backend: 'qemu' });
 }
 
 /** Gives how many there were. */

@@ -41,7 +41,7 @@ export interface OwnedRun {
 /** Makes a run of its own for this process. */
 export async function beginRun(base: StatePaths, options: RunOptions): Promise<OwnedRun> {
   const id = randomBytes(4).toString('hex');
-  const paths = runPaths(base, id);
+  const paths = { ...runPaths(base, id), durable: options.keep };
   const watchdog = options.keep ? null : await startWatchdog(base, id);
   try {
     await makeRun(base, paths, { ...(await newLease(base, options)), bound: options.keep ? 'kept' : 'owner' });
@@ -53,7 +53,8 @@ export async function beginRun(base: StatePaths, options: RunOptions): Promise<O
     id,
     paths,
     found: false,
-    settle: async () => {},
+    // Until then a signal could end the watchdog as well.
+    settle: async () => watchdog?.whenReady(),
     end: async () => {
       if (!options.keep) await reapRun(paths);
       await watchdog?.dismiss();

@@ -13,6 +13,9 @@ const [base = '', id = ''] = process.argv.slice(2);
 
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {});
 
+// An owner that is gone already reads no more.
+process.stdout.on('error', () => {}).write('ready\n');
+
 const ownerIsGone = async (): Promise<void> => {
   const paths = runPaths(statePaths(base), id);
   const lease = await readLease(paths.root);

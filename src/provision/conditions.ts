@@ -4,6 +4,7 @@
  */
 import { connect } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { stripVTControlCharacters } from 'node:util';
 import { VmctlError, unreachable } from '../errors.js';
 import type { Endpoint } from '../model/vm.js';
 import type { SshConnection } from '../ssh/client.js';
@@ -142,7 +143,7 @@ async function examinePort(port: number, world: ConditionWorld, signal: AbortSig
 }
 
 async function examineLog(pattern: RegExp, { consoleLog }: ConditionWorld): Promise<string | null> {
-  const lines = ((await readTextIfPresent(consoleLog)) ?? '').split(/\r*\n/);
+  const lines = stripVTControlCharacters((await readTextIfPresent(consoleLog)) ?? '').split(/\r*\n/);
   // Without a memory of where it matched last, as a pattern with the flag "g" has one.
   const fresh = new RegExp(pattern.source, pattern.flags.replaceAll(/[gy]/g, ''));
   return lines.some((line) => fresh.test(line)) ? null : `of ${lines.length - 1} lines`;

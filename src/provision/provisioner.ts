@@ -43,8 +43,8 @@ export interface ProvisionOptions extends StepMemory {
  * Runs the steps whose `run` demands it, until the first one that fails. Output goes line by line to the reporter and
  * to the log; values of environment variables go nowhere.
  *
- * Throws `PROVISION_FAILED` naming the step, with its last lines, when it exits with anything but 0, is too slow or is
- * refused by the guest; `SSH_TRANSPORT` when the connection breaks off during a step; `STATE_DIRECTORY` when the log cannot
+ * Throws `PROVISION_FAILED` naming the step, with its last lines, when it exits with anything but 0 or is refused by the
+ * guest; `TIMEOUT` the same way when it is too slow; `SSH_TRANSPORT` when the connection breaks off during a step; `STATE_DIRECTORY` when the log cannot
  * be written; `FILE_NOT_FOUND` and `UNSUPPORTED` for the step's own file; `ABORTED`.
  */
 export async function runSteps(
@@ -78,6 +78,7 @@ interface Ending {
   readonly ok: boolean;
   readonly words: string;
   readonly hint?: string;
+  readonly late?: true;
 }
 
 class StepRun {
@@ -116,7 +117,7 @@ class StepRun {
         log.write(this.#label, 'end', `${toVmctlError(error).message}, ${took()}`);
         throw this.#broken(error);
       }
-      ending = { ok: false, words: `did not finish within ${timeout} s` };
+      ending = { ok: false, words: `did not finish within ${timeout} s`, late: true };
     } finally {
       clearTimeout(timer);
     }
@@ -189,11 +190,15 @@ class StepRun {
       unlogged = ` (and ${toVmctlError(error).message})`;
     }
     const look = `All of its output: vmctl log ${name} --provision; to look around in the guest: vmctl ssh ${name}`;
-    return new VmctlError('PROVISION_FAILED', `${this.#subject()} ${how}${unlogged}`, {
-      hint: ending.hint === undefined ? look : `${ending.hint} ${look}`,
-      ...this.#details(),
-      fields: { vm: name, step: this.#context.number, title: stepTitle(this.#step) },
-    });
+    return new VmctlError(
+      ending.late === true ? 'TIMEOUT' : 'PROVISION_FAILED',
+      `${this.#subject()} ${how}${unlogged}`,
+      {
+        hint: ending.hint === undefined ? look : `${ending.hint} ${look}`,
+        ...this.#details(),
+        fields: { vm: name, step: this.#context.number, title: stepTitle(this.#step) },
+      },
+    );
   }
 
   /** The step did not come to an end of its own. */

@@ -28,8 +28,17 @@ export const readSeconds: Reader<number> = (value) => {
   return fits ? { value: duration } : { expected: 'seconds, or a duration such as "90s", of a week at most' };
 };
 
+/** The same for something that needs time: as in the VMFile, none is no time at all. */
+export const readWait: Reader<number> = (value) => {
+  const read = readSeconds(value);
+  if ('value' in read && read.value > 0) return read;
+  return { expected: 'seconds above 0, or a duration such as "90s", of a week at most' };
+};
+
 /** Seconds: a duration such as `30d`, however long. */
 export const readAge: Reader<number> = (value) => {
+  // Nothing needs no unit.
+  if (value === '0') return { value: 0 };
   const parsed = typeof value === 'string' ? parseDuration(value) : null;
   return parsed?.ok === true ? { value: parsed.value } : { expected: 'a duration such as "30d" or "12h"' };
 };
@@ -80,13 +89,17 @@ export const settingsSchema = v.object({
   'concurrency.downloads': setting(readPositive),
   'concurrency.boots': setting(readPositive),
   accelerator: setting(oneOf('auto', 'kvm', 'tcg', 'hvf')),
-  'timeouts.ssh': setting(readSeconds),
+  'timeouts.ssh': setting(readWait),
   'timeouts.stop': setting(readSeconds),
   'network.leases': setting(words),
   'images.budget': setting(readBytes),
   'images.pull': setting(oneOf(...PULL_POLICIES)),
   'qemu.binary': setting(text),
   'qemu.extraArgs': setting(words),
+  'propolis.binary': setting(text),
+  'propolis.bootrom': setting(text),
+  'propolis.dataset': setting(text),
+  'propolis.link': setting(text),
   backend: setting(oneOf('qemu', 'noop')),
   keep: setting(flag),
   reuse: setting(flag),

@@ -84,10 +84,13 @@ export async function pipeThrough(program: string, arguments_: readonly string[]
   throwIfAborted(signal);
   const { ExecaError, execa } = await loadExeca();
   const child = execa(program, [...arguments_], { env: { LC_ALL: 'C' }, buffer: { stdout: false } });
+  // Newer versions of Node let the pipeline fail only when every stream of it is closed, and this one ends with the program.
+  const end = (): boolean => child.kill();
+  for (const stream of [input, output]) stream.once('error', end);
   try {
     await pipeline(input, child.duplex(), output, signal === undefined ? {} : { signal });
   } catch (error) {
-    child.kill();
+    end();
     await child.catch(() => null);
     if (signal?.aborted === true) throw new VmctlError('ABORTED', 'interrupted', { cause: error });
     if (!(error instanceof ExecaError)) throw error;
@@ -161,6 +164,8 @@ export async function startDetached(
 
 /** A process that learns of this one's end, however that comes. */
 export interface Watcher {
+  /** Settles when it heeds no signals any more, which it says by a word on its stdout; or when it has ended. */
+  whenReady(): Promise<void>;
   /** Lets it go: its input ends now. Settles when it has ended. */
   dismiss(): Promise<void>;
 }
@@ -177,7 +182,7 @@ export async function startWatcher(script: string, arguments_: readonly string[]
     detached: true,
     cleanup: false,
     stdin: 'pipe',
-    stdout: 'ignore',
+    stdout: 'pipe',
     stderr: 'ignore',
     buffer: false,
     reject: false,
@@ -189,11 +194,20 @@ export async function startWatcher(script: string, arguments_: readonly string[]
     });
   }
   child.unref();
-  const { stdin } = child;
+  const { stdin, stdout } = child;
   // A watcher that was killed is no failure of what it watches.
-  stdin.on('error', () => {});
-  if (stdin instanceof Socket) stdin.unref();
+  for (const stream of [stdin, stdout]) {
+    stream.on('error', () => {});
+    if (stream instanceof Socket) stream.unref();
+  }
+  const ready = new Promise<void>((resolve) => stdout.once('data', resolve).once('close', resolve));
   return {
+    whenReady: async () => {
+      // Something has to keep this process alive while it waits.
+      if (stdout instanceof Socket) stdout.ref();
+      await ready;
+      if (stdout instanceof Socket) stdout.unref();
+    },
     dismiss: async () => {
       child.ref();
       stdin.end();

@@ -1,6 +1,7 @@
 /** Files that are there completely or not at all. */
 import { randomBytes } from 'node:crypto';
 import { mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises';
+import { types } from 'node:util';
 import { VmctlError } from '../errors.js';
 import { DIRECTORY_MODE, PRIVATE_FILE_MODE } from '../paths.js';
 
@@ -11,7 +12,8 @@ export function isMissing(error: unknown): boolean {
 
 /** Node's code of a system error, such as `EEXIST`; null for any other error. */
 export function errorCode(error: unknown): string | null {
-  if (!(error instanceof Error) || !('code' in error)) return null;
+  // In a context of node:vm, as test runners make them, Node's own errors are not `instanceof Error`.
+  if (!types.isNativeError(error) || !('code' in error)) return null;
   return typeof error.code === 'string' ? error.code : null;
 }
 
@@ -24,14 +26,21 @@ export async function makeDirectory(path: string): Promise<void> {
   }
 }
 
-/** Replaces a file by writing beside it, syncing and renaming: a reader sees the old text or the new one. */
-export async function writeFileAtomically(path: string, content: string | Uint8Array): Promise<void> {
+/**
+ * Replaces a file by writing beside it, syncing and renaming: a reader sees the old text or the new one. Where `durable`
+ * is false it is not synced, and may be empty after a power cut.
+ */
+export async function writeFileAtomically(
+  path: string,
+  content: string | Uint8Array,
+  { durable = true }: { readonly durable?: boolean } = {},
+): Promise<void> {
   const temporary = `${path}.${process.pid}-${randomBytes(4).toString('hex')}.tmp`;
   try {
     const file = await open(temporary, 'wx', PRIVATE_FILE_MODE);
     try {
       await file.writeFile(content);
-      await file.sync();
+      if (durable) await file.sync();
     } finally {
       await file.close();
     }

@@ -14,6 +14,7 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { lstat, readdir, readlink, rename, rm, symlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { VmctlError } from '../errors.js';
 import { errorCode, isMissing, makeDirectory, readTextIfPresent, stateDirectoryError } from './fs.js';
 import { identifyProcess } from './process.js';
@@ -153,11 +154,34 @@ const CLAIM = new RegExp(`^after-(?:${UUID}|damaged-\\d+)$`);
 
 /** Removes what killed processes left beside the lock. Only its holder may do that: no claim can win meanwhile. */
 async function removeLeftovers(path: string): Promise<void> {
-  const prefix = `${basename(path)}.`;
-  for (const name of await readdir(dirname(path))) {
-    if (!name.startsWith(prefix)) continue;
-    if (!(await isOfTheLiving(name.slice(prefix.length)))) await rm(join(dirname(path), name), { force: true });
+  const directory = dirname(path);
+  for (const rest of (await listedOnce(directory)).get(basename(path)) ?? []) {
+    if (!(await isOfTheLiving(rest))) await rm(`${path}.${rest}`, { force: true });
   }
+}
+
+/** What follows each lock's name in the names of the files beside it. */
+type Rests = ReadonlyMap<string, readonly string[]>;
+
+/** Listings that are asked for and not begun: whoever asks meanwhile shares them. */
+const listings = new Map<string, Promise<Rests>>();
+
+/** A listing that begins after it was asked for. A thousand locks of one folder do not list it a thousand times. */
+function listedOnce(directory: string): Promise<Rests> {
+  const waiting = listings.get(directory);
+  if (waiting !== undefined) return waiting;
+  const listing = setImmediate().then(async () => {
+    listings.delete(directory);
+    const rests = new Map<string, string[]>();
+    for (const name of await readdir(directory)) {
+      const [, lock, rest] = /^(.+\.lock)\.(.+)$/.exec(name) ?? [];
+      if (lock === undefined || rest === undefined) continue;
+      rests.set(lock, [...(rests.get(lock) ?? []), rest]);
+    }
+    return rests;
+  });
+  listings.set(directory, listing);
+  return listing;
 }
 
 async function linkExclusively(text: string, path: string): Promise<boolean> {
@@ -236,8 +260,12 @@ function digestOf(startTime: string): string {
   return createHash('sha256').update(startTime).digest('base64url').slice(0, 10);
 }
 
+let self: ReturnType<typeof identifyProcess> | null = null;
+
 async function describeSelf(command: string): Promise<LockOwner> {
-  const identity = await identifyProcess(process.pid);
+  // Who this process is does not change, and asking takes two files for each of many locks.
+  self ??= identifyProcess(process.pid);
+  const identity = await self;
   if (identity === null) throw new VmctlError('INTERNAL', 'Internal error: this process cannot identify itself');
   return { id: randomUUID(), pid: identity.pid, startTime: digestOf(identity.startTime), command };
 }

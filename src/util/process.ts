@@ -6,6 +6,7 @@ import { readFile, readdir } from 'node:fs/promises';
 import { VmctlError } from '../errors.js';
 import { runCommand } from './exec.js';
 import { errorCode, isMissing } from './fs.js';
+import { startTimeOf } from './illumos-process.js';
 
 export interface ProcessIdentity {
   readonly pid: number;
@@ -22,6 +23,7 @@ export async function identifyProcess(
   platform: NodeJS.Platform = process.platform,
 ): Promise<ProcessIdentity | null> {
   if (!isAlive(pid)) return null;
+  if (platform === 'sunos') return identifyOnIllumos(pid);
   if (platform !== 'linux') return identifyByPs(pid);
   let stat: string;
   try {
@@ -49,7 +51,7 @@ export async function commandLineOf(
   pid: number,
   platform: NodeJS.Platform = process.platform,
 ): Promise<readonly string[] | null> {
-  if (platform !== 'linux') return commandLineByPs(pid);
+  if (platform !== 'linux') return commandLineByPs(pid, platform);
   try {
     const text = await readFile(`/proc/${pid}/cmdline`, 'utf8');
     return text === '' ? null : text.split('\0').slice(0, -1);
@@ -129,12 +131,25 @@ function isGone(error: unknown): boolean {
 
 async function allCommandLines(platform: NodeJS.Platform): Promise<readonly (readonly [number, readonly string[]])[]> {
   if (platform !== 'linux') {
-    const lines = ((await ps(['-A', '-ww', '-o', 'pid=', '-o', 'args='])) ?? '').split('\n');
+    const lines = ((await ps(['-A', ...unlimited(platform), '-o', 'pid=', '-o', 'args='])) ?? '').split('\n');
     return lines.map((line) => line.trim().split(/\s+/)).map(([pid, ...words]) => [Number(pid), words]);
   }
   const pids = (await readdir('/proc')).map(Number).filter(Number.isSafeInteger);
   return Promise.all(pids.map(async (pid) => [pid, (await commandLineOf(pid)) ?? []] as const));
 }
+
+async function identifyOnIllumos(pid: number): Promise<ProcessIdentity | null> {
+  try {
+    const startTime = startTimeOf(await readFile(`/proc/${pid}/psinfo`));
+    return startTime === null ? null : { pid, startTime };
+  } catch (error) {
+    if (isGone(error)) return null;
+    throw error;
+  }
+}
+
+/** The `ps` of illumos never cuts what it prints into a pipe, and has no option for that. */
+const unlimited = (platform: NodeJS.Platform): readonly string[] => (platform === 'sunos' ? [] : ['-ww']);
 
 async function identifyByPs(pid: number): Promise<ProcessIdentity | null> {
   const text = await ps(['-p', String(pid), '-o', 'stat=', '-o', 'lstart=']);
@@ -142,8 +157,8 @@ async function identifyByPs(pid: number): Promise<ProcessIdentity | null> {
   return state === '' || state.startsWith('Z') ? null : { pid, startTime: startTime.join(' ') };
 }
 
-async function commandLineByPs(pid: number): Promise<readonly string[] | null> {
-  const text = await ps(['-p', String(pid), '-ww', '-o', 'args=']);
+async function commandLineByPs(pid: number, platform: NodeJS.Platform): Promise<readonly string[] | null> {
+  const text = await ps(['-p', String(pid), ...unlimited(platform), '-o', 'args=']);
   return text?.trim().split(/\s+/) ?? null;
 }
 

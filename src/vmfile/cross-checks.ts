@@ -21,6 +21,7 @@ export function checkProject({ vms, complete }: DeclaredVms, findings: Findings)
     checkGuestPorts(vm, findings);
   }
   checkHostPorts(vms, findings);
+  checkVnics(vms, findings);
   checkDependencies({ vms, complete }, findings);
 }
 
@@ -166,6 +167,27 @@ function checkHostPorts(vms: readonly VmDefinition[], findings: Findings): void 
         hint: 'take another port, or 0 for a free one',
       });
     }
+  }
+}
+
+function checkVnics(vms: readonly VmDefinition[], findings: Findings): void {
+  const seen = new Map<string, VmDefinition>();
+  for (const vm of vms) {
+    if (vm.network?.value.kind !== 'vnic') continue;
+    const { value: name, span } = vm.network.value.vnic;
+    const first = seen.get(name);
+    if (first === undefined) {
+      seen.set(name, vm);
+      continue;
+    }
+    findings.error({
+      code: 'duplicate',
+      message: `two VMs have the VNIC "${name}"`,
+      span,
+      labels:
+        first.network === undefined ? [] : [{ span: first.network.span, text: `first that of "${first.name.value}"` }],
+      hint: 'give every VM a VNIC of its own',
+    });
   }
 }
 

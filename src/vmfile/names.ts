@@ -70,6 +70,16 @@ export const interfaceName: Rule = (text) => {
   return wrong === undefined ? null : `it has ${describeCharacter(wrong)}`;
 };
 
+/** A link of illumos (dladm(8)): 31 of letters, digits, `.` and `_`; no digit first, and a digit last. */
+export const vnicName: Rule = (text) => {
+  if (text === '') return 'it is empty';
+  if (text.length > 31) return `it has ${text.length} characters and 31 are the limit`;
+  const wrong = /[^a-zA-Z0-9._]/u.exec(text)?.[0];
+  if (wrong !== undefined) return `it has ${describeCharacter(wrong)}`;
+  if (/^\d/.test(text)) return `it starts with the digit \`${text.slice(0, 1)}\``;
+  return /\d$/.test(text) ? null : 'it does not end with a digit';
+};
+
 /** The name of an environment variable that every POSIX shell can export. */
 export const environmentName: Rule = (text) =>
   /^[A-Za-z_][A-Za-z0-9_]*$/.test(text) ? null : 'only letters, digits and `_` can be in it, and no digit first';
@@ -93,6 +103,11 @@ export const imageUrl: Rule = (text) => {
   if (!IMAGE_SCHEMES.has(url.protocol)) return `it has the scheme \`${url.protocol.slice(0, -1)}\``;
   return url.host === '' && url.protocol !== 'file:' ? 'it names no host' : null;
 };
+
+/** Whether a text that should be a path is the URL of an image. */
+export function isUrl(text: string): boolean {
+  return /^(?:https?|file|oci):\/\//i.test(text);
+}
 
 const DIGEST_LENGTHS = { sha256: 64, sha512: 128 } as const;
 

@@ -3,7 +3,7 @@ import { unreachable } from '../errors.js';
 import type { ForwardDeclaration, LanDeclaration, NetworkDeclaration } from '../model/definition.js';
 import type { Findings } from './diagnostic.js';
 import type { KdlNode } from './kdl-tree.js';
-import { interfaceName, ipv4Address, oneLine } from './names.js';
+import { interfaceName, ipv4Address, oneLine, vnicName } from './names.js';
 import { Child, Children, readShape, readValue, Setting, type Shape } from './shape.js';
 import { choice, integer, port, text } from './values.js';
 
@@ -35,7 +35,7 @@ export function readNetwork(node: KdlNode, findings: Findings): NetworkDeclarati
       return { kind, ...bridge.when((value) => ({ bridge: value })) };
     }
     case 'vnic': {
-      const name = new Setting('name', text('the name of a VNIC', interfaceName));
+      const name = new Setting('name', text('the name of a VNIC', vnicName));
       readShape(node, { ...common, properties: { name }, children: { name } }, findings);
       if (!name.seen && !node.damage.head && !node.damage.body) {
         const hint = 'for example: network "vnic" name="vnic0"';

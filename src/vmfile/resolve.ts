@@ -20,6 +20,7 @@ import type {
 import { type Diagnostic, Findings } from './diagnostic.js';
 import { parseChecksum } from './names.js';
 import { didYouMean } from './suggest.js';
+import { reportForeignNetwork } from './host-networks.js';
 import { UNSUPPORTED } from './unsupported.js';
 import { listOf } from './values.js';
 
@@ -43,6 +44,8 @@ export interface ResolveOptions {
   /** Absolute; what a leading `~/` stands for. */
   readonly home: string;
   readonly presets: ImagePresets;
+  /** The host's; default that of this process. It decides which networks there are. */
+  readonly platform?: NodeJS.Platform;
 }
 
 export type FileRole =
@@ -103,7 +106,8 @@ type Locate = (path: Located<string>, role: FileRole) => string;
 
 function resolveVm(vm: VmDefinition, context: Context): VmSpec | null {
   const { findings, project, options } = context;
-  const unsupported = reportUnsupported(vm, findings);
+  const foreign = reportForeignNetwork(vm, options.platform ?? process.platform, findings);
+  const unsupported = reportUnsupported(vm, findings) || foreign;
   const folder = dirname(project.source.path);
   const locate: Locate = ({ value, span }, role) => {
     const path = absolute(value, { folder, home: options.home });

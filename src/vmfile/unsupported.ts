@@ -16,11 +16,6 @@ interface UnsupportedFeature {
 
 export const UNSUPPORTED: readonly UnsupportedFeature[] = [
   {
-    what: 'network "vnic" (it needs Propolis on illumos)',
-    instead: 'use `network "user"`',
-    places: ({ network }) => [network?.value.kind === 'vnic' ? network.span : undefined],
-  },
-  {
     what: '`lan`',
     instead: 'use `forward` and the address 10.0.2.2, which is the host',
     places: ({ network }) => [network?.value.kind === 'user' ? network.value.lan?.span : undefined],

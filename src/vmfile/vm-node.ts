@@ -4,17 +4,27 @@ import type { Located, Span } from '../model/source.js';
 import type { Findings } from './diagnostic.js';
 import { readCloudInit, readReady, readSsh } from './guest-nodes.js';
 import type { KdlNode, KdlValue } from './kdl-tree.js';
-import { imageUrl, oneLine, parseChecksum, vmName } from './names.js';
+import { imageUrl, isUrl, oneLine, parseChecksum, vmName } from './names.js';
 import { readNetwork } from './network-node.js';
 import { readProvision } from './provision-node.js';
 import { Child, Children, type NodeField, readShape, readValue, Setting } from './shape.js';
-import { choice, diskBytes, flagOr, integer, memoryMib, path, text } from './values.js';
+import { choice, diskBytes, flagOr, integer, memoryMib, path, text, type ValueReader } from './values.js';
 
 const VM_NAME = text(
   'the name of a VM',
   vmName,
   'it is a directory and a hostname: 1 to 63 of a-z A-Z 0-9 . _ -, a letter or digit first',
 );
+
+/** A URL would be a path too, of a file that nobody has. */
+const IMAGE_PATH: ValueReader<string> = {
+  expected: path.expected,
+  read(value) {
+    if (typeof value.value !== 'string' || !isUrl(value.value)) return path.read(value);
+    const hint = `write: image-url ${value.text}`;
+    return { ok: false, code: 'invalid-value', problem: `\`image\` is a path, and ${value.text} is a URL`, hint };
+  },
+};
 
 /** Reads a `vm` node. Undefined where its name or its image is wrong or missing, which is then reported. */
 export function readVm(node: KdlNode, findings: Findings): VmDefinition | undefined {
@@ -59,7 +69,7 @@ interface ImageFields {
 
 function vmFields() {
   const image: ImageFields = {
-    image: new Setting('image', path),
+    image: new Setting('image', IMAGE_PATH),
     url: new Setting(
       'image-url',
       text(

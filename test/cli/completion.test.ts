@@ -57,6 +57,13 @@ describe('completion', () => {
     expect(options).not.toContain('--file');
   });
 
+  it('has no options of vmctl for a command in a VM', async () => {
+    await using rig = await twoVms();
+    expect(await completeWords(rig, 'exec', 'web', '--u')).toEqual(['--user']);
+    expect(await completeWords(rig, 'exec', 'web', 'tail', '--u')).toEqual([]);
+    expect(await completeWords(rig, 'exec', 'web', '--', '--u')).toEqual([]);
+  });
+
   it('knows subcommands and choices', async () => {
     await using rig = await Rig.create();
     expect(await completeWords(rig, 'image', 'pul')).toEqual(['pull']);

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { COMMANDS } from '../../src/cli/commands.js';
+import { VmctlError } from '../../src/errors.js';
 import { Rig } from '../support/rig.js';
 
 test('every command has help with usage, options and two examples', async () => {
@@ -25,10 +26,17 @@ test('the overview lists every command', async () => {
 
 test.each([
   [['upp'], '(Did you mean up?)'],
+  [['nope'], "unknown command 'nope'\n(see: vmctl --help)"],
+  [['help', 'nope'], "unknown command 'nope'"],
+  [['help', 'upp'], '(Did you mean up?)'],
+  [['image', 'pull'], '(see: vmctl image pull --help)'],
   [['up', '--fiel', 'x'], '(Did you mean --file?)'],
   [['up', '--parallel', '0'], 'It must be a whole number of 1 or more.'],
-  [['up', '--timeout', 'soon'], 'It must be seconds, or a duration'],
-  [['up', '--timeout', '30d'], 'It must be seconds, or a duration'],
+  [['up', '--timeout', 'soon'], 'It must be seconds above 0, or a duration'],
+  [['up', '--timeout', '30d'], 'It must be seconds above 0, or a duration'],
+  [['up', '--timeout', '0'], 'It must be seconds above 0, or a duration'],
+  [['reload', '--timeout', '0s'], 'It must be seconds above 0, or a duration'],
+  [['exec', 'web', '--timeout', '0', 'true'], 'It must be seconds above 0, or a duration'],
   [['up', '--timeout', '999999999'], 'of a week at most'],
   [['start'], "missing required argument 'name'"],
   [['list', 'extra'], 'too many arguments'],
@@ -44,6 +52,19 @@ test('a VMFile that is not there has exit code 3 and names the place', async () 
   const { exitCode, stderr } = await rig.vmctl(['up']);
   expect(exitCode).toBe(3);
   expect(stderr).toContain(`there is no VMFile.kdl in ${rig.project}`);
+});
+
+test('a failure is told whole once, at the end, and on the way in a word', async () => {
+  await using rig = await Rig.create({
+    before: async (operation) => {
+      if (operation === 'start') throw new VmctlError('QEMU_START', 'no power', { hint: 'did you pay?' });
+    },
+  });
+  await rig.declare({ web: '' });
+  const { stderr } = await rig.vmctl(['up']);
+  expect(stderr.split('no power')).toHaveLength(2);
+  expect(stderr).toContain('web │ start: FAILED, told at the end\n');
+  expect(stderr).toContain('error: no power\nhint: Did you pay?\n');
 });
 
 test('errors are coloured only where the stream is a terminal, or where that is forced', async () => {
@@ -74,6 +95,7 @@ test('settings come from flags, then variables, then the project', async () => {
 });
 
 test.each([
+  ['.vmctlrc.json', '{ "timeouts": { "ssh": 0 } }', 'must be seconds above 0'],
   ['package.json', JSON.stringify({ vmctl: { acelerator: 'tcg' } }), '"accelerator"'],
   ['.vmctlrc.yaml', 'concurrency:\n  boots: none\n', 'a whole number of 1 or more'],
   ['vmctl.config.ts', "export default { accelerator: 'xen' as string };", 'one of auto, kvm, tcg, hvf'],

@@ -163,7 +163,7 @@ test('an image that a running up may be using stays, although nothing stands on 
   await rig.write('VMFile.kdl', `vm "web" { image ${JSON.stringify(image)} }`);
   const up = rig.vmctl(['up']);
   await reached.passed;
-  const told = await gc(rig, '--images-budget', '0b', '--images-older-than', '0s');
+  const told = await gc(rig, '--images-budget', '0b', '--images-older-than', '0');
   expect(told.items.map(({ path }) => path)).toEqual([expect.stringContaining('/b-')]);
   go.open();
   expect((await up).exitCode).toBe(0);

@@ -187,6 +187,6 @@ test('image pull takes a checksum, a policy, and the names of presets', async ()
   );
   const unknown = await pull('debain-12');
   expect(unknown).toMatchObject({ exitCode: 2 });
-  expect(unknown.stderr).toContain('did you mean "debian-12"?');
+  expect(unknown.stderr).toContain('Did you mean "debian-12"?');
   expect((await pull(server.url('/one.raw'), '--pull', 'sometimes')).exitCode).toBe(2);
 });

@@ -95,7 +95,7 @@ test('Ctrl-C on the tree says at once what it does, and leaves nothing running; 
   await terminal.press('C-c');
   await terminal.waitFor('Interrupted');
   await terminal.press('C-c');
-  await terminal.waitFor(/left with 130$/m);
+  expect(await terminal.waitFor(/^left with 130$/m)).toMatch(/^Left at once; what may still run: vmctl list$/m);
   expect(await terminal.state()).toEqual({ cursorVisible: true, otherScreen: false });
   expect((await room.vmctl('down', '--destroy')).exitCode).toBe(0);
   expect(await room.leftovers()).toEqual([]);

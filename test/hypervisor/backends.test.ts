@@ -13,11 +13,12 @@ import type {
   VmState,
 } from '../../src/model/vm.js';
 import { quiet } from '../support/fixtures.js';
-import { type Lab, openNoopLab, openQemuLab } from './lab.js';
+import { type Lab, openNoopLab, openPropolisLab, openQemuLab } from './lab.js';
 
 const BACKENDS = [
-  { kind: 'noop', open: openNoopLab },
-  { kind: 'qemu', open: openQemuLab },
+  { kind: 'noop', open: openNoopLab, pauses: true },
+  { kind: 'qemu', open: openQemuLab, pauses: true },
+  { kind: 'propolis', open: openPropolisLab, pauses: false },
 ] as const;
 
 /** Where each transition leads; what is not here is refused. */
@@ -29,6 +30,23 @@ const LEADS_TO: Readonly<Record<VmState, Partial<Record<Transition, VmState>>>> 
 
 const STATES = ['stopped', 'running', 'suspended'] as const;
 const TRANSITIONS = ['start', 'stop', 'suspend', 'resume'] as const;
+
+/** A backend that cannot pause has fewer states and transitions; what it does with the others is tested below. */
+function abilities(pauses: boolean): {
+  readonly states: readonly VmState[];
+  readonly transitions: readonly Transition[];
+  readonly journey: readonly Transition[];
+} {
+  if (!pauses) {
+    return {
+      states: ['stopped', 'running'],
+      transitions: ['start', 'stop'],
+      journey: ['start', 'stop', 'start', 'stop'],
+    };
+  }
+  const journey = ['start', 'suspend', 'resume', 'stop', 'start', 'suspend', 'stop'] as const;
+  return { states: STATES, transitions: TRANSITIONS, journey };
+}
 
 /** The way to each state from a VM that was just prepared. */
 const WAY = { stopped: [], running: ['start'], suspended: ['start', 'suspend'] } as const;
@@ -60,11 +78,13 @@ async function bring(lab: Lab, to: VmState): Promise<VmHandle> {
 const state = async ({ backend }: Lab, handle: VmHandle): Promise<ObservedVm['state']> =>
   (await backend.observe(handle)).state;
 
-describe.each(BACKENDS)('the $kind backend', ({ kind, open }) => {
-  test.each(STATES)('refuses what is not legal for a %s VM, and does nothing to it', async (from) => {
+describe.each(BACKENDS)('the $kind backend', ({ kind, open, pauses }) => {
+  const { states, transitions, journey } = abilities(pauses);
+
+  test.each(states)('refuses what is not legal for a %s VM, and does nothing to it', async (from) => {
     await using lab = await open();
     const handle = await bring(lab, from);
-    for (const transition of TRANSITIONS.filter((one) => LEADS_TO[from][one] === undefined)) {
+    for (const transition of transitions.filter((one) => LEADS_TO[from][one] === undefined)) {
       await expect(attempt(lab.backend, handle, transition)).rejects.toMatchObject({
         code: 'VM_STATE',
         message: expect.stringMatching(`^cannot ${transition} VM "web": it is ${from}, not `),
@@ -78,7 +98,7 @@ describe.each(BACKENDS)('the $kind backend', ({ kind, open }) => {
     await using lab = await open();
     const handle = await lab.prepare();
     let now: VmState = 'stopped';
-    for (const transition of ['start', 'suspend', 'resume', 'stop', 'start', 'suspend', 'stop'] as const) {
+    for (const transition of journey) {
       await attempt(lab.backend, handle, transition);
       const next: VmState | undefined = LEADS_TO[now][transition];
       expect(await state(lab, handle)).toBe(next);
@@ -86,13 +106,14 @@ describe.each(BACKENDS)('the $kind backend', ({ kind, open }) => {
     }
   });
 
-  test.each(STATES)(
+  test.each(states)(
     'destroys a %s VM, with every file and process of it, and does not mind doing it twice',
     async (from) => {
       await using lab = await open();
       const handle = await bring(lab, from);
       await lab.backend.destroy(handle, quiet);
       expect(await lab.left()).toEqual([]);
+      expect(lab.elsewhere()).toEqual([]);
       expect(await lab.processes(handle)).toEqual([]);
       await lab.backend.destroy(handle, quiet);
       expect(await state(lab, handle)).toBe('stopped');
@@ -104,10 +125,15 @@ describe.each(BACKENDS)('the $kind backend', ({ kind, open }) => {
     const running = await lab.run();
     expect(running).toMatchObject({ state: 'running', handle: { name: 'web', backend: kind } });
     expect(await lab.backend.observe(running.handle)).toEqual(running);
-    const suspended = await lab.backend.suspend(running, quiet);
-    expect(suspended).toEqual({ ...running, state: 'suspended', pausedBy: 'request' });
-    expect(await lab.backend.observe(running.handle)).toEqual(suspended);
-    expect(await lab.backend.resume(suspended, quiet)).toEqual(running);
+  });
+
+  test('removes a VM whose handle is lost, with every process of it', async () => {
+    await using lab = await open();
+    const { handle } = await lab.run();
+    await lab.backend.discard({ name: handle.name, backend: kind, directory: handle.directory });
+    expect(await lab.left()).toEqual([]);
+    expect(lab.elsewhere()).toEqual([]);
+    expect(await lab.processes(handle)).toEqual([]);
   });
 
   test('prepares a directory for its owner alone, with the handle in it', async () => {
@@ -127,6 +153,7 @@ describe.each(BACKENDS)('the $kind backend', ({ kind, open }) => {
     await using lab = await open();
     await expect(lab.prepare({}, { ...quiet, signal: AbortSignal.abort() })).rejects.toMatchObject({ code: 'ABORTED' });
     expect(await lab.left()).toEqual([]);
+    expect(lab.elsewhere()).toEqual([]);
   });
 
   test('leaves nothing of a preparation that fails', async () => {
@@ -135,6 +162,7 @@ describe.each(BACKENDS)('the $kind backend', ({ kind, open }) => {
     await mkdir(join(lab.paths.vm('web'), 'occupied'), { recursive: true });
     await expect(lab.prepare()).rejects.toThrow('ENOTEMPTY');
     expect(await lab.left()).toEqual(['web']);
+    expect(lab.elsewhere()).toEqual([]);
     expect(await readdir(lab.paths.vm('web'))).toEqual(['occupied']);
   });
 
@@ -178,6 +206,33 @@ describe.each(BACKENDS)('the $kind backend', ({ kind, open }) => {
   });
 });
 
+describe.each(BACKENDS.filter(({ pauses }) => pauses))('the $kind backend, which can pause a VM,', ({ open }) => {
+  test('gives what it has paused, and observes the same', async () => {
+    await using lab = await open();
+    const running = await lab.run();
+    const suspended = await lab.backend.suspend(running, quiet);
+    expect(suspended).toEqual({ ...running, state: 'suspended', pausedBy: 'request' });
+    expect(await lab.backend.observe(running.handle)).toEqual(suspended);
+    expect(await lab.backend.resume(suspended, quiet)).toEqual(running);
+  });
+});
+
+describe.each(BACKENDS.filter(({ pauses }) => !pauses))('the $kind backend, which cannot pause a VM,', ({ open }) => {
+  test('says so before anything is tried, and does nothing when it is asked to', async () => {
+    await using lab = await open();
+    const { handle } = await lab.run();
+    const { suspend } = lab.backend.capabilities;
+    expect(suspend).toEqual({ supported: false, reason: expect.stringMatching(/./) });
+    for (const transition of ['suspend', 'resume'] as const) {
+      await expect(attempt(lab.backend, handle, transition)).rejects.toMatchObject({
+        code: 'UNSUPPORTED',
+        message: expect.stringMatching(`^VM "web" cannot be ${transition}`),
+      });
+    }
+    expect(await state(lab, handle)).toBe('running');
+  });
+});
+
 describe('the noop backend', () => {
   test('tells of every change before it makes it, and makes none when that fails', async () => {
     const seen: string[] = [];
@@ -202,13 +257,6 @@ describe('the noop backend', () => {
     };
     await using lab = await openNoopLab({ before });
     await expect(lab.prepare({}, { ...quiet, signal: controller.signal })).rejects.toThrow('aborted');
-    expect(await lab.left()).toEqual([]);
-  });
-
-  test('removes a VM whose handle is lost', async () => {
-    await using lab = await openNoopLab();
-    const { name, directory } = await lab.prepare();
-    await lab.backend.discard({ name, backend: 'noop', directory });
     expect(await lab.left()).toEqual([]);
   });
 });

@@ -4,13 +4,16 @@ import { mkdir, readFile, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Hypervisor } from '../../src/hypervisor/hypervisor.js';
 import { NoopBackend, type NoopOptions } from '../../src/hypervisor/noop.js';
+import { PropolisBackend, type PropolisOptions } from '../../src/hypervisor/propolis/backend.js';
 import { QemuBackend, type QemuOptions } from '../../src/hypervisor/qemu/backend.js';
 import type { StageContext } from '../../src/model/event.js';
-import type { VmSpec } from '../../src/model/spec.js';
+import type { NetworkSpec, VmSpec } from '../../src/model/spec.js';
 import type { BaseImage, RunningVm, VmHandle } from '../../src/model/vm.js';
 import { type StatePaths, VM_FILES, statePaths } from '../../src/paths.js';
 import { runCommand } from '../../src/util/exec.js';
 import { type ProcessIdentity, findByCommandLine, signalProcess } from '../../src/util/process.js';
+import { FakeHost, type HostOptions } from '../support/propolis-host.js';
+import { type ServerBehaviour, writeBootrom, writeServerProgram } from '../support/propolis-program.js';
 import { quiet, resolvedVm, temporaryDirectory } from '../support/fixtures.js';
 import { awaitEnd, qemuBinary } from './real-qemu.js';
 
@@ -25,6 +28,8 @@ export interface Lab extends AsyncDisposable {
   processes(handle: VmHandle): Promise<readonly ProcessIdentity[]>;
   /** What is in the folder of the VMs, those under construction included. */
   left(): Promise<readonly string[]>;
+  /** What VMs have outside of that folder. */
+  elsewhere(): readonly string[];
 }
 
 export interface LabOptions {
@@ -52,10 +57,58 @@ export async function openQemuLab(options: LabOptions & Partial<QemuOptions> = {
   );
 }
 
+export interface PropolisLab extends Lab {
+  readonly host: FakeHost;
+  /** How every propolis-server behaves that is started from now on. */
+  behave(behaviour: Omit<ServerBehaviour, 'world'>): Promise<void>;
+}
+
+/** A host whose commands are fakes, with real processes for servers without VMs in them. */
+export async function openPropolisLab(
+  options: LabOptions & Partial<PropolisOptions> & { readonly host?: HostOptions } = {},
+): Promise<PropolisLab> {
+  const { folder = '.', host: hostOptions, ...changes } = options;
+  const tools = await temporaryDirectory('vmctl-propolis-');
+  const worldFile = join(tools.path, 'world.json');
+  const bootrom = join(tools.path, 'bootrom');
+  const binary = await writeServerProgram(tools.path);
+  const host = new FakeHost({ ...hostOptions, worldFile, binary });
+  const behave = (behaviour: Omit<ServerBehaviour, 'world'>) =>
+    writeBootrom(bootrom, { ...behaviour, world: worldFile });
+  await behave({});
+  const locks = join(tools.path, 'locks');
+  const backend = new PropolisBackend({ binary, bootrom, locks, run: host.run, isRoot: true, ...changes });
+  const lab = await openLab(backend, {
+    folder,
+    network: { kind: 'vnic', vnic: 'vnic0' },
+    processes: ({ directory }) => findByCommandLine((words) => words.includes(bootrom) && directory !== ''),
+    also: () => host.left(),
+  });
+  return {
+    ...lab,
+    host,
+    behave,
+    [Symbol.asyncDispose]: async () => {
+      await lab[Symbol.asyncDispose]();
+      await tools[Symbol.asyncDispose]();
+    },
+  };
+}
+
+/** What is different about the VMs of a backend. */
+interface Peculiarities extends LabOptions {
+  /** Default that of `vmSpec`. */
+  readonly network?: NetworkSpec;
+  readonly processes?: Lab['processes'];
+  /** What VMs leave elsewhere. */
+  readonly also?: () => readonly string[];
+}
+
 /** A VM that is up in a fraction of a second. */
 const SMALL = { vcpus: 1, memoryMib: 64 } as const;
 
-async function openLab(backend: Hypervisor, { folder = '.' }: LabOptions): Promise<Lab> {
+async function openLab(backend: Hypervisor, peculiarities: Peculiarities): Promise<Lab> {
+  const { folder = '.', network, processes = qemusOf, also = () => [] } = peculiarities;
   const directory = await temporaryDirectory();
   const root = join(directory.path, folder);
   const paths = statePaths(join(root, 'vmctl'));
@@ -64,13 +117,12 @@ async function openLab(backend: Hypervisor, { folder = '.' }: LabOptions): Promi
   await runCommand('qemu-img', ['create', '-q', '-f', 'qcow2', image.path, String(image.virtualBytes)]);
   const handles: VmHandle[] = [];
   const prepare = async (changes: Partial<VmSpec> = {}, context = quiet): Promise<VmHandle> => {
-    const vm = resolvedVm(image, { ...SMALL, ...changes });
+    const vm = resolvedVm(image, { ...SMALL, ...(network === undefined ? {} : { network }), ...changes });
     const places = { directory: paths.vm(vm.spec.name), staging: paths.vmStaging(vm.spec.name) };
     const handle = await backend.prepare(vm, places, context);
     handles.push(handle);
     return handle;
   };
-  const processes = ({ uuid }: VmHandle) => findByCommandLine((words) => words[words.indexOf('-uuid') + 1] === uuid);
   return {
     backend,
     paths,
@@ -79,6 +131,7 @@ async function openLab(backend: Hypervisor, { folder = '.' }: LabOptions): Promi
     run: async (changes) => backend.start({ state: 'stopped', handle: await prepare(changes) }, quiet),
     processes,
     left: () => readdir(paths.vms).catch(() => []),
+    elsewhere: also,
     [Symbol.asyncDispose]: async () => {
       for (const handle of handles) {
         for (const qemu of await processes(handle)) {
@@ -91,6 +144,9 @@ async function openLab(backend: Hypervisor, { folder = '.' }: LabOptions): Promi
     },
   };
 }
+
+const qemusOf: Lab['processes'] = ({ uuid }) =>
+  findByCommandLine((words) => words[words.indexOf('-uuid') + 1] === uuid);
 
 export async function checksum(path: string): Promise<string> {
   return createHash('sha256')

@@ -214,6 +214,15 @@ describe('a host', () => {
     });
   });
 
+  test('without the QEMU that is configured is told to look at the setting', async () => {
+    await using lab = await openQemuLab({ binary: '/nowhere/qemu' });
+    await expect(lab.backend.checkHost(quiet)).rejects.toMatchObject({
+      code: 'HOST_UNSUPPORTED',
+      message: '/nowhere/qemu was not found',
+      hint: 'Check the setting qemu.binary (VMCTL_QEMU_BINARY).',
+    });
+  });
+
   test('whose QEMU is found in PATH is fine, and the user’s wish to emulate is no reason for a note', async () => {
     await using lab = await openQemuLab({ binary: null, searchPath: `/nonexistent:${process.env['PATH'] ?? ''}` });
     const context = listening();

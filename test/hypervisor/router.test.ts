@@ -12,6 +12,8 @@ const QEMU = {
   searchPath: '',
 } as const;
 
+const PROPOLIS = { locks: '/nonexistent/locks' };
+
 const noop = new NoopBackend();
 
 describe('new VMs', () => {
@@ -21,20 +23,20 @@ describe('new VMs', () => {
     ['sunos', 'propolis'],
   ] as const)('are made on %s by %s', (platform, kind) => {
     expect(backendOf(platform)).toBe(kind);
-    expect(createRouter({ qemu: QEMU, platform }).kind).toBe(kind);
+    expect(createRouter({ qemu: QEMU, propolis: PROPOLIS, platform }).kind).toBe(kind);
   });
 
   test('are made by the backend that was asked for, whatever the platform', () => {
-    expect(createRouter({ qemu: QEMU, platform: 'linux', backend: 'noop' }).kind).toBe('noop');
-    expect(createRouter({ qemu: QEMU, platform: 'win32', backend: 'noop' }).kind).toBe('noop');
+    expect(createRouter({ qemu: QEMU, propolis: PROPOLIS, platform: 'linux', backend: 'noop' }).kind).toBe('noop');
+    expect(createRouter({ qemu: QEMU, propolis: PROPOLIS, platform: 'win32', backend: 'noop' }).kind).toBe('noop');
   });
 
   test('cannot be made on a platform without a backend, and the others are named', () => {
-    expect(() => createRouter({ qemu: QEMU, platform: 'win32' })).toThrow(
+    expect(() => createRouter({ qemu: QEMU, propolis: PROPOLIS, platform: 'win32' })).toThrow(
       expect.objectContaining({
         code: 'HOST_UNSUPPORTED',
         message: 'vmctl has no backend for win32',
-        hint: 'It runs on Linux and macOS with QEMU.',
+        hint: 'It runs on Linux and macOS with QEMU, and on illumos with Propolis.',
       }),
     );
   });
@@ -53,7 +55,7 @@ describe('new VMs', () => {
 describe('a VM that exists', () => {
   test('is served by the backend that made it, whatever is preferred', async () => {
     await using lab = await openNoopLab();
-    const router = createRouter({ qemu: QEMU, platform: 'linux' });
+    const router = createRouter({ qemu: QEMU, propolis: PROPOLIS, platform: 'linux' });
     const handle = await lab.prepare();
     const running = await router.start({ state: 'stopped', handle }, quiet);
     const suspended = await router.suspend(running, quiet);
@@ -70,7 +72,11 @@ describe('a VM that exists', () => {
   test('is removed by the backend that its remains name', async () => {
     await using lab = await openNoopLab();
     const { name, directory } = await lab.prepare();
-    await createRouter({ qemu: QEMU, platform: 'linux' }).discard({ name, directory, backend: 'noop' });
+    await createRouter({ qemu: QEMU, propolis: PROPOLIS, platform: 'linux' }).discard({
+      name,
+      directory,
+      backend: 'noop',
+    });
     expect(await lab.left()).toEqual([]);
   });
 

@@ -509,6 +509,15 @@ describe('a failure that may pass', () => {
     expect(reporter.said.filter((text) => text.startsWith('trying again in'))).toHaveLength(2);
   });
 
+  test('is not tried again sooner than the server asks', async () => {
+    server.serve('/disk.raw', { status: 429, headers: { 'retry-after': '1' } }, { body: disk });
+    const reporter = listener();
+    const begun = performance.now();
+    await fetched(server.url('/disk.raw'), { reporter });
+    expect(performance.now() - begun).toBeGreaterThan(990);
+    expect(reporter.said).toContain('trying again in 1.0 s');
+  });
+
   test('such as a server that sends no more is tried again', async () => {
     server.serve('/disk.raw', { body: disk, stallAfter: 500_000 }, { body: disk });
     expect(await digestOf(await fetched(server.url('/disk.raw'), { stallMs: 100 }))).toBe(sha256(disk));

@@ -177,7 +177,7 @@ describe('a shell step', () => {
   it('fails when it takes too long, and is ended', async () => {
     const error = await failure([inline('echo begun; sleep 600', { timeoutSeconds: 0.3 })]);
     expect(error).toMatchObject({
-      code: 'PROVISION_FAILED',
+      code: 'TIMEOUT',
       message: 'VM "web": provision step 1 of 1 (shell echo begun; sleep 600) did not finish within 0.3 s',
       details: 'begun',
     });

@@ -9,11 +9,13 @@ export interface CachedImageOptions {
   readonly content?: Uint8Array;
   /** Days since it was last used; default 0. */
   readonly unusedDays?: number;
+  /** The list of checksums that it was held against; default none. */
+  readonly checksumUrl?: string;
 }
 
 /** Gives the absolute path of the image. */
 export async function putImage(directory: string, url: string, options: CachedImageOptions = {}): Promise<string> {
-  const { content = new Uint8Array(65_536), unusedDays = 0 } = options;
+  const { content = new Uint8Array(65_536), unusedDays = 0, checksumUrl = null } = options;
   const sha256 = createHash('sha256').update(content).digest('hex');
   const address = addressOf(url);
   const name = cachedFileName(address.name, sha256);
@@ -31,7 +33,7 @@ export async function putImage(directory: string, url: string, options: CachedIm
     etag: null,
     lastModified: null,
     fetchedAt: usedAt.toISOString(),
-    checksumUrl: null,
+    checksumUrl,
     manifest: null,
   };
   const file = { name, sha256, bytes: content.length };

@@ -36,7 +36,7 @@ test.each([
   [['--name', 'x'], 2, 'a VM needs an image\nhint: Give either --image PATH or --image-url URL.'],
   [['--name', 'x', '--image', 'disk.raw', '--image-url', 'https://example.org/x'], 2, 'a VM has one image'],
   [['--name', 'x', '--image-url', 'gopher://x/y'], 2, 'but it has the scheme `gopher`'],
-  [['--name', 'x', '--image', 'disc.raw'], 1, 'disc.raw does not exist\nhint: did you mean "disk.raw"?'],
+  [['--name', 'x', '--image', 'disc.raw'], 1, 'disc.raw does not exist\nhint: Did you mean "disk.raw"?'],
   [['--name', 'x', '--image', 'disk.raw', '--memory', 'much'], 2, 'must be a size such as 2048 (MiB) or 2GiB'],
   [['--name', 'x', '--image', 'disk.raw', '--disk', '0'], 2, 'must be a whole number of MiB, 1 or more'],
   [['--name', 'x', '--image', 'disk.raw', '--vcpus', '0'], 2, 'must be a whole number of 1 or more'],

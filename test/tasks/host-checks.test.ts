@@ -158,6 +158,25 @@ describe('the programs', () => {
     ]);
   });
 
+  test('on illumos everything that Propolis needs is looked at, and QEMU is not', () => {
+    const need = { id: 'pool', title: 'ZFS pool', found: 'rpool', problem: null, next: 'zpool list' };
+    const missing = { ...need, id: 'bootrom', title: 'bootrom', problem: 'there is no bootrom /x', next: 'Name one.' };
+    const facts = (program: BackendFacts['program']): Partial<HostFacts> => ({
+      platform: 'sunos',
+      backend: { kind: 'propolis', facts: { program, accelerator: null, firmware: null, needs: [need, missing] } },
+    });
+    const found = facts({ found: true, path: 'propolis-server', version: '0.1.0' });
+    expect(told('propolis', found)).toEqual(['ok: 0.1.0, propolis-server']);
+    expect(told('pool', found)).toEqual(['ok: rpool']);
+    expect(told('bootrom', found)).toEqual(['problem: there is no bootrom /x', 'Name one.']);
+    expect(told('qemu', found)).toEqual([]);
+    const problem = 'propolis-server is not installed or not in PATH';
+    expect(told('propolis', facts({ found: false, name: 'propolis-server', problem }))).toEqual([
+      `problem: ${problem}`,
+      expect.stringContaining('propolis.binary'),
+    ]);
+  });
+
   test('a platform without a backend, and a wrong setting, are problems', () => {
     expect(told('backend', { backend: { problem: 'no propolis here' }, platform: 'sunos' })).toEqual([
       'problem: no propolis here (sunos, x64)',

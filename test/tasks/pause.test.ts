@@ -31,7 +31,7 @@ test.each(['suspend', 'resume'])('%s of a stopped VM says so and how to start it
   const { exitCode, stderr } = await rig.vmctl([word, 'web', 'db', 'bd']);
   expect(exitCode).toBe(1);
   expect(stderr).toContain(`cannot ${word} VM "web": it is stopped\nhint: Start it with: vmctl start web`);
-  expect(stderr).toContain('there is no VM "bd"\nhint: did you mean "db"?');
+  expect(stderr).toContain('there is no VM "bd"\nhint: Did you mean "db"?');
   expect(await rig.states()).toEqual({ web: 'stopped', db: word === 'suspend' ? 'suspended' : 'running' });
 });
 
@@ -44,6 +44,6 @@ test('up lets a suspended VM go on, start says how, and exec says why it cannot'
   expect((await rig.vmctl(['exec', 'web', '--', 'true'])).stderr).toContain(
     'VM "web" is suspended\nhint: Run: vmctl resume web',
   );
-  await rig.vmctl(['up']);
+  expect((await rig.vmctl(['up'])).stderr).toContain('web │ start: resumed (');
   expect(await rig.states()).toEqual({ web: 'running' });
 });

@@ -110,7 +110,7 @@ describe('reading a text', () => {
   test('that cannot be read is an error of the state directory', async () => {
     await expect(readTextIfPresent(directory.path)).rejects.toMatchObject({
       code: 'STATE_DIRECTORY',
-      message: `cannot read ${directory.path}: EISDIR: illegal operation on a directory, read`,
+      message: expect.stringContaining(`cannot read ${directory.path}: EISDIR: `),
     });
   });
 });

@@ -259,7 +259,7 @@ describe('what the language has and this version cannot do', () => {
       {
         name: 'e',
         image: { kind: 'path', path: 'disk.qcow2' },
-        network: { kind: 'vnic', vnic: 'vnic0' },
+        network: { kind: 'vnic', vnic: 'vnic1' },
         dependsOn: [],
         provision: [],
       },

@@ -7,7 +7,7 @@ export const command: CommandModule = {
   configure(program, cli) {
     const shells = Object.keys(COMPLETION_SCRIPTS);
     program
-      .addArgument(new Argument('<shell>', `one of ${shells.join(', ')}`).choices(shells))
+      .addArgument(new Argument('<shell>', 'the shell').choices(shells))
       .addHelpText(
         'after',
         `

@@ -8,8 +8,9 @@ import { countText } from '../../ssh/transfer.js';
 import type { Cli, CommandModule } from '../cli.js';
 import { copyRequest } from '../copy-argument.js';
 import { EXIT } from '../exit-code.js';
+import { fittingHint } from '../login-hint.js';
 import { printNote } from '../report.js';
-import { findEntry, openReader } from '../session.js';
+import { findEntry, openReader, reaching } from '../session.js';
 import { userKey } from '../../../tasks/ssh-login.js';
 
 interface CpFlags {
@@ -20,7 +21,7 @@ interface CpFlags {
 const RULES = `
 As with cp -r: if DST is a folder that is there, SRC goes into it under its own name, else DST is the new name; the
 folder above has to be there. A slash at the end of DST asks for a folder; "SRC/." means what is in the folder SRC.
-In the VM, a relative or empty path begins in the user's home directory.
+In the VM, a relative or empty path begins in the user's home directory: "vmctl cp web: ." copies all of that.
 Permission bits are kept, owners are not. Symbolic links in a folder stay links and are not followed; SRC itself is.
 Sockets, devices and named pipes in a folder are left out, and told.
 A file on this machine appears when it is complete. One in the VM is written in place, as scp does it: after Ctrl-C
@@ -42,8 +43,11 @@ async function cp(cli: Cli, words: { src: string; dst: string; flags: CpFlags })
   const { user } = words.flags;
   const request = copyRequest(words.src, words.dst);
   const env = openReader(cli, 'cp');
-  const { vm, endpoint } = await reachableVm(env, await findEntry(env, request.name));
-  const access = await sshAccess(vm.handle, { home: cli.home, user, key: await userKey(cli, words.flags.key) });
+  const { vm, access, endpoint } = await reaching(cli, async () => {
+    const found = await reachableVm(env, await findEntry(env, request.name));
+    const key = await userKey(cli, words.flags.key);
+    return { ...found, access: await sshAccess(found.vm.handle, { home: cli.home, user, key }) };
+  });
   cli.onInterrupt = () => 'stopping the copy';
   try {
     await using connection = await connectSsh({ ...access, endpoint }, { signal: cli.signal });
@@ -58,7 +62,7 @@ async function cp(cli: Cli, words: { src: string; dst: string; flags: CpFlags })
     );
     printNote(cli, `copied ${countText(summary)}, ${bytesText(summary.bytes)}, to ${destination}`);
   } catch (error) {
-    const told = toVmctlError(error);
+    const told = fittingHint(toVmctlError(error), vm.handle.spec);
     if (told.code.startsWith('SSH_')) cli.exitCode = EXIT.transport;
     if (request.direction === 'in' && (told.code === 'ABORTED' || told.code === 'SSH_TRANSPORT')) {
       printNote(cli, `what is at ${words.dst} now may be incomplete; the same command again completes it`);

@@ -2,8 +2,10 @@ import { createTasks } from '../../../tasks/create.js';
 import type { PullPolicy } from '../../model/pull-policy.js';
 import { type CreateFlags, specOfFlags } from '../create-spec.js';
 import type { Cli, CommandModule } from '../cli.js';
+import { EXIT } from '../exit-code.js';
 import { showGraph } from '../graph.js';
 import { PULL_OPTION, diskOption, memoryOption, nameOption, positiveOption } from '../options.js';
+import { printNote } from '../report.js';
 import { openSession } from '../session.js';
 
 interface Flags extends CreateFlags {
@@ -38,4 +40,9 @@ async function create(cli: Cli, flags: Flags): Promise<void> {
   const { env } = await openSession(cli, 'create', flags.pull === undefined ? {} : { 'images.pull': flags.pull });
   cli.onInterrupt = () => 'stopping what was begun';
   await showGraph(cli, env, createTasks(env, { spec, start: flags.start }), { json: false });
+  if (cli.exitCode !== EXIT.done || spec.cloudInit !== null) return;
+  printNote(
+    cli,
+    `without --ssh-key or --cloud-init, only who knows a user of the image can log in: vmctl console ${spec.name}`,
+  );
 }

@@ -1,6 +1,7 @@
 import { createInterface } from 'node:readline';
 import { downTasks } from '../../../tasks/down.js';
 import type { Cli, CommandModule } from '../cli.js';
+import { EXIT } from '../exit-code.js';
 import { showGraph } from '../graph.js';
 import { printNote } from '../report.js';
 import { findEntries, openSession } from '../session.js';
@@ -22,6 +23,7 @@ async function destroy(cli: Cli, names: readonly string[], yes: boolean): Promis
   const asks = !yes && entries.length > 0 && cli.stdin.isTTY === true && cli.stderr.isTTY === true;
   if (asks && !(await confirmed(cli, `Destroy ${doomed}, disks included?`))) {
     printNote(cli, 'nothing was destroyed');
+    cli.exitCode = EXIT.failed;
     return;
   }
   const graph = await downTasks(env, { entries, destroy: true, graceMs: 0 });

@@ -1,12 +1,10 @@
 import { type Check, type CheckResult, checkHost } from '../../../tasks/host-checks.js';
 import { gatherHostFacts } from '../../../tasks/host-facts.js';
-import { VmctlError } from '../../errors.js';
 import type { Cli, CommandModule } from '../cli.js';
-import type { Settings } from '../../settings/keys.js';
-import { loadSettings } from '../../settings/load.js';
 import { EXIT } from '../exit-code.js';
 import { printJson, printNote } from '../report.js';
 import { environmentOf } from '../session.js';
+import { settingsOrProblem } from '../settings-problem.js';
 import { painter, wantsColor } from '../style.js';
 
 interface DoctorFlags {
@@ -28,6 +26,7 @@ export const command: CommandModule = {
 };
 
 async function doctor(cli: Cli, flags: DoctorFlags): Promise<void> {
+  // One finding of many; the others are made with the defaults.
   const { settings, problem } = await settingsOrProblem(cli);
   const env = environmentOf(cli, 'doctor', settings);
   const file = flags.file ?? settings.file;
@@ -44,18 +43,6 @@ async function doctor(cli: Cli, flags: DoctorFlags): Promise<void> {
   }
   cli.stdout.write(asTable(cli, checks));
   printNote(cli, able ? 'this host can run VMs' : `this host cannot run VMs yet: ${titlesOf(problems)}`);
-}
-
-/** A wrong setting is one finding of many; the others are made with the defaults. */
-async function settingsOrProblem(
-  cli: Cli,
-): Promise<{ readonly settings: Settings; readonly problem: { message: string; hint: string | null } | null }> {
-  try {
-    return { settings: await loadSettings(cli), problem: null };
-  } catch (error) {
-    if (!(error instanceof VmctlError) || error.code !== 'CONFIG_INVALID') throw error;
-    return { settings: {}, problem: { message: error.message, hint: error.hint } };
-  }
 }
 
 function titlesOf(checks: readonly Check[]): string {

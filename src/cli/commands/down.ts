@@ -3,7 +3,7 @@ import type { Cli, CommandModule } from '../cli.js';
 import { showGraph } from '../graph.js';
 import { FILE_OPTION, collect, durationOption } from '../options.js';
 import { printNote } from '../report.js';
-import { openSession, projectPath } from '../session.js';
+import { assertNamedProject, openSession, projectPath } from '../session.js';
 import { unknownVm } from '../../../tasks/select-specs.js';
 
 interface DownFlags {
@@ -35,7 +35,9 @@ async function down(cli: Cli, names: readonly string[], flags: DownFlags): Promi
   const flagged = flags.file === undefined ? {} : { file: flags.file };
   const { env, settings } = await openSession(cli, 'down', flagged);
   const project = projectPath(cli, settings);
-  const own = (await env.registry.list()).filter((entry) => entry.project === project);
+  const registered = await env.registry.list();
+  await assertNamedProject(cli, { settings, registered });
+  const own = registered.filter((entry) => entry.project === project);
   const known = own.map((entry) => entry.name);
   const unknown = [...new Set(names)].filter((name) => !known.includes(name));
   const errors = unknown.map((name) => unknownVm(name, known, `no VM of ${project} is called`));

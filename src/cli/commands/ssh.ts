@@ -4,7 +4,7 @@ import { VmctlError } from '../../errors.js';
 import type { RegistryEntry } from '../../registry.js';
 import { runInteractive } from '../../util/exec.js';
 import type { Cli, CommandModule } from '../cli.js';
-import { findEntry, openReader, ownEntries } from '../session.js';
+import { findEntry, openReader, ownEntries, reaching } from '../session.js';
 import { sshArguments, sshLogin, userKey } from '../../../tasks/ssh-login.js';
 
 interface SshFlags {
@@ -13,14 +13,19 @@ interface SshFlags {
   readonly file?: string;
 }
 
+const OPTIONS = `
+Options before the command's first word are vmctl's, those after it are the command's: "vmctl ssh web --user root" and
+"vmctl ssh web tail -f x" do what they say. Without NAME the command stands behind "--": vmctl ssh -- uptime`;
+
 export const command: CommandModule = {
   configure(program, cli) {
     program
       .argument('[name]', 'the VM (default: the only one of the VMFile)')
-      .argument('[command...]', 'after --: run this instead of a login shell; on a terminal it gets one')
+      .argument('[command...]', 'run this instead of a login shell; on a terminal it gets one')
       .option('--user <user>', 'log in as this user')
       .option('--key <path>', 'a private key to offer')
       .option('-f, --file <path>', 'the VMFile whose only VM is meant (default: VMFile.kdl in this folder)')
+      .addHelpText('after', OPTIONS)
       .action((name: string | undefined, words: readonly string[], flags: SshFlags) => {
         // Before "--" there is at most the name: `vmctl ssh -- uptime` means the only VM.
         const named = cli.wordsBeforeDashes > 0 ? name : undefined;
@@ -36,10 +41,15 @@ async function ssh(
 ): Promise<void> {
   const { name, remote, flags } = request;
   const env = openReader(cli, 'ssh');
-  const entry = name === undefined ? await onlyVm(cli, env, flags.file) : await findEntry(env, name);
-  const { vm, endpoint } = await reachableVm(env, entry);
-  const key = await userKey(cli, flags.key);
-  const login = await sshLogin(vm.handle, endpoint, { home: cli.home, user: flags.user, key });
+  const { vm, endpoint, login } = await reaching(cli, async () => {
+    const found = await reachableVm(
+      env,
+      name === undefined ? await onlyVm(cli, env, flags.file) : await findEntry(env, name),
+    );
+    const key = await userKey(cli, flags.key);
+    const options = { home: cli.home, user: flags.user, key };
+    return { ...found, login: await sshLogin(found.vm.handle, found.endpoint, options) };
+  });
   // ssh itself gives a terminal to a login shell only; a program like top or an editor needs one too.
   const terminal = remote.length > 0 && cli.stdin.isTTY === true && cli.stdout.isTTY === true ? ['-t'] : [];
   cli.ignoreInterrupts();

@@ -2,10 +2,11 @@ import { parseProject } from '../../../tasks/parse.js';
 import { diagnosticsToJson, renderDiagnostics } from '../../vmfile/diagnostic.js';
 import { VmFileError } from '../../vmfile/error.js';
 import type { Cli, CommandModule } from '../cli.js';
-import { EXIT } from '../exit-code.js';
+import { EXIT, exitCodeOf } from '../exit-code.js';
 import { FILE_OPTION } from '../options.js';
-import { printJson } from '../report.js';
-import { loadSettings } from '../../settings/load.js';
+import { variableOf } from '../../settings/keys.js';
+import { printError, printJson } from '../report.js';
+import { settingsOrProblem } from '../settings-problem.js';
 import { wantsColor } from '../style.js';
 
 interface ValidateFlags {
@@ -23,13 +24,20 @@ export const command: CommandModule = {
 };
 
 async function validate(cli: Cli, flags: ValidateFlags): Promise<void> {
-  const file = flags.file ?? (await loadSettings(cli)).file;
+  const { settings, problem } = await settingsOrProblem(cli);
+  const file = flags.file ?? settings.file ?? (problem === null ? undefined : cli.variables[variableOf('file')]);
+  // Both are told, and either one is what "up" would refuse.
+  if (problem !== null) {
+    if (!flags.json) printError(cli, problem);
+    cli.exitCode = exitCodeOf(problem);
+  }
+  const configuration = problem === null ? null : problem.toJSON();
   try {
     const { source, specs, warnings } = await parseProject({ file, cwd: cli.cwd, home: cli.home });
     const names = specs.map(({ name }) => name);
     if (flags.json) {
       const diagnostics = diagnosticsToJson(source, warnings);
-      printJson(cli, { file: source.path, valid: true, vms: names, diagnostics });
+      printJson(cli, { file: source.path, valid: problem === null, vms: names, diagnostics, configuration });
       return;
     }
     if (warnings.length > 0) {
@@ -42,7 +50,7 @@ async function validate(cli: Cli, flags: ValidateFlags): Promise<void> {
   } catch (error) {
     if (!flags.json || !(error instanceof VmFileError)) throw error;
     const diagnostics = diagnosticsToJson(error.source, error.diagnostics);
-    printJson(cli, { file: error.source.path, valid: false, vms: [], diagnostics });
+    printJson(cli, { file: error.source.path, valid: false, vms: [], diagnostics, configuration });
     cli.exitCode = EXIT.invalid;
   }
 }

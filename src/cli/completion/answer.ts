@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import { discoverVmFile } from '../../vmfile/discover.js';
 import { parseVmFile } from '../../vmfile/parse.js';
 import type { Cli } from '../cli.js';
+import { commandWords, wordsShape } from '../command-words.js';
 import { COMMANDS } from '../commands.js';
 import { loadSettings } from '../../settings/load.js';
 import { openReader } from '../session.js';
@@ -24,7 +25,9 @@ async function candidateLines(cli: Cli, words: readonly string[], load: LoadComm
   if (name === 'help') return before.length > 0 ? [] : asLines(commandCandidates(), current);
   const command = await load(name, cli);
   if (command === null) return [];
-  const want = wanted(shapeOf(command), before, current);
+  const after = COMMANDS[name]?.commandAfter;
+  const marked = after === undefined ? before : commandWords(before, wordsShape(command, after)).words;
+  const want = wanted(shapeOf(command), marked, current);
   return answerTo(cli, want, words);
 }
 

@@ -24,10 +24,13 @@ export async function findBinary({ binary, searchPath }: BinaryOptions): Promise
     if (executable) return candidate;
   }
   throw new VmctlError('HOST_UNSUPPORTED', `${name} was not found`, {
-    hint: 'Install QEMU: "apt-get install qemu-system-x86 qemu-utils" (Debian, Ubuntu), "dnf install qemu-system-x86-core qemu-img" (Fedora), "pacman -S qemu-base" (Arch), "brew install qemu" (macOS).',
+    hint: binary === null ? INSTALL : 'Check the setting qemu.binary (VMCTL_QEMU_BINARY).',
     fields: { program: name },
   });
 }
+
+const INSTALL =
+  'Install QEMU: "apt-get install qemu-system-x86 qemu-utils" (Debian, Ubuntu), "dnf install qemu-system-x86-core qemu-img" (Fedora), "pacman -S qemu-base" (Arch), "brew install qemu" (macOS).';
 
 function defaultBinary(): string {
   if (process.arch === 'x64') return 'qemu-system-x86_64';

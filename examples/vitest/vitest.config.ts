@@ -1,0 +1,6 @@
+import { defineConfig } from 'vitest/config';
+import { vmctl } from 'vmctl/vitest';
+
+export default defineConfig({
+  plugins: [vmctl()],
+});
