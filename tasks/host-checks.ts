@@ -72,6 +72,11 @@ export interface StateFacts {
   readonly freeBytes: number | null;
 }
 
+export interface NetworkProblem {
+  readonly message: string;
+  readonly hint: string | null;
+}
+
 export type ProjectFacts =
   | { readonly kind: 'none'; readonly folder: string }
   | { readonly kind: 'unreadable'; readonly problem: string }
@@ -85,6 +90,8 @@ export type ProjectFacts =
       /** VMs that do not exist yet and take the size of their image. */
       readonly newDisksOfImageSize: number;
       readonly imagesToDownload: number;
+      /** The bridges that VMs are to be connected to, each with what is wrong with it; null for nothing. */
+      readonly bridges: readonly { readonly name: string; readonly problem: NetworkProblem | null }[];
       /** VMs with `firmware "uefi"`. */
       readonly uefiVms: number;
       /** Of the VMs that do not run yet. */
@@ -114,6 +121,7 @@ export function checkHost(facts: HostFacts): readonly Check[] {
     checkSpace(facts),
     checkMemory(facts),
     checkVmFile(facts),
+    ...checkBridges(facts),
     ...checkLeftovers(facts),
   ];
 }
@@ -335,6 +343,16 @@ function checkVmFile({ project }: HostFacts): Check {
     case 'valid':
       return { ...check, found: `${project.path}: ${counted(project.vms, 'VM')}` };
   }
+}
+
+function checkBridges({ project }: HostFacts): readonly Check[] {
+  if (project.kind !== 'valid') return [];
+  return project.bridges.map(({ name, problem }) => {
+    const check = ok('network', `bridge ${name}`, 'there');
+    if (problem === null) return check;
+    const next = problem.hint === null ? [] : [problem.hint];
+    return { ...check, result: 'problem', found: problem.message, next };
+  });
 }
 
 function checkLeftovers({ leftovers }: HostFacts): readonly Check[] {

@@ -7,11 +7,12 @@ import { VmctlError, toVmctlError } from '../src/errors.js';
 import type { ProgramFacts } from '../src/hypervisor/hypervisor.js';
 import { listCachedImages } from '../src/image/cache-index.js';
 import { addressOf } from '../src/image/source.js';
+import type { VmSpec } from '../src/model/spec.js';
 import { type CommandRunner, runCommand } from '../src/util/exec.js';
 import { exists, isMissing } from '../src/util/fs.js';
 import { VmFileError } from '../src/vmfile/error.js';
 import type { TaskEnvironment } from './context.js';
-import type { HostFacts, KvmDevice, ProjectFacts, StateFacts } from './host-checks.js';
+import type { HostFacts, KvmDevice, NetworkProblem, ProjectFacts, StateFacts } from './host-checks.js';
 import { inspectVm } from './inspect.js';
 import { findLeftovers } from './leftovers.js';
 import { familyOf } from './packages.js';
@@ -82,6 +83,7 @@ async function examineProject(env: TaskEnvironment, file: string | undefined): P
       newDiskBytes: fresh.reduce((sum, { diskBytes }) => sum + (diskBytes ?? 0), 0),
       newDisksOfImageSize: fresh.filter(({ diskBytes }) => diskBytes === null).length,
       imagesToDownload: [...wanted].filter((key) => !images.has(key)).length,
+      bridges: await examineBridges(env, specs),
       uefiVms: specs.filter(({ firmware }) => firmware === 'uefi').length,
       memoryMib: specs.reduce((sum, { name, memoryMib }) => sum + (isLive(states.get(name)) ? 0 : memoryMib), 0),
     };
@@ -94,6 +96,23 @@ async function examineProject(env: TaskEnvironment, file: string | undefined): P
     if (isAbsent && file === undefined) return { kind: 'none', folder: cwd };
     return { kind: 'unreadable', problem: wordsUnlessAborted(error) };
   }
+}
+
+async function examineBridges(
+  { hypervisor }: TaskEnvironment,
+  specs: readonly VmSpec[],
+): Promise<readonly { readonly name: string; readonly problem: NetworkProblem | null }[]> {
+  const users = new Map(specs.flatMap((spec) => (spec.network.kind === 'tap' ? [[spec.network.bridge, spec]] : [])));
+  return Promise.all(
+    Array.from(users, async ([name, spec]) => {
+      try {
+        await hypervisor.checkNetwork(spec);
+        return { name, problem: null };
+      } catch (error) {
+        return { name, problem: { message: wordsUnlessAborted(error), hint: toVmctlError(error).hint } };
+      }
+    }),
+  );
 }
 
 const isLive = (state: string | undefined): boolean => state === 'running' || state === 'suspended';

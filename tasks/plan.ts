@@ -16,12 +16,22 @@ export async function plan(env: TaskEnvironment, options: PlanOptions): Promise<
   return Promise.all(
     options.specs.map(async (spec) => {
       try {
-        return planned(spec, await outlook(env, spec, false), options.provision);
+        const found = await outlook(env, spec, false);
+        await checkNetwork(env, spec, found);
+        return planned(spec, found, options.provision);
       } catch (error) {
         return { name: spec.name, error: toVmctlError(error).toJSON() };
       }
     }),
   );
+}
+
+/** Throws when a VM that would be started could not be connected. */
+async function checkNetwork({ hypervisor }: TaskEnvironment, spec: VmSpec, found: UpOutlook): Promise<void> {
+  if (found.action === 'create') await hypervisor.checkNetwork(spec);
+  if (found.action !== 'start' || found.existing === null) return;
+  const { handle } = found.existing.observed;
+  await hypervisor.checkNetworkFor(handle.backend, handle.spec);
 }
 
 function planned(spec: VmSpec, found: UpOutlook, provision: boolean): PlannedVm {

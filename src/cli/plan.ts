@@ -36,7 +36,11 @@ const ACTIONS: Readonly<Record<UpAction, string>> = {
 };
 
 function planText(vm: PlannedVm | UnplannedVm, paint: Painter): string {
-  if ('error' in vm) return `${paint('bold', vm.name)}: ${paint('red', `cannot come up: ${vm.error.message}`)}\n`;
+  if ('error' in vm) {
+    const { message, hint } = vm.error;
+    const next = hint === null ? '' : `    ${paint('cyan', 'hint:')} ${hint}\n`;
+    return `${paint('bold', vm.name)}: ${paint('red', `cannot come up: ${message}`)}\n${next}`;
+  }
   const { name, action, reason, waitsFor, changes, steps } = vm;
   const head = `${paint('bold', name)}: ${paint(action === 'none' ? 'dim' : 'green', ACTIONS[action])}, because ${reason}`;
   const lines = [

@@ -128,6 +128,8 @@ export interface Hypervisor {
    * when it lacks what that VM needs, such as its firmware.
    */
   checkHost(context: StageContext, spec?: VmSpec): Promise<void>;
+  /** Throws, as `checkHost` does, when this host lacks what a VM is to be connected to; tries nothing. */
+  checkNetwork(spec: VmSpec): Promise<void>;
   /** Builds the VM's files completely or not at all. */
   prepare(vm: ResolvedVm, options: PrepareOptions, context: StageContext): Promise<VmHandle>;
   start(vm: StoppedVm, context: StageContext): Promise<RunningVm>;

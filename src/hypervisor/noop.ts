@@ -60,6 +60,8 @@ export class NoopBackend implements Hypervisor {
 
   async checkHost(): Promise<void> {}
 
+  async checkNetwork(): Promise<void> {}
+
   async prepare(vm: ResolvedVm, options: PrepareOptions, context: StageContext): Promise<VmHandle> {
     const { spec, image } = vm;
     return buildWorkDirectory(options, async (directory) => {

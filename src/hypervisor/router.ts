@@ -70,6 +70,15 @@ export class RouterHypervisor implements Hypervisor {
     await this.#backend(backend).checkHost(context, spec);
   }
 
+  async checkNetwork(spec: VmSpec): Promise<void> {
+    await this.#backend(this.kind).checkNetwork(spec);
+  }
+
+  /** Like `checkNetwork`, for the backend that made a VM. */
+  async checkNetworkFor(backend: BackendKind, spec: VmSpec): Promise<void> {
+    await this.#backend(backend).checkNetwork(spec);
+  }
+
   prepare(vm: ResolvedVm, options: PrepareOptions, context: StageContext): Promise<VmHandle> {
     return this.#backend(this.kind).prepare(vm, options, context);
   }

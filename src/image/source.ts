@@ -16,12 +16,20 @@ export function parseImageUrl(url: string): URL {
     throw new VmctlError('IMAGE_NOT_FOUND', `${JSON.stringify(url)} is not a URL`, { hint: 'Check the image URL.' });
   }
   const parsed = new URL(url);
+  if (parsed.protocol === 'file:') throw localFile(parsed);
   if (parsed.protocol !== 'https:' && parsed.protocol !== 'http:') {
     throw new VmctlError('UNSUPPORTED', `vmctl cannot download from ${parsed.protocol}//`, {
       hint: 'Use an https or oci URL, or name a local file with "image".',
     });
   }
   return parsed;
+}
+
+/** A VMFile may name one by such a URL; then it is used where it is. */
+function localFile({ href }: URL): VmctlError {
+  return new VmctlError('UNSUPPORTED', `there is nothing to fetch from ${href}: it is a file of this host`, {
+    hint: 'Use it where it is: in a VMFile with image "PATH", or with vmctl create --image PATH.',
+  });
 }
 
 /** Where an image comes from, without what is secret. */

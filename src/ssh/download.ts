@@ -3,12 +3,12 @@
  * download that is broken off changes nothing there.
  */
 import { Buffer } from 'node:buffer';
-import { randomBytes } from 'node:crypto';
-import { type FileHandle, chmod, lstat, mkdir, open, rename, rm, stat, symlink } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { type FileHandle, chmod, lstat, mkdir, open, stat, symlink } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { VmctlError } from '../errors.js';
 import { errorCode } from '../util/fs.js';
 import { inChunks, readToEnd, writeWhole } from './chunks.js';
+import { removeParts, replace } from './part-file.js';
 import { type SftpRequests, entryFacts } from './sftp.js';
 import { type TransferOptions, type TransferPaths, type TransferSummary, guestError, refused } from './transfer.js';
 import { copyTree, opensFolder, type TreeSink } from './tree-copy.js';
@@ -29,6 +29,7 @@ export async function downloadTree(
     const source = await requests.stat(paths.remote);
     if (source === null) throw refused(route, 'it does not exist in the guest');
     if (source.kind === 'file') {
+      await removeParts(dirname(paths.local));
       const bytes = await downloadFile(requests, route, options.onProgress);
       return { files: 1, folders: 0, links: 0, bytes };
     }
@@ -84,7 +85,9 @@ async function makeFolder(folder: TreeFolder, route: TransferPaths): Promise<boo
     // Inside, a link is not followed: an earlier download may have brought it, to lead somewhere else.
     const there = entryFacts(await (folder.path === '' ? stat(route.to) : lstat(route.to)));
     if (there.kind !== 'folder') throw refused(route, `${route.to} is there already and is not a folder`);
-    return await opensFolder(there, (mode) => chmod(route.to, mode));
+    const opened = await opensFolder(there, (mode) => chmod(route.to, mode));
+    await removeParts(route.to);
+    return opened;
   }
 }
 
@@ -138,18 +141,4 @@ async function readInto(file: FileHandle, from: Reading): Promise<number> {
     onProgress?.(copied, bytes);
   });
   return copied;
-}
-
-/** Lets something be made beside its place, and puts it there when it is complete. */
-async function replace<T>(path: string, make: (temporary: string) => Promise<T>): Promise<T> {
-  // Not made of the name, which may be as long as names can be.
-  const temporary = join(dirname(path), `.vmctl-${process.pid}-${randomBytes(4).toString('hex')}.part`);
-  try {
-    const made = await make(temporary);
-    await rename(temporary, path);
-    return made;
-  } catch (error) {
-    await rm(temporary, { force: true }).catch(() => {});
-    throw error;
-  }
 }

@@ -52,6 +52,20 @@ test('doctor finds the QEMU of this host able to run VMs, and one that is not th
   expect(untold.stdout).toContain('/bin/true does not tell its version as QEMU does');
 });
 
+test('a bridge that this host does not have is told before anything is made, by doctor and by the plan of up', async () => {
+  await using room = await MachineRoom.open();
+  await room.write('nothing.raw', '\0'.repeat(1024 * 1024));
+  await room.write('VMFile.kdl', 'vm "web" { image "nothing.raw"; network "tap" bridge="vmctl-nowhere" }');
+  const words = 'this host has no bridge "vmctl-nowhere"';
+  const step = 'sudo ip link add vmctl-nowhere type bridge && sudo ip link set vmctl-nowhere up';
+  const plan = await room.vmctl('up', '--dry-run');
+  expect(plan.exitCode).toBe(1);
+  expect(plan.stdout).toContain(`web: cannot come up: ${words}\n    hint: Make one: ${step}`);
+  const doctor = await room.vmctl('doctor');
+  expect(doctor.exitCode).toBe(4);
+  expect(doctor.stdout).toMatch(new RegExp(`^problem +bridge vmctl-nowhere +${words}\n +next: Make one: ${step}`, 'm'));
+});
+
 test('a machine that runs while its files are lost is told of, left alone by gc, and ended by destroy', async () => {
   await using room = await MachineRoom.open();
   const pid = await upMute(room);

@@ -93,7 +93,7 @@ test.skipIf(!mayMount())(
     expect((await room.vmctl('list')).stderr).toContain(`web: it is paused: ${words}. ${next}`);
     expect((await room.vmctl('status', 'web')).stdout).toContain(`it is paused: ${words}`);
     const { exitCode, stderr } = await room.vmctl('exec', 'web', '--', 'true');
-    expect(exitCode).toBe(1);
+    expect(exitCode).toBe(255);
     expect(stderr).toBe(`error: VM "web" is suspended: ${words}\nhint: ${next}\n`);
 
     await disk.free();

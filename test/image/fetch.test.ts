@@ -585,6 +585,13 @@ describe('a failure that does not pass is not tried again', () => {
     expect((await failure(fetched(url))).code).toBe(code);
   });
 
+  test('such as a file of this host, with the way to use it', async () => {
+    expect(await failure(fetched('file:///disk%zz.raw'))).toMatchObject({
+      message: 'there is nothing to fetch from file:///disk%zz.raw: it is a file of this host',
+      hint: 'Use it where it is: in a VMFile with image "PATH", or with vmctl create --image PATH.',
+    });
+  });
+
   test('such as a cache that cannot be written', async () => {
     server.serve('/disk.raw', { body: disk });
     await writeFile(images, 'a file');

@@ -10,6 +10,7 @@ import {
   rm,
   stat,
   symlink,
+  utimes,
   writeFile,
 } from 'node:fs/promises';
 import { createServer } from 'node:net';
@@ -110,6 +111,28 @@ describe.each(GUESTS)('against $name', ({ start }) => {
       '"new" 644 bmV3',
       expect.stringMatching(/^"old" 6[46]4 b2xkCg==$/),
     ]);
+  });
+
+  it('what killed downloads have left in the folder goes, and nothing that may still be written', async () => {
+    const dead = 2 ** 30;
+    const names = (pid: number) => [`.vmctl-${pid}-0123abcd.part`, `.vmctl-${pid}-fedc9876.part`] as const;
+    const [rest, fresh] = names(dead);
+    const stays = [fresh, names(process.pid)[0], `.vmctl-${dead}-0123abcd.parts`, `.vmctl-${dead}-0123.part`];
+    const folders = [local, join(local, 'tree'), join(local, 'tree/inner')];
+    await mkdir(join(local, 'tree/inner'), { recursive: true });
+    for (const folder of folders) {
+      for (const name of [rest, ...stays]) {
+        await writeFile(join(folder, name), 'half');
+        if (name !== fresh) await utimes(join(folder, name), 1, 1);
+      }
+    }
+    await connection.exec('mkdir -p work/tree/inner; echo a > work/a');
+    await connection.copyFrom('work/a', join(local, 'a'));
+    await connection.copyFrom('work/tree', join(local, 'tree'));
+    for (const folder of folders) {
+      const left = (await readdir(folder)).filter((name) => name.startsWith('.'));
+      expect(left.toSorted()).toEqual(stays.toSorted());
+    }
   });
 
   it('many small files arrive, and progress grows up to the sum of them', async () => {

@@ -33,7 +33,12 @@ test('a VM is not started on another image than it was made from, however that c
   }
   expect(await rig.states()).toEqual({ web: 'stopped' });
   const plan = await rig.vmctl(['up', '--dry-run']);
-  expect(plan).toMatchObject({ exitCode: 1, stdout: `web: cannot come up: ${CHANGED(image)}\n` });
+  expect(plan.exitCode).toBe(1);
+  expect(plan.stdout).toBe(
+    `web: cannot come up: ${CHANGED(image)}
+    hint: Put the old file back, or make the VM anew, without what is on its disk: vmctl reload web
+`,
+  );
   expect((await rig.vmctl(['list'])).stderr).toContain(CHANGED(image));
   expect((await rig.vmctl(['status', 'web'])).stdout).toMatch(
     new RegExp(`^problem +${CHANGED(image)}\n +then: .*\n +now: .*\nnext step +.*vmctl reload web$`, 'm'),

@@ -38,6 +38,7 @@ const PROJECT: ProjectFacts & { kind: 'valid' } = {
   newDiskBytes: 0,
   newDisksOfImageSize: 0,
   imagesToDownload: 0,
+  bridges: [],
   uefiVms: 0,
   memoryMib: 0,
 };
@@ -306,6 +307,19 @@ describe('the state directory', () => {
 });
 
 describe('the VMFile', () => {
+  test('that wants a bridge which is not there is a problem', () => {
+    const problem = { message: 'this host has no bridge "br7"', hint: 'Make one: …' };
+    const bridges = [
+      { name: 'br0', problem: null },
+      { name: 'br7', problem },
+    ];
+    expect(told('network', { project: { ...PROJECT, bridges } })).toEqual([
+      'ok: there',
+      'problem: this host has no bridge "br7"',
+      'Make one: …',
+    ]);
+  });
+
   test.each<[string, ProjectFacts, readonly string[]]>([
     ['is valid', PROJECT, ['ok: /project/VMFile.kdl: 2 VMs']],
     [

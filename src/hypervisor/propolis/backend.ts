@@ -133,11 +133,15 @@ export class PropolisBackend implements Hypervisor {
   async checkHost(context: StageContext, spec?: VmSpec): Promise<void> {
     await requireHost(this.#host, this.#config, context.signal);
     if (spec === undefined) return;
+    checkSize(spec);
+    await this.checkNetwork(spec, context.signal);
+  }
+
+  async checkNetwork(spec: VmSpec, signal?: AbortSignal): Promise<void> {
     const network = this.capabilities.networks[spec.network.kind];
     if (!network.supported) throw new VmctlError('UNSUPPORTED', `VM "${spec.name}": ${network.reason}`);
-    checkSize(spec);
     const vnic = this.#vnicOf(spec);
-    if (vnic !== null) await checkVnic(vnic, this.#host, context.signal);
+    if (vnic !== null) await checkVnic(vnic, this.#host, signal);
   }
 
   async prepare(vm: ResolvedVm, options: PrepareOptions, context: StageContext): Promise<VmHandle> {

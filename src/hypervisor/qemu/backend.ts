@@ -55,7 +55,7 @@ import { type QmpConnection, connectQmp } from './qmp.js';
 import { takeScreenshot } from './screenshot.js';
 import { endProcess, powerDown } from './shutdown.js';
 import { startError } from './start-error.js';
-import { attachTap, checkTap, removeTap, tapOf } from './tap.js';
+import { attachTap, checkBridge, checkTap, removeTap, tapOf } from './tap.js';
 
 export interface QemuOptions extends BinaryOptions {
   readonly extraArguments: readonly string[];
@@ -111,6 +111,11 @@ export class QemuBackend implements Hypervisor {
     context.reporter.log(
       `guests run by software emulation, several times slower: ${reason}; what helps is told by: vmctl doctor`,
     );
+  }
+
+  async checkNetwork(spec: VmSpec): Promise<void> {
+    this.#requireNetwork(spec);
+    if (spec.network.kind === 'tap') await checkBridge(spec.network.bridge, this.#run);
   }
 
   /** What guests will run on, and why it is not the fast one; found out once. */
@@ -281,11 +286,15 @@ export class QemuBackend implements Hypervisor {
 
   /** Throws `HOST_UNSUPPORTED` or `UNSUPPORTED` for what this VM needs and the host has not. */
   async #checkNeeds(spec: VmSpec, qemuBinary: string): Promise<void> {
-    const network = this.capabilities.networks[spec.network.kind];
-    if (!network.supported) throw new VmctlError('UNSUPPORTED', `VM "${spec.name}": ${network.reason}`);
+    this.#requireNetwork(spec);
     if (spec.firmware === 'uefi') await requireFirmware({ qemuBinary });
     const tap = tapOf(spec);
     if (tap !== null) await checkTap(tap, this.#run);
+  }
+
+  #requireNetwork(spec: VmSpec): void {
+    const network = this.capabilities.networks[spec.network.kind];
+    if (!network.supported) throw new VmctlError('UNSUPPORTED', `VM "${spec.name}": ${network.reason}`);
   }
 
   async #disconnect(tap: string | null): Promise<void> {

@@ -82,7 +82,8 @@ export async function removeTap(name: string, run: CommandRunner): Promise<void>
   }
 }
 
-async function checkBridge(bridge: string, run: CommandRunner): Promise<void> {
+/** Throws `HOST_UNSUPPORTED`, with the commands to type, where there is no such bridge. */
+export async function checkBridge(bridge: string, run: CommandRunner): Promise<void> {
   const link = await findLink(bridge, run);
   const make = `sudo ip link add ${bridge} type bridge`;
   const raise = `sudo ip link set ${bridge} up`;
