@@ -15,7 +15,8 @@ import type {
   WorkProcess,
 } from './hypervisor.js';
 import { NoopBackend } from './noop.js';
-import { PropolisBackend, type PropolisOptions } from './propolis/backend.js';
+import { PropolisBackend } from './propolis/backend.js';
+import type { PropolisOptions } from './propolis/options.js';
 import { QemuBackend, type QemuOptions } from './qemu/backend.js';
 
 export interface RouterOptions {
