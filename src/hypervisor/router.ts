@@ -120,6 +120,10 @@ export class RouterHypervisor implements Hypervisor {
     return this.#backend(handle.backend).console(handle);
   }
 
+  async catchUpConsole(vm: VmRemains, signal?: AbortSignal): Promise<boolean> {
+    return this.#backend(vm.backend).catchUpConsole(vm, signal);
+  }
+
   screenshot(vm: RunningVm | SuspendedVm): Promise<Uint8Array> {
     return this.#backend(vm.handle.backend).screenshot(vm);
   }

@@ -39,6 +39,7 @@ import {
 import { buildWorkDirectory, removeWorkDirectory, writeGuestAccess } from '../work-directory.js';
 import { type Estate, makeDisk, partsOf, planParts, releaseParts, vnicOf } from './belongings.js';
 import { bootVm } from './boot.js';
+import { fetchConsole } from './console-log.js';
 import { findServersBelow } from './find-processes.js';
 import { findSsh } from './guest-address.js';
 import { type HostConfig, examinePropolisHost, requireHost } from './host.js';
@@ -47,7 +48,7 @@ import { checkSize } from './instance-spec.js';
 import { CAPABILITIES, DEFAULTS, NO_SCREEN, NO_SUSPEND, type PropolisOptions } from './options.js';
 import { readParts, writeParts } from './parts.js';
 import { askGuest } from './power-off.js';
-import { awaitServer, endServer, findServer, isLive, startError, startServer, stateOf } from './server.js';
+import { type Place, awaitServer, endServer, findServer, isLive, startError, startServer, stateOf } from './server.js';
 import { Undo } from './undo.js';
 import { type WantedVnic, attachVnic, checkVnic, removeVnic } from './vnic.js';
 import { findVolume } from './volumes.js';
@@ -120,14 +121,14 @@ export class PropolisBackend implements Hypervisor {
     const { signal } = context;
     assertTransition(handle.name, (await this.observe(handle)).state, 'start');
     throwIfAborted(signal);
-    await this.#endServer(handle, handle.uuid);
+    await this.#endServer(handle, handle);
     return Undo.around(context, async (undo) => {
       const vnic = this.#vnicOf(handle.spec);
       if (vnic !== null) {
         undo.add(`the VNIC ${vnic.name}`, () => removeVnic(vnic, this.#host));
         await attachVnic(vnic, this.#host, signal);
       }
-      undo.add('propolis-server', () => this.#endServer(handle, handle.uuid));
+      undo.add('propolis-server', () => this.#endServer(handle, handle));
       const server = await startServer(handle, { ...this.#config, host: this.#host });
       await awaitServer(handle, server, signal);
       const timeoutMs = this.#options.startTimeoutMs ?? DEFAULTS.startTimeoutMs;
@@ -143,11 +144,12 @@ export class PropolisBackend implements Hypervisor {
     const observed = await this.observe(handle);
     assertTransition(handle.name, observed.state, 'stop');
     const server = await findServer(handle);
-    const asking = { graceMs, powerOff: this.#options.powerOff, host: this.#host };
+    const keeping = { host: this.#host, meanwhile: () => this.#keepConsole(handle) };
+    const asking = { graceMs, powerOff: this.#options.powerOff, ...keeping };
     const ended =
       server !== null && observed.state === 'running' && (await askGuest(observed, server, asking, context));
     if (!ended) context.reporter.status('ending the VM');
-    const method = server === null ? 'guest' : await endServer(handle, handle.uuid, server, this.#host);
+    const method = server === null ? 'guest' : await endServer(handle, server, { uuid: handle.uuid, ...keeping });
     const vnic = this.#vnicOf(handle.spec);
     if (vnic !== null) await removeVnic(vnic, this.#host);
     return ended ? 'guest' : method;
@@ -167,7 +169,7 @@ export class PropolisBackend implements Hypervisor {
 
   async discard(remains: VmRemains): Promise<void> {
     const parts = await readParts(remains.directory);
-    await this.#endServer(remains, parts?.uuid ?? null);
+    await this.#endServer(remains, { uuid: parts?.uuid ?? null });
     await releaseParts(parts, this.#estate);
     await removeWorkDirectory(remains.directory);
   }
@@ -181,6 +183,12 @@ export class PropolisBackend implements Hypervisor {
 
   console(handle: VmHandle): ConsoleEndpoint {
     return { kind: 'stream', connect: (signal) => connectConsole(handle, signal) };
+  }
+
+  async catchUpConsole(vm: Place, signal?: AbortSignal): Promise<boolean> {
+    const server = await findServer(vm);
+    if (server !== null) await fetchConsole(vm, server, { locks: this.#estate.locks, signal });
+    return false;
   }
 
   async screenshot({ handle }: RunningVm | SuspendedVm): Promise<Uint8Array> {
@@ -200,9 +208,16 @@ export class PropolisBackend implements Hypervisor {
     return vnicOf(spec, this.#options.link ?? null);
   }
 
-  async #endServer(place: Pick<VmHandle, 'directory' | 'name'>, uuid: string | null): Promise<void> {
+  /** Ends a server that is there, with what its guest has printed in the log. */
+  async #endServer(place: Place, { uuid }: { readonly uuid: string | null }): Promise<void> {
     const server = await findServer(place);
-    if (server !== null) await endServer(place, uuid, server, this.#host);
+    const meanwhile = () => this.#keepConsole(place);
+    if (server !== null) await endServer(place, server, { uuid, host: this.#host, meanwhile });
+  }
+
+  /** A VM has to be ended also where there is no space left for its last words. */
+  async #keepConsole(place: Place): Promise<void> {
+    await this.catchUpConsole(place).catch(() => {});
   }
 }
 

@@ -13,6 +13,8 @@ export interface PowerOffOptions {
   /** Absent where nobody can ask. */
   readonly powerOff: PowerOff | undefined;
   readonly host: HostRunner;
+  /** Called while it has not ended; must not fail. */
+  readonly meanwhile: () => Promise<void>;
 }
 
 /** Asks until the guest has powered off; false when the grace is over first, or nobody can be asked. */
@@ -22,7 +24,7 @@ export async function askGuest(
   options: PowerOffOptions,
   { signal, reporter }: StageContext,
 ): Promise<boolean> {
-  const { graceMs, powerOff, host } = options;
+  const { graceMs, powerOff, host, meanwhile } = options;
   const deadline = performance.now() + graceMs;
   if (graceMs <= 0 || powerOff === undefined || !handle.spec.ssh.declared) return false;
   reporter.status(`asking the guest to power off, ${Math.ceil(graceMs / 1000)} s at most`);
@@ -39,5 +41,6 @@ export async function askGuest(
   };
   const asked = await waitFor(ask, { timeoutMs: graceMs, signal });
   if (asked !== 'asked') return asked === 'ended';
-  return awaitEnd(handle, server, { timeoutMs: Math.max(0, deadline - performance.now()), signal });
+  const timeoutMs = Math.max(0, deadline - performance.now());
+  return awaitEnd(handle, server, { timeoutMs, signal, meanwhile });
 }
