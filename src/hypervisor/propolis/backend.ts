@@ -45,10 +45,21 @@ import { findSsh } from './guest-address.js';
 import { type HostConfig, examinePropolisHost, requireHost } from './host.js';
 import { HostRunner } from './host-runner.js';
 import { checkSize } from './instance-spec.js';
-import { CAPABILITIES, DEFAULTS, NO_SCREEN, NO_SUSPEND, type PropolisOptions } from './options.js';
+import { CAPABILITIES, DEFAULTS, type Limits, NO_SCREEN, NO_SUSPEND, type PropolisOptions } from './options.js';
 import { readParts, writeParts } from './parts.js';
 import { askGuest } from './power-off.js';
-import { type Place, awaitServer, endServer, findServer, isLive, startError, startServer, stateOf } from './server.js';
+import {
+  type Ending,
+  type Place,
+  awaitServer,
+  endServer,
+  findServer,
+  forgetServer,
+  isLive,
+  startError,
+  startServer,
+  stateOf,
+} from './server.js';
 import { Undo } from './undo.js';
 import { type WantedVnic, attachVnic, checkVnic, removeVnic } from './vnic.js';
 import { findVolume } from './volumes.js';
@@ -60,6 +71,7 @@ export class PropolisBackend implements Hypervisor {
   readonly #host: HostRunner;
   readonly #config: HostConfig;
   readonly #estate: Estate;
+  readonly #limits: Limits;
 
   constructor(options: PropolisOptions) {
     this.#options = options;
@@ -69,6 +81,7 @@ export class PropolisBackend implements Hypervisor {
       bootrom: options.bootrom ?? DEFAULTS.bootrom,
       dataset: options.dataset ?? DEFAULTS.dataset,
     };
+    this.#limits = { ...DEFAULTS.limits, ...options.limits };
     this.#estate = { host: this.#host, dataset: this.#config.dataset, locks: options.locks };
   }
 
@@ -95,14 +108,19 @@ export class PropolisBackend implements Hypervisor {
     context.reporter.status('reading the image');
     const parts = await planParts(vm, { uuid, dataset: this.#estate.dataset, signal });
     const mac = parts.vnic?.mac ?? null;
+    const giveBack = [`the disk ${parts.disk}`, () => releaseParts(parts, this.#estate)] as const;
     return Undo.around(context, (undo) =>
       buildWorkDirectory(options, async (directory) => {
         await writeParts(directory, parts);
         await writeSeed(directory, { vm, uuid, mac });
         await writeGuestAccess(directory, vm);
-        undo.add(`the disk ${parts.disk}`, () => releaseParts(parts, this.#estate));
         context.reporter.status('writing the image to a volume');
-        await makeDisk(vm, parts, { estate: this.#estate, signal });
+        // Before the directory goes, in which is written down what there is to remove.
+        await Undo.around(context, async (inner) => {
+          inner.add(...giveBack);
+          await makeDisk(vm, parts, { estate: this.#estate, signal });
+        });
+        undo.add(...giveBack);
         const createdAt = new Date().toISOString();
         const { directory: place } = options;
         return { name: spec.name, backend: 'propolis', directory: place, uuid, mac, spec, image, createdAt };
@@ -121,18 +139,17 @@ export class PropolisBackend implements Hypervisor {
     const { signal } = context;
     assertTransition(handle.name, (await this.observe(handle)).state, 'start');
     throwIfAborted(signal);
-    await this.#endServer(handle, handle);
+    await this.#endServer(handle, handle.uuid);
     return Undo.around(context, async (undo) => {
       const vnic = this.#vnicOf(handle.spec);
       if (vnic !== null) {
         undo.add(`the VNIC ${vnic.name}`, () => removeVnic(vnic, this.#host));
         await attachVnic(vnic, this.#host, signal);
       }
-      undo.add('propolis-server', () => this.#endServer(handle, handle));
+      undo.add('propolis-server', () => this.#endServer(handle, handle.uuid));
       const server = await startServer(handle, { ...this.#config, host: this.#host });
-      await awaitServer(handle, server, signal);
-      const timeoutMs = this.#options.startTimeoutMs ?? DEFAULTS.startTimeoutMs;
-      await bootVm(handle, server, { timeoutMs, signal });
+      await awaitServer(handle, server, { timeoutMs: this.#limits.readyMs, signal });
+      await bootVm(handle, server, { ...this.#limits, signal });
       const running = await this.observe(handle);
       if (running.state === 'running') return running;
       throw await startError(handle, `it is ${running.state} right after its start`);
@@ -144,12 +161,12 @@ export class PropolisBackend implements Hypervisor {
     const observed = await this.observe(handle);
     assertTransition(handle.name, observed.state, 'stop');
     const server = await findServer(handle);
-    const keeping = { host: this.#host, meanwhile: () => this.#keepConsole(handle) };
-    const asking = { graceMs, powerOff: this.#options.powerOff, ...keeping };
+    const ending = this.#ending(handle, handle.uuid);
+    const asking = { graceMs, powerOff: this.#options.powerOff, ...ending };
     const ended =
       server !== null && observed.state === 'running' && (await askGuest(observed, server, asking, context));
     if (!ended) context.reporter.status('ending the VM');
-    const method = server === null ? 'guest' : await endServer(handle, server, { uuid: handle.uuid, ...keeping });
+    const method = server === null ? 'guest' : await endServer(handle, server, ending);
     const vnic = this.#vnicOf(handle.spec);
     if (vnic !== null) await removeVnic(vnic, this.#host);
     return ended ? 'guest' : method;
@@ -169,7 +186,7 @@ export class PropolisBackend implements Hypervisor {
 
   async discard(remains: VmRemains): Promise<void> {
     const parts = await readParts(remains.directory);
-    await this.#endServer(remains, { uuid: parts?.uuid ?? null });
+    await this.#endServer(remains, parts?.uuid ?? null);
     await releaseParts(parts, this.#estate);
     await removeWorkDirectory(remains.directory);
   }
@@ -208,16 +225,18 @@ export class PropolisBackend implements Hypervisor {
     return vnicOf(spec, this.#options.link ?? null);
   }
 
-  /** Ends a server that is there, with what its guest has printed in the log. */
-  async #endServer(place: Place, { uuid }: { readonly uuid: string | null }): Promise<void> {
+  /** Ends a server that is there, or clears up after one that is not, with what its guest has printed in the log. */
+  async #endServer(place: Place, uuid: string | null): Promise<void> {
     const server = await findServer(place);
-    const meanwhile = () => this.#keepConsole(place);
-    if (server !== null) await endServer(place, server, { uuid, host: this.#host, meanwhile });
+    const ending = this.#ending(place, uuid);
+    if (server === null) await forgetServer(place, ending);
+    else await endServer(place, server, ending);
   }
 
-  /** A VM has to be ended also where there is no space left for its last words. */
-  async #keepConsole(place: Place): Promise<void> {
-    await this.catchUpConsole(place).catch(() => {});
+  #ending(place: Place, uuid: string | null) {
+    // A VM has to be ended also where there is no space left for its last words.
+    const meanwhile = async () => void (await this.catchUpConsole(place).catch(() => null));
+    return { uuid, host: this.#host, rundownMs: this.#limits.rundownMs, meanwhile } satisfies Ending;
   }
 }
 
