@@ -11,14 +11,11 @@ export function interruptionAt(look: number): Interruption {
   const controller = new AbortController();
   const { signal } = controller;
   let looks = 0;
-  const noticed = (): void => {
-    looks += 1;
-    if (looks === look) controller.abort();
-  };
+  const isTheOne = (): boolean => (looks += 1) === look;
   const isAborted = (): boolean => Reflect.get(AbortSignal.prototype, 'aborted', signal);
   Object.defineProperty(signal, 'aborted', {
     get: () => {
-      noticed();
+      if (isTheOne()) controller.abort();
       return isAborted();
     },
   });
@@ -26,7 +23,8 @@ export function interruptionAt(look: number): Interruption {
   Object.defineProperty(signal, 'addEventListener', {
     value: (...listening: Parameters<typeof listen>) => {
       listen(...listening);
-      noticed();
+      // Whoever has only just begun to listen is not told in the middle of that.
+      if (isTheOne()) queueMicrotask(() => controller.abort());
     },
   });
   return {

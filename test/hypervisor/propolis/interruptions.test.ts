@@ -96,7 +96,9 @@ describe('an interruption', () => {
       const interruption = new AbortController();
       const started = lab.backend.start({ state: 'stopped', handle }, { ...quiet, signal: interruption.signal });
       const log = join(handle.directory, 'propolis.log');
-      await expect.poll(() => readFile(log, 'utf8').catch(() => '')).toContain('silence in place of an answer');
+      await expect
+        .poll(() => readFile(log, 'utf8').catch(() => ''), { timeout: 20_000 })
+        .toContain('silence in place of an answer');
       interruption.abort();
       await expect(started).rejects.toMatchObject({ code: 'ABORTED' });
       expect([await lab.processes(handle), lab.elsewhere()]).toEqual([[], before]);
