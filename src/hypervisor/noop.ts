@@ -139,6 +139,8 @@ export class NoopBackend implements Hypervisor {
     return [];
   }
 
+  async killProcess(): Promise<void> {}
+
   async #change(
     handle: VmHandle,
     transition: 'start' | 'stop' | 'suspend' | 'resume',

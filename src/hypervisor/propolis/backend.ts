@@ -40,7 +40,7 @@ import { buildWorkDirectory, removeWorkDirectory, writeGuestAccess } from '../wo
 import { type Estate, makeDisk, partsOf, planParts, releaseParts, vnicOf } from './belongings.js';
 import { bootVm } from './boot.js';
 import { fetchConsole } from './console-log.js';
-import { findServersBelow } from './find-processes.js';
+import { findServersBelow, killServer } from './find-processes.js';
 import { findSsh } from './guest-address.js';
 import { type HostConfig, examinePropolisHost, requireHost } from './host.js';
 import { HostRunner } from './host-runner.js';
@@ -219,6 +219,10 @@ export class PropolisBackend implements Hypervisor {
   async findProcesses(vms: string): Promise<readonly WorkProcess[] | null> {
     // Elsewhere there are none.
     return (this.#options.platform ?? process.platform) === 'sunos' ? findServersBelow(vms) : [];
+  }
+
+  async killProcess(process: WorkProcess): Promise<void> {
+    await killServer(process, this.#host);
   }
 
   #vnicOf(spec: VmSpec): WantedVnic | null {
