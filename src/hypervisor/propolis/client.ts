@@ -2,7 +2,6 @@
  * What vmctl asks of a propolis-server, over HTTP on its own address. Every status is checked, and a refusal carries the
  * server's words and the id under which its log has the request. Nothing is asked twice.
  */
-import { request } from 'undici';
 import * as v from 'valibot';
 import { VmctlError } from '../../errors.js';
 import { errorCode } from '../../util/fs.js';
@@ -128,6 +127,8 @@ export class PropolisClient {
   async #exchange({ method, path, body }: Ask): Promise<Answer> {
     const { address, signal, timeoutMs = ANSWER_TIMEOUT_MS } = this.#options;
     throwIfAborted(signal);
+    // Loaded when there is a server to ask: it is large, and every command knows this backend.
+    const { request } = await import('undici');
     try {
       const response = await request(`http://${address}${path}`, {
         method,
