@@ -7,7 +7,6 @@ import type { ProvisionedVm, RunningVm, SuspendedVm } from '../src/model/vm.js';
 import { VM_FILES } from '../src/paths.js';
 import type { RegistryEntry } from '../src/registry.js';
 import { runSteps } from '../src/provision/provisioner.js';
-import { waitUntilReady } from '../src/provision/readiness.js';
 import { type StepCounts, type StepMemory, runInOrder } from '../src/provision/step-sequence.js';
 import type { SshConnection } from '../src/ssh/client.js';
 import { tailOfFile } from '../src/util/exec.js';
@@ -96,6 +95,8 @@ async function connectWhenReady(
   };
   // A forward stays what it is; the address of a guest on a bridge may be that of its run before.
   const fixed = handle.spec.network.kind === 'user' ? vm.ssh : null;
+  // Loaded when there is a guest to wait for: an SSH client takes longer to load than an `up` of VMs that run takes.
+  const { waitUntilReady } = await import('../src/provision/readiness.js');
   return waitUntilReady({
     name: spec.name,
     target: await sshAccess({ ...handle, spec: { ...handle.spec, ssh: spec.ssh } }, { home: env.home }),

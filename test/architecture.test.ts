@@ -348,6 +348,15 @@ describe('the sources', () => {
       expect(packages.filter((name) => LARGE.has(name))).toEqual([]);
     },
   );
+
+  test.each(['up', 'down', 'start', 'stop', 'suspend', 'resume'])(
+    'load a client of HTTP or SSH for %s only when there is something to download or to log in to',
+    (command) => {
+      const packages = loadedPackages(['src/cli/bin.ts', `src/cli/commands/${command}.ts`], all);
+      expect(packages).toContain('listr2');
+      expect(packages.filter((name) => name === 'undici' || name === 'ssh2')).toEqual([]);
+    },
+  );
 });
 
 describe('the check', () => {
