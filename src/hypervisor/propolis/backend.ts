@@ -40,6 +40,7 @@ import {
   type StopOptions,
   type VmRemains,
   type WorkProcess,
+  noMemorySnapshots,
   noScreen,
 } from '../hypervisor.js';
 import { buildWorkDirectory, removeWorkDirectory, stableMac, writeGuestAccess } from '../work-directory.js';
@@ -99,6 +100,7 @@ const SSH_PORT = 22;
 const SUPPORTED = { supported: true } as const;
 const no = (reason: string) => ({ supported: false, reason }) as const;
 const NO_SUSPEND = no('Propolis can start and stop a VM, and not pause it');
+const NO_SNAPSHOTS = no('vmctl does not save what runs on Propolis');
 const NO_SCREEN = no('vmctl does not ask Propolis for a picture');
 const INSTEAD = 'use network "vnic" name="vmctl0", or "none"';
 
@@ -109,6 +111,7 @@ export class PropolisBackend implements Hypervisor {
     suspend: NO_SUSPEND,
     console: SUPPORTED,
     screenshot: NO_SCREEN,
+    memorySnapshots: NO_SNAPSHOTS,
     networks: {
       user: no(`network "user" needs QEMU, which illumos does not run; ${INSTEAD}`),
       tap: no(`network "tap" needs a bridge of Linux; ${INSTEAD}`),
@@ -236,6 +239,26 @@ export class PropolisBackend implements Hypervisor {
 
   async resume({ handle }: SuspendedVm): Promise<RunningVm> {
     throw cannotPause(handle.name, 'resumed');
+  }
+
+  async save({ handle }: RunningVm | SuspendedVm): Promise<SuspendedVm> {
+    throw noMemorySnapshots(handle.name, NO_SNAPSHOTS.reason);
+  }
+
+  async freeze({ handle }: ObservedVm): Promise<StoppedVm> {
+    throw noMemorySnapshots(handle.name, NO_SNAPSHOTS.reason);
+  }
+
+  async prepareFrozen(spec: VmSpec): Promise<VmHandle> {
+    throw noMemorySnapshots(spec.name, NO_SNAPSHOTS.reason);
+  }
+
+  async branch({ handle }: StoppedVm): Promise<StoppedVm> {
+    throw noMemorySnapshots(handle.name, NO_SNAPSHOTS.reason);
+  }
+
+  async stateFacts(): Promise<Readonly<Record<string, string>>> {
+    return {};
   }
 
   async destroy(handle: VmHandle): Promise<void> {
