@@ -63,7 +63,8 @@ export async function provisionVm(
   options.onReady();
   const logFile = join(vm.handle.directory, VM_FILES.provisionLog);
   const { history, remember } = options;
-  const counts = await runSteps(connection, steps, { name: spec.name, logFile, history, remember, ...context });
+  const index = spec.group?.index ?? 1;
+  const counts = await runSteps(connection, steps, { name: spec.name, index, logFile, history, remember, ...context });
   return provisioned(vm, counts);
 }
 
