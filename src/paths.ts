@@ -52,6 +52,8 @@ export const VM_FILES = {
   propolisLog: 'propolis.log',
   /** What a VM of Propolis has outside of its directory. */
   propolisParts: 'propolis.json',
+  /** How much of what a propolis-server remembers of the console is in `console.log`. */
+  propolisConsole: 'propolis-console.json',
 } as const;
 
 /** The names inside `runs/<id>/`, besides those of every state directory. */

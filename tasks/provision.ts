@@ -89,7 +89,10 @@ async function connectWhenReady(
   context: StageContext,
 ): Promise<SshConnection> {
   const { handle } = vm;
+  const catchUpConsole = () => env.hypervisor.catchUpConsole(handle, context.signal).catch(() => {});
   const observe = async () => {
+    // A guest that powers itself off may take with it what it said.
+    await catchUpConsole();
     const now = await env.hypervisor.observe(handle);
     if (now.state === 'suspended') throw pausedError(spec.name, now);
     return now.state === 'stopped' ? null : now;
@@ -103,7 +106,10 @@ async function connectWhenReady(
     target: await sshAccess({ ...handle, spec: { ...handle.spec, ssh: spec.ssh } }, { home: env.home }),
     locate: async () => fixed ?? (await observe())?.ssh ?? null,
     stillRunning: async () => (await observe()) !== null,
-    consoleTail: () => tailOfFile(join(handle.directory, VM_FILES.consoleLog), CONSOLE_TAIL_LINES),
+    consoleTail: async () => {
+      await catchUpConsole();
+      return tailOfFile(join(handle.directory, VM_FILES.consoleLog), CONSOLE_TAIL_LINES);
+    },
     timeoutMs: readySeconds(env, vm, spec) * 1000,
     ...context,
   });

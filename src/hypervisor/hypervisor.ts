@@ -204,6 +204,11 @@ export interface Hypervisor {
    */
   checkDisk(handle: VmHandle): Promise<void>;
   console(handle: VmHandle): ConsoleEndpoint;
+  /**
+   * Sees to it that `console.log` in the VM's directory has everything that the guest has printed so far. True where the
+   * VM's own process writes it at once, so that nobody need ask again. Throws where the rest cannot be had.
+   */
+  catchUpConsole(vm: VmRemains, signal?: AbortSignal): Promise<boolean>;
   /** What is on the screen of a VM that runs, as the bytes of a PNG file. Throws `UNSUPPORTED` where it has none. */
   screenshot(vm: RunningVm | SuspendedVm): Promise<Uint8Array>;
   /** What this host offers; finds out as much as it can, and throws `ABORTED` at most. */

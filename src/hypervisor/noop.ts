@@ -173,6 +173,10 @@ export class NoopBackend implements Hypervisor {
     return { kind: 'none' };
   }
 
+  async catchUpConsole(): Promise<boolean> {
+    return true;
+  }
+
   async screenshot({ handle }: RunningVm | SuspendedVm): Promise<Uint8Array> {
     throw noScreen(handle.name, NO_GUEST.reason);
   }

@@ -16,7 +16,8 @@ import type {
   WorkProcess,
 } from './hypervisor.js';
 import { NoopBackend } from './noop.js';
-import { PropolisBackend, type PropolisOptions } from './propolis/backend.js';
+import { PropolisBackend } from './propolis/backend.js';
+import type { PropolisOptions } from './propolis/options.js';
 import { QemuBackend, type QemuOptions } from './qemu/backend.js';
 
 export interface RouterOptions {
@@ -139,6 +140,10 @@ export class RouterHypervisor implements Hypervisor {
 
   console(handle: VmHandle): ConsoleEndpoint {
     return this.#backend(handle.backend).console(handle);
+  }
+
+  async catchUpConsole(vm: VmRemains, signal?: AbortSignal): Promise<boolean> {
+    return this.#backend(vm.backend).catchUpConsole(vm, signal);
   }
 
   screenshot(vm: RunningVm | SuspendedVm): Promise<Uint8Array> {

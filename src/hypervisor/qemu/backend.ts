@@ -327,6 +327,11 @@ export class QemuBackend implements Hypervisor {
     return { kind: 'unix', path: join(handle.directory, VM_FILES.consoleSocket) };
   }
 
+  /** QEMU writes it by itself. */
+  async catchUpConsole(): Promise<boolean> {
+    return true;
+  }
+
   screenshot({ handle }: RunningVm | SuspendedVm): Promise<Uint8Array> {
     return takeScreenshot(handle);
   }
