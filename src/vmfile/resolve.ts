@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { unreachable } from '../errors.js';
 import type { ProjectDefinition, ProvisionDeclaration, VmDefinition } from '../model/definition.js';
 import type { Located, Span } from '../model/source.js';
+import type { BackendKind } from '../model/vm.js';
 import type {
   ChecksumList,
   ChecksumSource,
@@ -21,7 +22,7 @@ import { type Diagnostic, Findings } from './diagnostic.js';
 import { type Member, isGroup, memberHostname, membersOf } from './groups.js';
 import { parseChecksum } from './names.js';
 import { didYouMean } from './suggest.js';
-import { reportForeignNetwork } from './host-networks.js';
+import { reportForeignNetwork, usualBackend } from './host-networks.js';
 import { UNSUPPORTED } from './unsupported.js';
 import { listOf } from './values.js';
 
@@ -45,8 +46,8 @@ export interface ResolveOptions {
   /** Absolute; what a leading `~/` stands for. */
   readonly home: string;
   readonly presets: ImagePresets;
-  /** The host's; default that of this process. It decides which networks there are. */
-  readonly platform?: NodeJS.Platform;
+  /** What runs the VMs, and so which networks there are; default that of this platform. */
+  readonly backend?: BackendKind | undefined;
 }
 
 export type FileRole =
@@ -114,7 +115,7 @@ type Locate = (path: Located<string>, role: FileRole) => string;
 
 function resolveVm(vm: VmDefinition, context: Context): VmSpec | null {
   const { findings, project, options } = context;
-  const foreign = reportForeignNetwork(vm, options.platform ?? process.platform, findings);
+  const foreign = reportForeignNetwork(vm, options.backend ?? usualBackend(), findings);
   const unsupported = reportUnsupported(vm, findings) || foreign;
   const folder = dirname(project.source.path);
   const locate: Locate = ({ value, span }, role) => {
