@@ -18,6 +18,7 @@ import type {
   VmSpec,
 } from '../model/spec.js';
 import { type Diagnostic, Findings } from './diagnostic.js';
+import { type Member, isGroup, memberHostname, membersOf } from './groups.js';
 import { parseChecksum } from './names.js';
 import { didYouMean } from './suggest.js';
 import { reportForeignNetwork } from './host-networks.js';
@@ -89,9 +90,16 @@ export function resolveProject(project: ProjectDefinition, options: ResolveOptio
   const files: NeededFile[] = [];
   const specs = project.vms.flatMap((vm) => {
     const spec = resolveVm(vm, { project, options, findings, files });
-    return spec === null ? [] : [spec];
+    return spec === null ? [] : membersOf(vm).map((member) => specOfMember(spec, member));
   });
   return { specs, files, diagnostics: findings.diagnostics };
+}
+
+/** The VM of a declaration: all that is its own is its name and its hostname. */
+function specOfMember(spec: VmSpec, { name, group }: Member): VmSpec {
+  const { cloudInit } = spec;
+  if (group === null || cloudInit === null) return { ...spec, name, group };
+  return { ...spec, name, group, cloudInit: { ...cloudInit, hostname: memberHostname(cloudInit.hostname, group) } };
 }
 
 interface Context {
@@ -122,6 +130,7 @@ function resolveVm(vm: VmDefinition, context: Context): VmSpec | null {
   if (image === null || unsupported) return null;
   return {
     name: vm.name.value,
+    group: null,
     project: project.source.path,
     image: image.source,
     vcpus: vm.vcpus?.value ?? DEFAULTS.vcpus,
@@ -136,9 +145,18 @@ function resolveVm(vm: VmDefinition, context: Context): VmSpec | null {
       privateKey,
       timeoutSeconds: ssh?.timeout?.value ?? null,
     },
-    dependsOn: vm.dependsOn.map((name) => name.value),
+    dependsOn: resolveDependencies(vm, project),
     provision,
   };
+}
+
+/** The name of a group means all of it. */
+function resolveDependencies(vm: VmDefinition, { vms }: ProjectDefinition): readonly string[] {
+  const names = vm.dependsOn.flatMap(({ value }) => {
+    const group = vms.find((other) => other.name.value === value && isGroup(other));
+    return group === undefined ? [value] : membersOf(group).map(({ name }) => name);
+  });
+  return [...new Set(names)];
 }
 
 function reportUnsupported(vm: VmDefinition, findings: Findings): boolean {
