@@ -11,6 +11,7 @@ export const VM_NAME = /^[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}$/;
 export const entrySchema = v.object({
   // Paths are made of it: no other name may come from a file that anybody can have edited.
   name: v.pipe(v.string(), v.regex(VM_NAME)),
+  group: v.optional(v.nullable(v.string()), null),
   backend,
   directory: v.string(),
   project: v.nullable(v.string()),
@@ -27,7 +28,7 @@ export const registrySchema = v.object({
 
 const seconds = v.nullable(v.number());
 
-const run = v.picklist(['always', 'once', 'on-change']);
+const run = v.picklist(['always', 'once', 'on-change', 'each']);
 
 const stepSchema = v.variant('kind', [
   v.object({
@@ -80,8 +81,11 @@ const cloudInitSchema = v.object({
   networkConfig: v.nullable(v.string()),
 });
 
+const groupSchema = v.optional(v.nullable(v.object({ name: v.string(), index: v.number() })), null);
+
 const specSchema = v.object({
   name: v.string(),
+  group: groupSchema,
   project: v.nullable(v.string()),
   image: imageSchema,
   vcpus: v.number(),
@@ -120,7 +124,7 @@ export const handleSchema = v.object({
 export const remainsSchema = v.object({
   backend: v.fallback(v.optional(backend), undefined),
   createdAt: v.fallback(v.optional(v.pipe(v.string(), v.isoTimestamp())), undefined),
-  spec: v.fallback(v.optional(v.object({ project: v.nullable(v.string()) })), undefined),
+  spec: v.fallback(v.optional(v.object({ project: v.nullable(v.string()), group: groupSchema })), undefined),
 });
 
 const codeSchema = v.custom<ErrorCode>((value) => typeof value === 'string' && Object.hasOwn(ERROR_CODES, value));

@@ -63,7 +63,8 @@ export async function provisionVm(
   options.onReady();
   const logFile = join(vm.handle.directory, VM_FILES.provisionLog);
   const { history, remember } = options;
-  const counts = await runSteps(connection, steps, { name: spec.name, logFile, history, remember, ...context });
+  const index = spec.group?.index ?? 1;
+  const counts = await runSteps(connection, steps, { name: spec.name, index, logFile, history, remember, ...context });
   return provisioned(vm, counts);
 }
 
@@ -88,7 +89,10 @@ async function connectWhenReady(
   context: StageContext,
 ): Promise<SshConnection> {
   const { handle } = vm;
+  const catchUpConsole = () => env.hypervisor.catchUpConsole(handle, context.signal).catch(() => {});
   const observe = async () => {
+    // A guest that powers itself off may take with it what it said.
+    await catchUpConsole();
     const now = await env.hypervisor.observe(handle);
     if (now.state === 'suspended') throw pausedError(spec.name, now);
     return now.state === 'stopped' ? null : now;
@@ -102,7 +106,10 @@ async function connectWhenReady(
     target: await sshAccess({ ...handle, spec: { ...handle.spec, ssh: spec.ssh } }, { home: env.home }),
     locate: async () => fixed ?? (await observe())?.ssh ?? null,
     stillRunning: async () => (await observe()) !== null,
-    consoleTail: () => tailOfFile(join(handle.directory, VM_FILES.consoleLog), CONSOLE_TAIL_LINES),
+    consoleTail: async () => {
+      await catchUpConsole();
+      return tailOfFile(join(handle.directory, VM_FILES.consoleLog), CONSOLE_TAIL_LINES);
+    },
     timeoutMs: readySeconds(env, vm, spec) * 1000,
     ...context,
   });
@@ -129,7 +136,14 @@ function pretend(
   { history, remember }: StepMemory,
   context: StageContext,
 ): Promise<StepCounts> {
-  return runInOrder(steps, { history, remember, ...context }, async (step) => {
-    context.reporter.log(`${stepTitle(step)} (not run: this backend has no guests)`);
+  const total = steps.length;
+  return runInOrder(steps, { history, remember, ...context }, async (step, number) => {
+    const title = stepTitle(step);
+    context.reporter.status(`step ${number}/${total}: ${title} (not run: this backend has no guests)`, {
+      kind: 'provision-step',
+      number,
+      total,
+      title,
+    });
   });
 }

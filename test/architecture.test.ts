@@ -18,6 +18,7 @@ const BACKEND = [
   'src/hypervisor/hypervisor',
   'src/hypervisor/work-directory',
   'src/hypervisor/base-image',
+  'src/hypervisor/frozen',
   ...LEAVES,
 ] as const;
 const BACKENDS = ['src/hypervisor/noop', 'src/hypervisor/qemu', 'src/hypervisor/propolis'] as const;
@@ -50,6 +51,11 @@ const AREAS: readonly Area[] = [
     path: 'src/hypervisor/base-image',
     mayImport: LEAVES,
     because: 'what backends share: whether a disk still stands on its image',
+  },
+  {
+    path: 'src/hypervisor/frozen',
+    mayImport: ['src/hypervisor/hypervisor', ...LEAVES],
+    because: 'what backends share: what a frozen VM consists of',
   },
   { path: 'src/hypervisor/noop', mayImport: BACKEND, because: 'a backend knows no other one and never the registry' },
   {

@@ -76,15 +76,16 @@ function printTable(cli: Cli, rows: readonly Row[]): void {
 type Row = ReturnType<typeof toRow>;
 
 function toRow(inspection: Inspection) {
-  const { name, backend, project } = inspection.entry;
+  const { name, group, backend, project } = inspection.entry;
   const unknown = { vcpus: null, memoryMib: null, network: null, pid: null, sshHost: null, sshPort: null };
   if ('problem' in inspection) {
-    return { name, backend, state: 'damaged', project, problem: inspection.problem, ...unknown };
+    return { name, group, backend, state: 'damaged', project, problem: inspection.problem, ...unknown };
   }
   const { observed, handle } = inspection;
   const live = observed.state === 'stopped' ? null : observed;
   return {
     name,
+    group,
     backend,
     state: observed.state,
     project,
