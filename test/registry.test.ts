@@ -160,6 +160,13 @@ describe('the handle', () => {
     await writeFile(join(handle.directory, VM_FILES.handle), JSON.stringify({ ...handle, directory: '/moved/from' }));
     expect(await registry.handle(await get('web'))).toEqual(handle);
   });
+
+  test('of a VM that was removed since it was looked up is not there, and nothing is damaged', async () => {
+    await add('web');
+    const entry = await get('web');
+    await rm(entry.directory, { recursive: true });
+    await expect(registry.handle(entry)).rejects.toMatchObject({ code: 'VM_NOT_FOUND' });
+  });
 });
 
 describe('the record', () => {
