@@ -39,8 +39,8 @@ const COMMANDS: readonly {
   { words: ['start'], names: 'some', fails: /there is no VM/ },
   { words: ['stop'], names: 'some', fails: /there is no VM/ },
   { words: ['destroy', '--yes'], names: 'some', fails: /there is no VM/ },
-  { words: ['suspend'], names: 'some', fails: /there is no VM|cannot be suspended/ },
-  { words: ['resume'], names: 'some', fails: /there is no VM|cannot be resumed/ },
+  { words: ['suspend'], names: 'some', fails: /there is no VM|cannot suspend VM \S+: it is stopped/ },
+  { words: ['resume'], names: 'some', fails: /there is no VM|cannot resume VM \S+: it is stopped/ },
 ];
 
 interface Outcome extends RunResult {
