@@ -43,6 +43,7 @@ import {
   noScreen,
 } from '../hypervisor.js';
 import { buildWorkDirectory, removeWorkDirectory, stableMac, writeGuestAccess } from '../work-directory.js';
+import { pressReset } from './faults.js';
 import { findInArp } from './delimited.js';
 import { examinePropolisHost, requireHost } from './host.js';
 import { HostRunner } from './host-runner.js';
@@ -56,6 +57,7 @@ import {
   endServer,
   findServer,
   isLive,
+  killServer,
   startError,
   startServer,
   stateOf,
@@ -99,6 +101,7 @@ const SSH_PORT = 22;
 const SUPPORTED = { supported: true } as const;
 const no = (reason: string) => ({ supported: false, reason }) as const;
 const NO_SUSPEND = no('Propolis can start and stop a VM, and not pause it');
+const NO_LINKS = no('Propolis has no way to pull the cable out of a VNIC');
 const NO_SCREEN = no('vmctl does not ask Propolis for a picture');
 const INSTEAD = 'use network "vnic" name="vmctl0", or "none"';
 
@@ -107,6 +110,9 @@ export class PropolisBackend implements Hypervisor {
   readonly capabilities: Capabilities = {
     guestAccess: SUPPORTED,
     suspend: NO_SUSPEND,
+    crash: SUPPORTED,
+    reset: SUPPORTED,
+    links: NO_LINKS,
     console: SUPPORTED,
     screenshot: NO_SCREEN,
     networks: {
@@ -238,6 +244,24 @@ export class PropolisBackend implements Hypervisor {
     throw cannotPause(handle.name, 'resumed');
   }
 
+  async crash({ handle }: RunningVm | SuspendedVm): Promise<void> {
+    assertTransition(handle.name, (await this.observe(handle)).state, 'crash');
+    const server = await findServer(handle);
+    if (server !== null) await killServer(handle, handle.uuid, server, this.#host);
+    const vnic = this.#vnicOf(handle.spec);
+    if (vnic !== null) await removeVnic(vnic, this.#host);
+  }
+
+  async reset({ handle }: RunningVm, context: StageContext): Promise<void> {
+    assertTransition(handle.name, (await this.observe(handle)).state, 'reset');
+    const server = await findServer(handle);
+    if (server !== null) await pressReset(handle, server, context);
+  }
+
+  async setLink({ handle }: RunningVm | SuspendedVm): Promise<void> {
+    throw new VmctlError('UNSUPPORTED', `a cable of VM "${handle.name}" cannot be unplugged: ${NO_LINKS.reason}`);
+  }
+
   async destroy(handle: VmHandle): Promise<void> {
     await this.discard(handle);
   }
@@ -254,7 +278,7 @@ export class PropolisBackend implements Hypervisor {
     const server = await findServer(handle);
     if (server === null || !isLive(await stateOf(handle, server))) return { state: 'stopped', handle };
     const ssh = await this.#findSsh(handle);
-    return { state: 'running', handle, pid: server.process.pid, ssh, forwards: [], accelerator: 'none' };
+    return { state: 'running', handle, pid: server.process.pid, ssh, forwards: [], accelerator: 'none', unplugged: [] };
   }
 
   console(handle: VmHandle): ConsoleEndpoint {

@@ -14,8 +14,10 @@ import {
   type RunningVm,
   type StoppedVm,
   type SuspendedVm,
+  type Transition,
   type VmHandle,
   assertTransition,
+  illegalTransition,
 } from '../../model/vm.js';
 import { PRIVATE_FILE_MODE, VM_FILES } from '../../paths.js';
 import { type CommandRunner, runCommand, startDetached } from '../../util/exec.js';
@@ -27,6 +29,7 @@ import type {
   Capabilities,
   ConsoleEndpoint,
   Hypervisor,
+  LinkChange,
   PrepareOptions,
   StopMethod,
   StopOptions,
@@ -38,10 +41,12 @@ import { buildWorkDirectory, removeWorkDirectory, stableMac, writeGuestAccess } 
 import { type AcceleratorChoice, type AcceleratorWish, chooseAccelerator } from './accelerator.js';
 import { type BinaryOptions, findBinary } from './binary.js';
 import { parseUserNetwork, qemuArguments } from './command-line.js';
+import { changeLink, cutPower, pressReset } from './faults.js';
 import { copyVariables, requireFirmware, uefiCodeFor } from './firmware.js';
 import { LEASE_FILES, findSsh } from './guest-address.js';
 import { examineQemuHost } from './host.js';
 import {
+  type LiveQemu,
   type Runtime,
   crashOf,
   findQemu,
@@ -79,6 +84,9 @@ export class QemuBackend implements Hypervisor {
   readonly capabilities: Capabilities = {
     guestAccess: SUPPORTED,
     suspend: SUPPORTED,
+    crash: SUPPORTED,
+    reset: SUPPORTED,
+    links: SUPPORTED,
     console: SUPPORTED,
     screenshot: SUPPORTED,
     networks: {
@@ -162,7 +170,7 @@ export class QemuBackend implements Hypervisor {
     const tap = tapOf(handle.spec);
     const recorded =
       tap === null ? null : { name: tap.name, leaseFiles: [...(this.#options.leaseFiles ?? LEASE_FILES)] };
-    const runtime = { pid: null, accelerator, forwards: null, tap: recorded };
+    const runtime = { pid: null, accelerator, forwards: null, tap: recorded, unplugged: [] };
     // Written first: a vmctl that is killed from here on leaves a trace that says "look for a QEMU".
     await writeRuntime(handle, runtime);
     if (tap !== null) await attachTap(tap, this.#run);
@@ -230,6 +238,20 @@ export class QemuBackend implements Hypervisor {
     return { ...live, state: 'running' };
   }
 
+  async crash({ handle }: RunningVm | SuspendedVm): Promise<void> {
+    await cutPower(handle, await this.#live(handle, 'crash'));
+    await this.#disconnect(tapOf(handle.spec)?.name ?? null);
+  }
+
+  async reset({ handle }: RunningVm): Promise<void> {
+    await this.#live(handle, 'reset');
+    await pressReset(handle);
+  }
+
+  async setLink({ handle }: RunningVm | SuspendedVm, link: LinkChange): Promise<void> {
+    await changeLink(handle, await this.#live(handle, link.up ? 'connect' : 'disconnect'), link);
+  }
+
   async destroy(handle: VmHandle): Promise<void> {
     const qemu = await findQemu(handle);
     if (qemu !== null) await endProcess(qemu.process);
@@ -254,8 +276,10 @@ export class QemuBackend implements Hypervisor {
       ssh: await findSsh(handle, { forwards, leaseFiles: qemu.runtime.tap?.leaseFiles ?? LEASE_FILES, run: this.#run }),
       forwards,
       accelerator: qemu.runtime.accelerator,
+      unplugged: qemu.runtime.unplugged,
     };
-    if (status === 'paused') return { state: 'suspended', pausedBy: 'request', ...live };
+    // A guest that resets itself while it is being paused is in "prelaunch" then, and its vCPUs stand still as well.
+    if (status === 'paused' || status === 'prelaunch') return { state: 'suspended', pausedBy: 'request', ...live };
     // QEMU manual, "-drive werror=enospc", the default: a write that the host's disk refuses pauses the guest.
     if (status === 'io-error') return { state: 'suspended', pausedBy: 'disk-error', ...live };
     return { state: 'running', ...live };
@@ -304,6 +328,16 @@ export class QemuBackend implements Hypervisor {
   async #chooseAccelerator(signal: AbortSignal): Promise<AcceleratorChoice> {
     const binary = await this.#findBinary();
     return chooseAccelerator({ wish: this.#options.accelerator, binary, cacheFile: this.#options.hostFile, signal });
+  }
+
+  /** The QEMU of a VM that is about to make this transition. */
+  async #live(handle: VmHandle, transition: Transition): Promise<LiveQemu> {
+    const { state } = await this.observe(handle);
+    assertTransition(handle.name, state, transition);
+    const qemu = await findQemu(handle);
+    if (qemu !== null) return qemu;
+    // It has ended between the two looks.
+    throw illegalTransition(handle.name, 'stopped', transition);
   }
 
   async #command(handle: VmHandle, transition: 'suspend' | 'resume', command: string): Promise<void> {
