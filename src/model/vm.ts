@@ -101,6 +101,11 @@ export interface SuspendedVm extends LiveVm {
   readonly pausedBy: 'request' | 'disk-error';
 }
 
+/** The cards of a VM, in the order in which they are in the machine. */
+export function nicsOf({ spec }: VmHandle): readonly Nic[] {
+  return spec.network.kind === 'none' ? [] : ['outside'];
+}
+
 /** A prepared VM as its backend sees it at this moment. */
 export type ObservedVm = StoppedVm | RunningVm | SuspendedVm;
 

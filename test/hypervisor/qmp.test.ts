@@ -59,8 +59,12 @@ describe.each([
     await using server = await start();
     await using opened = await connect(server.qmp);
     const { connection } = opened;
-    await Promise.all([connection.event('STOP'), connection.execute('stop')]);
-    await Promise.all([connection.event('RESUME'), connection.execute('cont')]);
+    const stopped = await Promise.all([connection.event('STOP'), connection.execute('stop')]);
+    const resumed = await Promise.all([connection.event('RESUME'), connection.execute('cont')]);
+    expect([stopped, resumed]).toEqual([
+      [undefined, {}],
+      [undefined, {}],
+    ]);
   });
 
   test('says which event did not come', async () => {
