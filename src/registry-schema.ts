@@ -5,8 +5,13 @@ import { FAULT_STEPS, UP_STEPS } from './model/event.js';
 
 const backend = v.picklist(['qemu', 'propolis', 'noop']);
 
+/** What a VM can be called. What starts with a dot is under construction or being removed. */
+export const VM_NAME = /^[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}$/;
+
 export const entrySchema = v.object({
-  name: v.string(),
+  // Paths are made of it: no other name may come from a file that anybody can have edited.
+  name: v.pipe(v.string(), v.regex(VM_NAME)),
+  group: v.optional(v.nullable(v.string()), null),
   backend,
   directory: v.string(),
   project: v.nullable(v.string()),
@@ -15,12 +20,15 @@ export const entrySchema = v.object({
 
 export const registrySchema = v.object({
   schemaVersion: v.literal(1),
-  vms: v.record(v.string(), entrySchema),
+  vms: v.pipe(
+    v.record(v.string(), entrySchema),
+    v.check((vms) => Object.entries(vms).every(([key, { name }]) => key === name)),
+  ),
 });
 
 const seconds = v.nullable(v.number());
 
-const run = v.picklist(['always', 'once', 'on-change']);
+const run = v.picklist(['always', 'once', 'on-change', 'each']);
 
 const stepSchema = v.variant('kind', [
   v.object({
@@ -73,8 +81,11 @@ const cloudInitSchema = v.object({
   networkConfig: v.nullable(v.string()),
 });
 
+const groupSchema = v.optional(v.nullable(v.object({ name: v.string(), index: v.number() })), null);
+
 const specSchema = v.object({
   name: v.string(),
+  group: groupSchema,
   project: v.nullable(v.string()),
   image: imageSchema,
   vcpus: v.number(),
@@ -113,7 +124,7 @@ export const handleSchema = v.object({
 export const remainsSchema = v.object({
   backend: v.fallback(v.optional(backend), undefined),
   createdAt: v.fallback(v.optional(v.pipe(v.string(), v.isoTimestamp())), undefined),
-  spec: v.fallback(v.optional(v.object({ project: v.nullable(v.string()) })), undefined),
+  spec: v.fallback(v.optional(v.object({ project: v.nullable(v.string()), group: groupSchema })), undefined),
 });
 
 const codeSchema = v.custom<ErrorCode>((value) => typeof value === 'string' && Object.hasOwn(ERROR_CODES, value));

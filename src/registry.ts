@@ -26,7 +26,14 @@ import {
   writeFileAtomically,
 } from './util/fs.js';
 import { withLock } from './util/lock.js';
-import { type entrySchema, handleSchema, recordSchema, registrySchema, remainsSchema } from './registry-schema.js';
+import {
+  VM_NAME,
+  type entrySchema,
+  handleSchema,
+  recordSchema,
+  registrySchema,
+  remainsSchema,
+} from './registry-schema.js';
 
 /** A VM as the registry knows it. */
 export type RegistryEntry = v.InferOutput<typeof entrySchema>;
@@ -273,8 +280,8 @@ async function versionOf(path: string): Promise<string> {
 }
 
 function entryOf(handle: VmHandle): RegistryEntry {
-  const { name, backend, directory, createdAt } = handle;
-  return { name, backend, directory, project: handle.spec.project, createdAt };
+  const { name, backend, directory, spec, createdAt } = handle;
+  return { name, group: spec.group?.name ?? null, backend, directory, project: spec.project, createdAt };
 }
 
 /**
@@ -289,6 +296,7 @@ async function adopt(name: string, directory: string): Promise<RegistryEntry | n
   const remains = parsed.success ? parsed.output : {};
   return {
     name,
+    group: remains.spec?.group?.name ?? null,
     // Of all backends QEMU's looks hardest for a process that may still run there.
     backend: remains.backend ?? 'qemu',
     directory,
@@ -308,9 +316,6 @@ async function writeRegistry(paths: StatePaths, entries: Entries): Promise<void>
   const { durable } = paths;
   await writeFileAtomically(paths.registry, `${JSON.stringify(registry, null, 2)}\n`, { durable });
 }
-
-/** What a VM can be called. What starts with a dot is under construction or being removed. */
-const VM_NAME = /^[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}$/;
 
 async function directoryNames(path: string): Promise<readonly string[]> {
   try {

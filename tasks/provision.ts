@@ -7,7 +7,6 @@ import type { ProvisionedVm, RunningVm, SuspendedVm } from '../src/model/vm.js';
 import { VM_FILES } from '../src/paths.js';
 import type { RegistryEntry } from '../src/registry.js';
 import { runSteps } from '../src/provision/provisioner.js';
-import { waitUntilReady } from '../src/provision/readiness.js';
 import { type StepCounts, type StepMemory, runInOrder } from '../src/provision/step-sequence.js';
 import type { SshConnection } from '../src/ssh/client.js';
 import { tailOfFile } from '../src/util/exec.js';
@@ -65,7 +64,8 @@ export async function provisionVm(
   options.onReady();
   const logFile = join(vm.handle.directory, VM_FILES.provisionLog);
   const { history, remember } = options;
-  const counts = await runSteps(connection, steps, { name: spec.name, logFile, history, remember, ...context });
+  const index = spec.group?.index ?? 1;
+  const counts = await runSteps(connection, steps, { name: spec.name, index, logFile, history, remember, ...context });
   return provisioned(vm, counts);
 }
 
@@ -89,7 +89,10 @@ async function connectWhenReady(
   context: StageContext,
 ): Promise<SshConnection> {
   const { handle } = vm;
+  const catchUpConsole = () => env.hypervisor.catchUpConsole(handle, context.signal).catch(() => {});
   const observe = async () => {
+    // A guest that powers itself off may take with it what it said.
+    await catchUpConsole();
     const now = await env.hypervisor.observe(handle);
     if (now.state === 'suspended') throw pausedError(spec.name, now);
     assertPluggedIn(now);
@@ -97,12 +100,17 @@ async function connectWhenReady(
   };
   // A forward stays what it is; the address of a guest on a bridge may be that of its run before.
   const fixed = handle.spec.network.kind === 'user' ? vm.ssh : null;
+  // Loaded when there is a guest to wait for: an SSH client takes longer to load than an `up` of VMs that run takes.
+  const { waitUntilReady } = await import('../src/provision/readiness.js');
   return waitUntilReady({
     name: spec.name,
     target: await sshAccess({ ...handle, spec: { ...handle.spec, ssh: spec.ssh } }, { home: env.home }),
     locate: async () => fixed ?? (await observe())?.ssh ?? null,
     stillRunning: async () => (await observe()) !== null,
-    consoleTail: () => tailOfFile(join(handle.directory, VM_FILES.consoleLog), CONSOLE_TAIL_LINES),
+    consoleTail: async () => {
+      await catchUpConsole();
+      return tailOfFile(join(handle.directory, VM_FILES.consoleLog), CONSOLE_TAIL_LINES);
+    },
     timeoutMs: readySeconds(env, vm, spec) * 1000,
     ...context,
   });
@@ -129,7 +137,14 @@ function pretend(
   { history, remember }: StepMemory,
   context: StageContext,
 ): Promise<StepCounts> {
-  return runInOrder(steps, { history, remember, ...context }, async (step) => {
-    context.reporter.log(`${stepTitle(step)} (not run: this backend has no guests)`);
+  const total = steps.length;
+  return runInOrder(steps, { history, remember, ...context }, async (step, number) => {
+    const title = stepTitle(step);
+    context.reporter.status(`step ${number}/${total}: ${title} (not run: this backend has no guests)`, {
+      kind: 'provision-step',
+      number,
+      total,
+      title,
+    });
   });
 }

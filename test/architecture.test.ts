@@ -18,6 +18,7 @@ const BACKEND = [
   'src/hypervisor/hypervisor',
   'src/hypervisor/work-directory',
   'src/hypervisor/base-image',
+  'src/hypervisor/frozen',
   ...LEAVES,
 ] as const;
 const BACKENDS = ['src/hypervisor/noop', 'src/hypervisor/qemu', 'src/hypervisor/propolis'] as const;
@@ -50,6 +51,11 @@ const AREAS: readonly Area[] = [
     path: 'src/hypervisor/base-image',
     mayImport: LEAVES,
     because: 'what backends share: whether a disk still stands on its image',
+  },
+  {
+    path: 'src/hypervisor/frozen',
+    mayImport: ['src/hypervisor/hypervisor', ...LEAVES],
+    because: 'what backends share: what a frozen VM consists of',
   },
   { path: 'src/hypervisor/noop', mayImport: BACKEND, because: 'a backend knows no other one and never the registry' },
   {
@@ -346,6 +352,15 @@ describe('the sources', () => {
       const packages = loadedPackages(['src/cli/bin.ts', `src/cli/commands/${command}.ts`], all);
       expect(packages).toContain('commander');
       expect(packages.filter((name) => LARGE.has(name))).toEqual([]);
+    },
+  );
+
+  test.each(['up', 'down', 'start', 'stop', 'suspend', 'resume'])(
+    'load a client of HTTP or SSH for %s only when there is something to download or to log in to',
+    (command) => {
+      const packages = loadedPackages(['src/cli/bin.ts', `src/cli/commands/${command}.ts`], all);
+      expect(packages).toContain('listr2');
+      expect(packages.filter((name) => name === 'undici' || name === 'ssh2')).toEqual([]);
     },
   );
 });

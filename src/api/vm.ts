@@ -45,6 +45,7 @@ export function runningVm(machine: Machine): RunningVm {
         connection: () => machine.connection(signal),
         forwardOf: (port: number) => machine.forwardOf(port),
         consoleLog: machine.file('consoleLog'),
+        catchUpConsole: () => machine.env.hypervisor.catchUpConsole(machine.entry, signal),
       };
       const options = { timeoutMs: milliseconds(timeout, 'timeout'), signal };
       await waitForCondition(guestCondition(condition), world, options);

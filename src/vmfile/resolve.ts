@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { unreachable } from '../errors.js';
 import type { ProjectDefinition, ProvisionDeclaration, VmDefinition } from '../model/definition.js';
 import type { Located, Span } from '../model/source.js';
+import type { BackendKind } from '../model/vm.js';
 import type {
   ChecksumList,
   ChecksumSource,
@@ -18,9 +19,10 @@ import type {
   VmSpec,
 } from '../model/spec.js';
 import { type Diagnostic, Findings } from './diagnostic.js';
+import { type Member, isGroup, memberHostname, membersOf } from './groups.js';
 import { parseChecksum } from './names.js';
 import { didYouMean } from './suggest.js';
-import { reportForeignNetwork } from './host-networks.js';
+import { reportForeignNetwork, usualBackend } from './host-networks.js';
 import { UNSUPPORTED } from './unsupported.js';
 import { listOf } from './values.js';
 
@@ -44,8 +46,8 @@ export interface ResolveOptions {
   /** Absolute; what a leading `~/` stands for. */
   readonly home: string;
   readonly presets: ImagePresets;
-  /** The host's; default that of this process. It decides which networks there are. */
-  readonly platform?: NodeJS.Platform;
+  /** What runs the VMs, and so which networks there are; default that of this platform. */
+  readonly backend?: BackendKind | undefined;
 }
 
 export type FileRole =
@@ -89,9 +91,16 @@ export function resolveProject(project: ProjectDefinition, options: ResolveOptio
   const files: NeededFile[] = [];
   const specs = project.vms.flatMap((vm) => {
     const spec = resolveVm(vm, { project, options, findings, files });
-    return spec === null ? [] : [spec];
+    return spec === null ? [] : membersOf(vm).map((member) => specOfMember(spec, member));
   });
   return { specs, files, diagnostics: findings.diagnostics };
+}
+
+/** The VM of a declaration: all that is its own is its name and its hostname. */
+function specOfMember(spec: VmSpec, { name, group }: Member): VmSpec {
+  const { cloudInit } = spec;
+  if (group === null || cloudInit === null) return { ...spec, name, group };
+  return { ...spec, name, group, cloudInit: { ...cloudInit, hostname: memberHostname(cloudInit.hostname, group) } };
 }
 
 interface Context {
@@ -106,7 +115,7 @@ type Locate = (path: Located<string>, role: FileRole) => string;
 
 function resolveVm(vm: VmDefinition, context: Context): VmSpec | null {
   const { findings, project, options } = context;
-  const foreign = reportForeignNetwork(vm, options.platform ?? process.platform, findings);
+  const foreign = reportForeignNetwork(vm, options.backend ?? usualBackend(), findings);
   const unsupported = reportUnsupported(vm, findings) || foreign;
   const folder = dirname(project.source.path);
   const locate: Locate = ({ value, span }, role) => {
@@ -122,6 +131,7 @@ function resolveVm(vm: VmDefinition, context: Context): VmSpec | null {
   if (image === null || unsupported) return null;
   return {
     name: vm.name.value,
+    group: null,
     project: project.source.path,
     image: image.source,
     vcpus: vm.vcpus?.value ?? DEFAULTS.vcpus,
@@ -136,9 +146,18 @@ function resolveVm(vm: VmDefinition, context: Context): VmSpec | null {
       privateKey,
       timeoutSeconds: ssh?.timeout?.value ?? null,
     },
-    dependsOn: vm.dependsOn.map((name) => name.value),
+    dependsOn: resolveDependencies(vm, project),
     provision,
   };
+}
+
+/** The name of a group means all of it. */
+function resolveDependencies(vm: VmDefinition, { vms }: ProjectDefinition): readonly string[] {
+  const names = vm.dependsOn.flatMap(({ value }) => {
+    const group = vms.find((other) => other.name.value === value && isGroup(other));
+    return group === undefined ? [value] : membersOf(group).map(({ name }) => name);
+  });
+  return [...new Set(names)];
 }
 
 function reportUnsupported(vm: VmDefinition, findings: Findings): boolean {

@@ -78,11 +78,11 @@ function printTable(cli: Cli, rows: readonly Row[]): void {
 type Row = ReturnType<typeof toRow>;
 
 function toRow(inspection: Inspection) {
-  const { name, backend, project } = inspection.entry;
+  const { name, group, backend, project } = inspection.entry;
   const nothing = { onPurpose: null, powerCutAt: null, unplugged: [] };
   const unknown = { ...nothing, vcpus: null, memoryMib: null, network: null, pid: null, sshHost: null, sshPort: null };
   if ('problem' in inspection) {
-    return { name, backend, state: 'damaged', project, problem: inspection.problem, ...unknown };
+    return { name, group, backend, state: 'damaged', project, problem: inspection.problem, ...unknown };
   }
   const { observed, handle, powerCutAt } = inspection;
   const told = (kind: Remark['kind']) =>
@@ -90,6 +90,7 @@ function toRow(inspection: Inspection) {
   const live = observed.state === 'stopped' ? null : observed;
   return {
     name,
+    group,
     backend,
     state: observed.state,
     project,

@@ -26,7 +26,13 @@ async function status(cli: Cli, name: string, json: boolean): Promise<void> {
 
 async function gather(inspection: Inspection, home: string) {
   const { entry } = inspection;
-  const common = { name: entry.name, backend: entry.backend, project: entry.project, directory: entry.directory };
+  const common = {
+    name: entry.name,
+    group: entry.group,
+    backend: entry.backend,
+    project: entry.project,
+    directory: entry.directory,
+  };
   if ('problem' in inspection) return { ...common, state: 'damaged', problem: inspection.problem };
   const { handle, observed, record, remarks, powerCutAt } = inspection;
   const { spec, image } = handle;

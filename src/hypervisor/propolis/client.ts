@@ -47,6 +47,12 @@ export interface Instance {
   readonly state: InstanceState;
 }
 
+export interface History {
+  readonly bytes: Uint8Array;
+  /** The number of the byte behind the last one. */
+  readonly end: number;
+}
+
 export interface ClientOptions {
   /** `127.0.0.1:12345` */
   readonly address: string;
@@ -76,6 +82,10 @@ interface Answer {
 const CHANGES = { Run: 'start the VM', Stop: 'stop the VM', Reboot: 'reset the VM' } as const;
 
 const ANSWER_TIMEOUT_MS = 30_000;
+/** The server remembers as many of the first bytes, and of the last. */
+const HISTORY_BYTES = 1024 ** 2;
+/** Every byte of the answer is a number in JSON. */
+const ANSWER_BYTES = 64 * 1024;
 const REFUSED_CHANGE = 'instance state change not allowed: ';
 
 export class PropolisClient {
@@ -125,11 +135,19 @@ export class PropolisClient {
     return { generation: gen, state };
   }
 
-  /** What the guest printed last on its serial console. */
-  async history(bytes: number): Promise<Uint8Array> {
-    const path = `/instance/serial/history?most_recent=${bytes}&max_bytes=${bytes}`;
+  /**
+   * What the guest has printed on its serial console, 64 KiB of it at most: from a byte on, counted from the VM's start,
+   * or of the last MiB. Null without a VM that has not ended; `forgotten` where the server does not remember that byte.
+   */
+  async history(from: number | 'last-mebibyte'): Promise<History | 'forgotten' | null> {
+    const which = from === 'last-mebibyte' ? `most_recent=${HISTORY_BYTES}` : `from_start=${from}`;
+    const path = `/instance/serial/history?${which}&max_bytes=${ANSWER_BYTES}`;
     const ask: Ask = { method: 'GET', path, purpose: 'tell what the guest has printed', expected: 200 };
-    return Uint8Array.from(this.#read(historySchema, ask, await this.#ask(ask)).data);
+    const answer = await this.#exchange(ask);
+    if (answer.status === 424) return null;
+    if (answer.status === 400 && answer.text.includes('is no longer cached')) return 'forgotten';
+    const { data, last_byte_offset: end } = this.#read(historySchema, ask, this.#check(ask, answer));
+    return { bytes: Uint8Array.from(data), end };
   }
 
   async #ask(ask: Ask): Promise<string> {
