@@ -25,7 +25,7 @@ test('the next step does not wait until a success is written down, and the end d
   const all = runInOrder(STEPS, { ...calm, history: [], remember }, async (_step, number) => {
     ran.push(number);
     // A disk that waits for the last step would never be done if the steps waited for it.
-    if (number === 3) setImmediate(disk.open);
+    if (number === 3) setImmediate(() => disk.open());
   }).then((counts) => {
     ended = true;
     return counts;
