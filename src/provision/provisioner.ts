@@ -33,6 +33,8 @@ export interface ProvisionOptions extends StepMemory {
   readonly name: string;
   /** Absolute path of `provision.log`; appended to. */
   readonly logFile: string;
+  /** What every step is told besides its own `env`, which wins. */
+  readonly variables?: Readonly<Record<string, string>>;
   readonly reporter: StageReporter;
   readonly signal: AbortSignal;
   /** Milliseconds since the epoch; the system's clock by default. */
@@ -163,7 +165,8 @@ class StepRun {
     const file = `/tmp/vmctl-provision-${this.#context.number}.sh`;
     const script = step.command.kind === 'script' ? step.command.path : null;
     if (script !== null) await this.#connection.upload(script, file, { mode: SCRIPT_MODE, signal });
-    const command = exportPrefix(step.environment) + (step.command.kind === 'script' ? file : step.command.text);
+    const variables = { ...this.#context.variables, ...step.environment };
+    const command = exportPrefix(variables) + (step.command.kind === 'script' ? file : step.command.text);
     if (Buffer.byteLength(command) <= LONGEST_COMMAND_BYTES) return command;
     const longFile = `${file}.long`;
     const { exitCode } = await this.#connection.exec(`umask 077; cat > ${longFile}`, { stdin: command, signal });

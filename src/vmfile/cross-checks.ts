@@ -4,6 +4,7 @@ import type { ForwardDeclaration, VmDefinition } from '../model/definition.js';
 import type { Located } from '../model/source.js';
 import { findCycles } from './cycles.js';
 import type { Findings } from './diagnostic.js';
+import { checkLans } from './lans.js';
 import { didYouMean } from './suggest.js';
 
 export interface DeclaredVms {
@@ -22,6 +23,7 @@ export function checkProject({ vms, complete }: DeclaredVms, findings: Findings)
   }
   checkHostPorts(vms, findings);
   checkVnics(vms, findings);
+  checkLans(vms, findings);
   checkDependencies({ vms, complete }, findings);
 }
 

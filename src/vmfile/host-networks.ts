@@ -10,6 +10,8 @@ interface Obstacle {
 
 const VNIC = 'use `network "vnic" name="vmctl0"`, or `network "none"`';
 
+const VNICS = 'VNICs on one etherstub are a private network: dladm create-etherstub vmctl_lan0';
+
 function obstacleTo(kind: NetworkDeclaration['kind'], platform: NodeJS.Platform): Obstacle | null {
   if (platform === 'sunos') {
     if (kind === 'user')
@@ -23,8 +25,13 @@ function obstacleTo(kind: NetworkDeclaration['kind'], platform: NodeJS.Platform)
 
 /** Reports a network that this host does not have; says whether it did. A VM without the node has `network "user"`. */
 export function reportForeignNetwork(vm: VmDefinition, platform: NodeJS.Platform, findings: Findings): boolean {
-  const obstacle = obstacleTo(vm.network?.value.kind ?? 'user', platform);
+  const network = vm.network?.value;
+  const obstacle = obstacleTo(network?.kind ?? 'user', platform);
   if (obstacle === null) return false;
   findings.error({ code: 'unsupported', span: vm.network?.span ?? vm.name.span, ...obstacle });
+  if (network?.kind === 'user' && network.lan !== undefined) {
+    const message = '`lan` is a network of QEMU’s own, and VMs on illumos run on Propolis';
+    findings.error({ code: 'unsupported', span: network.lan.span, message, hint: VNICS });
+  }
   return true;
 }

@@ -6,6 +6,7 @@ import { dirname, join, resolve as resolvePath } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { unreachable } from '../errors.js';
 import type { ProjectDefinition, ProvisionDeclaration, VmDefinition } from '../model/definition.js';
+import { type LanPlace, lanPlace } from '../model/lan.js';
 import type { Located, Span } from '../model/source.js';
 import type {
   ChecksumList,
@@ -19,6 +20,7 @@ import type {
 } from '../model/spec.js';
 import { type Diagnostic, Findings } from './diagnostic.js';
 import { parseChecksum } from './names.js';
+import { type Lans, lanSpec, lansOf } from './lans.js';
 import { didYouMean } from './suggest.js';
 import { reportForeignNetwork } from './host-networks.js';
 import { UNSUPPORTED } from './unsupported.js';
@@ -65,6 +67,8 @@ export interface NeededFile {
   readonly span: Span;
   readonly role: FileRole;
   readonly vm: string;
+  /** Of a network-config: the VM's card on a LAN, which nothing else configures then. */
+  readonly lan?: LanPlace | null;
 }
 
 export interface ResolvedProject {
@@ -87,8 +91,9 @@ export const DEFAULTS = {
 export function resolveProject(project: ProjectDefinition, options: ResolveOptions): ResolvedProject {
   const findings = new Findings();
   const files: NeededFile[] = [];
+  const lans = lansOf(project.vms);
   const specs = project.vms.flatMap((vm) => {
-    const spec = resolveVm(vm, { project, options, findings, files });
+    const spec = resolveVm(vm, { project, options, findings, files, lans });
     return spec === null ? [] : [spec];
   });
   return { specs, files, diagnostics: findings.diagnostics };
@@ -99,6 +104,7 @@ interface Context {
   readonly options: ResolveOptions;
   readonly findings: Findings;
   readonly files: NeededFile[];
+  readonly lans: Lans;
 }
 
 /** Makes a path of the VMFile absolute and notes that the file is needed. */
@@ -109,9 +115,16 @@ function resolveVm(vm: VmDefinition, context: Context): VmSpec | null {
   const foreign = reportForeignNetwork(vm, options.platform ?? process.platform, findings);
   const unsupported = reportUnsupported(vm, findings) || foreign;
   const folder = dirname(project.source.path);
+  const network = resolveNetwork(vm, context.lans);
   const locate: Locate = ({ value, span }, role) => {
     const path = absolute(value, { folder, home: options.home });
-    context.files.push({ path, span, role, vm: vm.name.value });
+    context.files.push({
+      path,
+      span,
+      role,
+      vm: vm.name.value,
+      ...(role === 'network-config' ? { lan: lanPlace({ network }) } : {}),
+    });
     return path;
   };
   const image = resolveImage(vm, { ...context, locate });
@@ -128,7 +141,7 @@ function resolveVm(vm: VmDefinition, context: Context): VmSpec | null {
     memoryMib: vm.memory?.value ?? DEFAULTS.memoryMib,
     diskBytes: vm.disk?.value ?? null,
     firmware: vm.firmware?.value ?? image.firmware ?? DEFAULTS.firmware,
-    network: resolveNetwork(vm),
+    network,
     cloudInit,
     ssh: {
       declared: ssh !== undefined,
@@ -266,12 +279,12 @@ function resolvePreset(
   return null;
 }
 
-function resolveNetwork(vm: VmDefinition): NetworkSpec {
+function resolveNetwork(vm: VmDefinition, lans: Lans): NetworkSpec {
   const network = vm.network?.value;
-  if (network === undefined) return { kind: 'user', forwards: [] };
+  if (network === undefined) return { kind: 'user', forwards: [], lan: null };
   switch (network.kind) {
     case 'user':
-      return { kind: 'user', forwards: network.forwards.map((forward) => forward.value) };
+      return { kind: 'user', forwards: network.forwards.map((forward) => forward.value), lan: lanSpec(vm, lans) };
     case 'tap':
       return { kind: 'tap', bridge: network.bridge?.value ?? DEFAULTS.bridge };
     case 'vnic':

@@ -33,6 +33,13 @@ describe('a network that this host does not have', () => {
     expect(findings(vm(network), platform)).toEqual([told]);
   });
 
+  test('takes its LAN with it, with what illumos has instead', () => {
+    expect(findings(vm('network "user" { lan "back" }; ssh'), 'sunos')).toEqual([
+      expect.stringContaining('network "user" needs QEMU'),
+      '`lan` is a network of QEMU’s own, and VMs on illumos run on Propolis at lan "back": VNICs on one etherstub are a private network: dladm create-etherstub vmctl_lan0',
+    ]);
+  });
+
   test.each([
     ['sunos', 'network "vnic" name="vnic0"'],
     ['sunos', 'network "none"'],

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { identityFiles } from '../../../tasks/access.js';
 import { type Inspection, inspectVm } from '../../../tasks/inspect.js';
 import { bytesText } from '../../../tasks/progress-text.js';
+import { lanPlace } from '../../model/lan.js';
 import { VM_FILES } from '../../paths.js';
 import type { Cli, CommandModule } from '../cli.js';
 import { pairs, printJson } from '../report.js';
@@ -41,6 +42,7 @@ async function gather(inspection: Inspection, home: string) {
     image: image.path,
     network: spec.network.kind,
     mac: handle.mac,
+    lan: lanPlace(spec),
     pid: live?.pid ?? null,
     accelerator: live?.accelerator ?? null,
     forwards: live?.forwards ?? [],
@@ -87,6 +89,7 @@ function asText(facts: Facts): string {
     ['disk', bytesText(facts.diskBytes)],
     ['image', facts.image],
     ['network', facts.mac === null ? facts.network : `${facts.network}, ${facts.mac}`],
+    ['LAN', facts.lan === null ? '-' : `${facts.lan.name}, ${facts.lan.address}, ${facts.lan.mac}`],
     ['PID', facts.pid === null ? '-' : String(facts.pid)],
     ['SSH', address],
     ['forwards', forwards === '' ? '-' : forwards],
