@@ -2,7 +2,7 @@
 // slow or shared machine. Prints a table and writes bench/results.json. Needs the build; uses no network.
 //
 //     npm run bench                   all groups
-//     npm run bench -- images         one of them: start-up, up, images
+//     npm run bench -- images         one of them: start-up, up, images, lan
 //     npm run bench -- --rounds 50    more rounds, for less noise
 import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -10,6 +10,7 @@ import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { images } from './bench/images.mjs';
+import { lan } from './bench/lan.mjs';
 import { upGroup } from './bench/up.mjs';
 import { giveUp, root } from './setup.mjs';
 
@@ -17,6 +18,7 @@ const GROUPS = {
   'start-up': startUp,
   up: () => upGroup(scratch),
   images: () => images({ program, scratch, measure }),
+  lan: () => lan({ program, scratch, measure }),
 };
 
 const { values, positionals } = parseArgs({
