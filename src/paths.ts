@@ -38,6 +38,12 @@ export const VM_FILES = {
   knownHosts: 'known_hosts',
   /** What a guest with UEFI keeps over its restarts: a private copy of the firmware's variables. */
   firmwareVariables: 'firmware-variables.fd',
+  /** The guest's memory, where the VM may be frozen and this is its first run. */
+  memory: 'memory',
+  /** How a machine's state comes out of QEMU and into it. */
+  stateSocket: 'state.sock',
+  /** A disk that is about to take the place of the other. */
+  nextOverlay: 'overlay.next.qcow2',
   /** There, and empty, since the guest was asked to power off, until it is started the next time. */
   stopping: 'stopping',
   /** QEMU's own words: its stdout and stderr. */
@@ -46,6 +52,8 @@ export const VM_FILES = {
   propolisLog: 'propolis.log',
   /** What a VM of Propolis has outside of its directory. */
   propolisParts: 'propolis.json',
+  /** How much of what a propolis-server remembers of the console is in `console.log`. */
+  propolisConsole: 'propolis-console.json',
 } as const;
 
 /** The names inside `runs/<id>/`, besides those of every state directory. */

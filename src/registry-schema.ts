@@ -7,6 +7,7 @@ const backend = v.picklist(['qemu', 'propolis', 'noop']);
 
 export const entrySchema = v.object({
   name: v.string(),
+  group: v.optional(v.nullable(v.string()), null),
   backend,
   directory: v.string(),
   project: v.nullable(v.string()),
@@ -20,7 +21,7 @@ export const registrySchema = v.object({
 
 const seconds = v.nullable(v.number());
 
-const run = v.picklist(['always', 'once', 'on-change']);
+const run = v.picklist(['always', 'once', 'on-change', 'each']);
 
 const stepSchema = v.variant('kind', [
   v.object({
@@ -83,8 +84,11 @@ const cloudInitSchema = v.object({
   networkConfig: v.nullable(v.string()),
 });
 
+const groupSchema = v.optional(v.nullable(v.object({ name: v.string(), index: v.number() })), null);
+
 const specSchema = v.object({
   name: v.string(),
+  group: groupSchema,
   project: v.nullable(v.string()),
   image: imageSchema,
   vcpus: v.number(),
@@ -123,7 +127,7 @@ export const handleSchema = v.object({
 export const remainsSchema = v.object({
   backend: v.fallback(v.optional(backend), undefined),
   createdAt: v.fallback(v.optional(v.pipe(v.string(), v.isoTimestamp())), undefined),
-  spec: v.fallback(v.optional(v.object({ project: v.nullable(v.string()) })), undefined),
+  spec: v.fallback(v.optional(v.object({ project: v.nullable(v.string()), group: groupSchema })), undefined),
 });
 
 const codeSchema = v.custom<ErrorCode>((value) => typeof value === 'string' && Object.hasOwn(ERROR_CODES, value));

@@ -275,8 +275,8 @@ async function versionOf(path: string): Promise<string> {
 }
 
 function entryOf(handle: VmHandle): RegistryEntry {
-  const { name, backend, directory, createdAt } = handle;
-  return { name, backend, directory, project: handle.spec.project, createdAt };
+  const { name, backend, directory, spec, createdAt } = handle;
+  return { name, group: spec.group?.name ?? null, backend, directory, project: spec.project, createdAt };
 }
 
 /**
@@ -291,6 +291,7 @@ async function adopt(name: string, directory: string): Promise<RegistryEntry | n
   const remains = parsed.success ? parsed.output : {};
   return {
     name,
+    group: remains.spec?.group?.name ?? null,
     // Of all backends QEMU's looks hardest for a process that may still run there.
     backend: remains.backend ?? 'qemu',
     directory,

@@ -1,7 +1,7 @@
 /** What a VM's LAN is at this moment: what the VM was made with, and who else the VMFile has on it by now. */
 import { VmctlError } from '../src/errors.js';
-import { type LanIdentity, lanIdentity, lanVariables } from '../src/model/lan.js';
-import type { LanSpec, VmSpec } from '../src/model/spec.js';
+import { type LanIdentity, lanIdentity, lanOf, lanVariables } from '../src/model/lan.js';
+import type { VmSpec } from '../src/model/spec.js';
 import type { VmHandle } from '../src/model/vm.js';
 import type { LanMembership } from '../src/provision/lan.js';
 import type { TaskEnvironment } from './context.js';
@@ -26,10 +26,6 @@ export function currentLan({ spec: made }: VmHandle, declared: VmSpec): CurrentL
   const configured = made.cloudInit?.networkConfig === null ? 'seed' : 'own';
   const card = made.cloudInit === null ? 'nobody' : configured;
   return { name: made.name, lan: own.name, identity, card, variables: lanVariables(now) };
-}
-
-export function lanOf({ network }: VmSpec): LanSpec | null {
-  return network.kind === 'user' ? network.lan : null;
 }
 
 /**

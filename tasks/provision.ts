@@ -9,7 +9,6 @@ import { VM_FILES } from '../src/paths.js';
 import type { RegistryEntry } from '../src/registry.js';
 import { joinLan } from '../src/provision/lan.js';
 import { runSteps } from '../src/provision/provisioner.js';
-import { waitUntilReady } from '../src/provision/readiness.js';
 import { type StepCounts, type StepMemory, runInOrder } from '../src/provision/step-sequence.js';
 import type { SshConnection } from '../src/ssh/client.js';
 import { tailOfFile } from '../src/util/exec.js';
@@ -70,13 +69,17 @@ export async function provisionVm(
   if (lan !== null) await joinLan(connection, lan, context);
   const logFile = join(vm.handle.directory, VM_FILES.provisionLog);
   const { history, remember } = options;
-  const variables = lan?.variables ?? {};
+  const own = lan?.variables ?? {};
+  // In a group, what is not for each VM is the same in all of them.
+  const variables = spec.group === null ? { variables: own } : { ownVariables: own };
+  const index = spec.group?.index ?? 1;
+  const memory = { history, remember };
   const counts = await runSteps(connection, steps, {
     name: spec.name,
+    index,
+    ...variables,
     logFile,
-    variables,
-    history,
-    remember,
+    ...memory,
     ...context,
   });
   return provisioned(vm, counts);
@@ -122,19 +125,27 @@ async function connectWhenReady(
   context: StageContext,
 ): Promise<SshConnection> {
   const { handle } = vm;
+  const catchUpConsole = () => env.hypervisor.catchUpConsole(handle, context.signal).catch(() => {});
   const observe = async () => {
+    // A guest that powers itself off may take with it what it said.
+    await catchUpConsole();
     const now = await env.hypervisor.observe(handle);
     if (now.state === 'suspended') throw pausedError(spec.name, now);
     return now.state === 'stopped' ? null : now;
   };
   // A forward stays what it is; the address of a guest on a bridge may be that of its run before.
   const fixed = handle.spec.network.kind === 'user' ? vm.ssh : null;
+  // Loaded when there is a guest to wait for: an SSH client takes longer to load than an `up` of VMs that run takes.
+  const { waitUntilReady } = await import('../src/provision/readiness.js');
   return waitUntilReady({
     name: spec.name,
     target: await sshAccess({ ...handle, spec: { ...handle.spec, ssh: spec.ssh } }, { home: env.home }),
     locate: async () => fixed ?? (await observe())?.ssh ?? null,
     stillRunning: async () => (await observe()) !== null,
-    consoleTail: () => tailOfFile(join(handle.directory, VM_FILES.consoleLog), CONSOLE_TAIL_LINES),
+    consoleTail: async () => {
+      await catchUpConsole();
+      return tailOfFile(join(handle.directory, VM_FILES.consoleLog), CONSOLE_TAIL_LINES);
+    },
     timeoutMs: readySeconds(env, vm, spec) * 1000,
     ...context,
   });

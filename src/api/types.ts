@@ -214,8 +214,10 @@ export interface StoppedVm extends AnyVm {
 /** The VMs of one `attach`. */
 export interface AttachedFleetMembers extends AsyncDisposable {
   readonly names: readonly string[];
-  /** By its name. Throws `VM_NOT_FOUND`. */
+  /** By its name. Throws `VM_NOT_FOUND`, and `USAGE` for the name of a group. */
   get(name: string): RunningVm;
+  /** The VMs of a group in their order: `worker-1`, `worker-2` … of a VM "worker" with `count`. Throws `VM_NOT_FOUND`. */
+  group(name: string): readonly RunningVm[];
   /** Absolute path; as `VMCTL_STATE` it makes every command of `vmctl` work with these VMs. */
   readonly stateDirectory: string;
   /** Everything that another process needs for `attach`: plain JSON, without secrets but the paths of keys. */
@@ -232,7 +234,7 @@ export interface FleetMembers extends AttachedFleetMembers {
   [Symbol.asyncDispose](): Promise<void>;
 }
 
-/** VMs by their names; one with the name of a method is reached by `get`. */
+/** VMs by their names; one with the name of a method is reached by `get`, those of a group by `group`. */
 export type Fleet<N extends string = string> = FleetMembers & {
   readonly [K in Exclude<N, keyof FleetMembers>]: RunningVm;
 };

@@ -4,7 +4,7 @@ import { copyBetween } from '../../tasks/copy.js';
 import { takeScreenshot } from '../../tasks/screenshot.js';
 import { sshCommand } from '../../tasks/ssh-login.js';
 import { VmctlError } from '../errors.js';
-import { lanPlace } from '../model/lan.js';
+import { lanOf, lanPlace } from '../model/lan.js';
 import { waitForCondition } from '../provision/conditions.js';
 import { exec, spawn } from './command.js';
 import { guestCondition } from './condition.js';
@@ -47,6 +47,7 @@ export function runningVm(machine: Machine): RunningVm {
         connection: () => machine.connection(signal),
         forwardOf: (port: number) => machine.forwardOf(port),
         consoleLog: machine.file('consoleLog'),
+        catchUpConsole: () => machine.env.hypervisor.catchUpConsole(machine.entry, signal),
       };
       const options = { timeoutMs: milliseconds(timeout, 'timeout'), signal };
       await waitForCondition(guestCondition(condition), world, options);
@@ -109,7 +110,7 @@ async function statusOf({ env, entry }: Machine): Promise<VmStatus> {
     pid: live?.pid ?? null,
     accelerator: live?.accelerator ?? null,
     forwards: live?.forwards ?? [],
-    lan: lanPlace(observed.handle.spec),
+    lan: lanPlace(lanOf(observed.handle.spec)),
     provisioning: record.provisioning,
     lastFailure: record.lastFailure,
     directory: entry.directory,

@@ -42,8 +42,7 @@ export async function bringUp(
   const { names, flags, anew } = request;
   const session = await openProjectSession(cli, anew ? 'reload' : 'up', flags);
   const project = await readProject(cli, session.settings);
-  const { specs, errors } = selectWithDependencies(project.specs, names);
-  const added = names.length === 0 ? [] : specs.filter((spec) => !names.includes(spec.name));
+  const { specs, errors, added } = selectWithDependencies(project.specs, names);
   if (added.length > 0) printNote(cli, `also bringing up ${added.map(({ name }) => name).join(', ')}, needed by these`);
   const chosen = specs.filter((spec) => !added.includes(spec)).map(({ name }) => name);
   const graph = upTasks(session.env, {

@@ -3,9 +3,11 @@
  * process, disk or network. The command line and the task graph are tested on it, and a user can try a VMFile with it.
  */
 import { randomUUID } from 'node:crypto';
-import { rm } from 'node:fs/promises';
+import { rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { VmctlError } from '../errors.js';
 import type { StageContext } from '../model/event.js';
+import type { VmSpec } from '../model/spec.js';
 import {
   type ObservedVm,
   type ResolvedVm,
@@ -23,14 +25,18 @@ import {
   type BackendFacts,
   type Capabilities,
   type ConsoleEndpoint,
+  FROZEN_FILES,
   type Hypervisor,
   type PrepareOptions,
+  type SavedState,
+  type StartMode,
   type StopMethod,
   type VmRemains,
   type WorkProcess,
   noScreen,
 } from './hypervisor.js';
 import { checkBaseImage } from './base-image.js';
+import { frozenImage, keepCompanions, readOrigin, recordBranch, takeCompanions } from './frozen.js';
 import { buildWorkDirectory, removeWorkDirectory, stableMac, writeGuestAccess } from './work-directory.js';
 
 export interface NoopOptions {
@@ -38,7 +44,7 @@ export interface NoopOptions {
   readonly before?: (operation: NoopOperation, name: string, signal: AbortSignal) => Promise<void>;
 }
 
-export type NoopOperation = 'prepare' | 'start' | 'stop' | 'suspend' | 'resume' | 'destroy';
+export type NoopOperation = 'prepare' | 'start' | 'stop' | 'suspend' | 'resume' | 'save' | 'freeze' | 'destroy';
 
 const SUPPORTED = { supported: true } as const;
 const NO_GUEST = { supported: false, reason: 'the Noop backend has no guests' } as const;
@@ -50,6 +56,7 @@ export class NoopBackend implements Hypervisor {
     suspend: SUPPORTED,
     console: NO_GUEST,
     screenshot: NO_GUEST,
+    memorySnapshots: SUPPORTED,
     networks: { user: SUPPORTED, tap: SUPPORTED, vnic: SUPPORTED, none: SUPPORTED },
   };
   readonly #before: NonNullable<NoopOptions['before']>;
@@ -80,8 +87,10 @@ export class NoopBackend implements Hypervisor {
     });
   }
 
-  async start(vm: StoppedVm, context: StageContext): Promise<RunningVm> {
+  async start(vm: StoppedVm, context: StageContext, mode: StartMode = { kind: 'boot' }): Promise<RunningVm> {
+    if (mode.kind === 'restore') await checkSaved(vm.handle, mode.saved);
     await this.#change(vm.handle, 'start', 'running', context);
+    if (mode.kind === 'freezable') await writeFileAtomically(join(vm.handle.directory, VM_FILES.memory), MEMORY);
     return { state: 'running', ...live(vm.handle) };
   }
 
@@ -98,6 +107,47 @@ export class NoopBackend implements Hypervisor {
   async resume(vm: SuspendedVm, context: StageContext): Promise<RunningVm> {
     await this.#change(vm.handle, 'resume', 'running', context);
     return { state: 'running', ...live(vm.handle) };
+  }
+
+  async save(vm: RunningVm | SuspendedVm, path: string, context: StageContext): Promise<SuspendedVm> {
+    const { handle } = vm;
+    await this.#enter('save', handle.name, context);
+    if ((await readState(handle)) !== 'suspended') await this.#change(handle, 'suspend', 'suspended', context);
+    await writeFileAtomically(path, STATE);
+    return { state: 'suspended', pausedBy: 'request', ...live(handle) };
+  }
+
+  async freeze({ handle }: ObservedVm, folder: string, context: StageContext): Promise<StoppedVm> {
+    await this.#enter('freeze', handle.name, context);
+    await writeFileAtomically(join(folder, FROZEN_FILES.disk), 'a disk\n');
+    if ((await readState(handle)) !== 'stopped') {
+      await rename(join(handle.directory, VM_FILES.memory), join(folder, FROZEN_FILES.memory));
+      await writeFileAtomically(join(folder, FROZEN_FILES.state), STATE);
+      await this.#change(handle, 'stop', 'stopped', context);
+    }
+    await keepCompanions(handle, folder);
+    return { state: 'stopped', handle };
+  }
+
+  async prepareFrozen(spec: VmSpec, folder: string, options: PrepareOptions, context: StageContext): Promise<VmHandle> {
+    const { mac } = await readOrigin(folder);
+    const image = await frozenImage(folder);
+    const { name } = spec;
+    return buildWorkDirectory(options, async (directory) => {
+      await this.#enter('prepare', name, context);
+      await takeCompanions(folder, directory, name);
+      const createdAt = new Date().toISOString();
+      return { name, backend: 'noop', directory: options.directory, uuid: randomUUID(), mac, spec, image, createdAt };
+    });
+  }
+
+  async branch({ handle }: StoppedVm, folder: string): Promise<StoppedVm> {
+    assertTransition(handle.name, await readState(handle), 'start');
+    return { state: 'stopped', handle: await recordBranch(handle, await frozenImage(folder)) };
+  }
+
+  async stateFacts(): Promise<Readonly<Record<string, string>>> {
+    return {};
   }
 
   async destroy(handle: VmHandle, context: StageContext): Promise<void> {
@@ -121,6 +171,10 @@ export class NoopBackend implements Hypervisor {
 
   console(): ConsoleEndpoint {
     return { kind: 'none' };
+  }
+
+  async catchUpConsole(): Promise<boolean> {
+    return true;
   }
 
   async screenshot({ handle }: RunningVm | SuspendedVm): Promise<Uint8Array> {
@@ -153,6 +207,18 @@ export class NoopBackend implements Hypervisor {
     throwIfAborted(context.signal);
     await this.#before(operation, name, context.signal);
   }
+}
+
+/** What stands for a guest's memory and a machine's state, where there are none. */
+const MEMORY = 'a memory\n';
+const STATE = 'a state\n';
+
+async function checkSaved({ name }: VmHandle, { state, memory }: SavedState): Promise<void> {
+  const whole = (await readTextIfPresent(state)) === STATE;
+  if (whole && (memory === null || (await readTextIfPresent(memory)) === MEMORY)) return;
+  throw new VmctlError('QEMU_START', `VM "${name}" did not start: its saved state could not be loaded`, {
+    fields: { vm: name },
+  });
 }
 
 function live(handle: VmHandle): Omit<RunningVm, 'state'> {

@@ -7,7 +7,7 @@
  * MAC, so that two cards of one segment cannot have the same MAC as long as they have not the same address.
  */
 import { createHash } from 'node:crypto';
-import type { VmSpec } from './spec.js';
+import type { LanSpec, VmSpec } from './spec.js';
 
 const SUBNET = [10, 77, 0] as const;
 export const LAN_SUBNET = `${SUBNET.join('.')}.0/24`;
@@ -86,8 +86,8 @@ export interface LanIdentity {
 }
 
 /** Null for a VM that is on no LAN. */
-export function lanIdentity({ network }: Pick<VmSpec, 'network'>): LanIdentity | null {
-  const lan = network.kind === 'user' ? network.lan : null;
+export function lanIdentity(spec: Pick<VmSpec, 'network'>): LanIdentity | null {
+  const lan = lanOf(spec);
   if (lan === null) return null;
   const { address, members } = lan;
   const hosts = members.map((member) => [member.address, ...member.names].join(' '));
@@ -102,17 +102,20 @@ export interface LanPlace {
   readonly mac: string;
 }
 
-/** Null for a VM that is on no LAN. */
-export function lanPlace({ network }: Pick<VmSpec, 'network'>): LanPlace | null {
-  const lan = network.kind === 'user' ? network.lan : null;
+export function lanPlace(lan: LanSpec | null): LanPlace | null {
   return lan === null ? null : { name: lan.name, address: lan.address, mac: lanMac(lan.address) };
 }
 
+/** Null for a VM that is on no LAN. */
+export function lanOf({ network }: Pick<VmSpec, 'network'>): LanSpec | null {
+  return network.kind === 'user' ? network.lan : null;
+}
+
 /** What a provision step is told: its VM's own address, and that of every other member by its name. */
-export function lanVariables({ name, network }: Pick<VmSpec, 'name' | 'network'>): Readonly<Record<string, string>> {
-  const lan = network.kind === 'user' ? network.lan : null;
+export function lanVariables(spec: Pick<VmSpec, 'name' | 'network'>): Readonly<Record<string, string>> {
+  const lan = lanOf(spec);
   if (lan === null) return {};
-  const peers = lan.members.filter((member) => member.vm !== name);
+  const peers = lan.members.filter((member) => member.vm !== spec.name);
   const variables = peers.map(({ vm, address }) => [peerVariable(vm), address] as const);
   return { VMCTL_LAN_ADDRESS: lan.address, ...Object.fromEntries(variables) };
 }

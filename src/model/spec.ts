@@ -7,6 +7,8 @@ import type { RunPolicy } from './definition.js';
 
 export interface VmSpec {
   readonly name: string;
+  /** Null for a VM that is not one of several. */
+  readonly group: VmGroup | null;
   /** Absolute path of the VMFile that this VM belongs to; null for a VM made without one. */
   readonly project: string | null;
   readonly image: ImageSource;
@@ -21,6 +23,13 @@ export interface VmSpec {
   readonly ssh: SshSpec;
   readonly dependsOn: readonly string[];
   readonly provision: readonly ProvisionStep[];
+}
+
+/** What a VM is one of: `worker-3` is the third of `vm "worker" count=4`. */
+export interface VmGroup {
+  readonly name: string;
+  /** From 1. */
+  readonly index: number;
 }
 
 export type ImageSource =

@@ -10,6 +10,8 @@ export interface VmDeclaration {
   readonly imagePreset?: string;
   /** `sha256:…` or `sha512:…` of the image at `imageUrl`. */
   readonly checksum?: string;
+  /** So many VMs, called `NAME-1`, `NAME-2` and so on; default 1, which keeps the plain name. */
+  readonly count?: number;
   /** Default 1. */
   readonly vcpus?: number;
   /** MiB, or a size such as `"2GiB"`; default 1024. */
@@ -65,8 +67,8 @@ export interface SshOptions {
 }
 
 interface StepOptions {
-  /** Default `always`. */
-  readonly run?: 'always' | 'once' | 'on-change';
+  /** Default `always`. With `each`, which comes after all others, it knows which VM it is in: `VMCTL_NAME`, `VMCTL_INDEX`. */
+  readonly run?: 'always' | 'once' | 'on-change' | 'each';
   /** Seconds, or a duration such as `"5m"`; default none. */
   readonly timeout?: number | string;
 }

@@ -123,12 +123,13 @@ function node(sheet: Sheet, place: Place, parts: Parts): KdlNode {
 
 function vmNode(sheet: Sheet, name: string, vm: unknown): KdlNode {
   const place: Place = { parent: 'vms', key: name };
-  const fields = isRecord(vm) ? { cloudInit: true, ssh: true, ...withoutUndefined(vm) } : {};
+  const { count, ...declared } = isRecord(vm) ? vm : {};
+  const fields = isRecord(vm) ? { cloudInit: true, ssh: true, ...withoutUndefined(declared) } : {};
   const children = (at: Place) =>
     Object.entries(fields).flatMap(([key, value]) => vmField(sheet, inside(at, key), value));
-  const made = node(sheet, place, { name: 'vm', values: [], children });
+  const made = node(sheet, place, { name: 'vm', values: [], properties: { count }, children });
   const argument = { ...toScalar(name), span: made.name.span, type: null };
-  return { ...made, entries: [{ kind: 'argument', value: argument }] };
+  return { ...made, entries: [{ kind: 'argument', value: argument }, ...made.entries] };
 }
 
 function vmField(sheet: Sheet, place: Place, value: unknown): readonly KdlNode[] {

@@ -19,8 +19,9 @@ import type {
   VmSpec,
 } from '../model/spec.js';
 import { type Diagnostic, Findings } from './diagnostic.js';
+import { type Member, isGroup, memberHostname, membersOf } from './groups.js';
 import { parseChecksum } from './names.js';
-import { type Lans, lanSpec, lansOf } from './lans.js';
+import { type Lans, lansOf } from './lans.js';
 import { didYouMean } from './suggest.js';
 import { reportForeignNetwork } from './host-networks.js';
 import { UNSUPPORTED } from './unsupported.js';
@@ -94,9 +95,18 @@ export function resolveProject(project: ProjectDefinition, options: ResolveOptio
   const lans = lansOf(project.vms);
   const specs = project.vms.flatMap((vm) => {
     const spec = resolveVm(vm, { project, options, findings, files, lans });
-    return spec === null ? [] : [spec];
+    return spec === null ? [] : membersOf(vm).map((member) => specOfMember(spec, member, lans));
   });
   return { specs, files, diagnostics: findings.diagnostics };
+}
+
+/** The VM of a declaration: all that is its own is its name, its hostname and its place on a LAN. */
+function specOfMember(declared: VmSpec, { name, group }: Member, lans: Lans): VmSpec {
+  const { cloudInit, network } = declared;
+  const lan = lans.get(name) ?? null;
+  const spec = { ...declared, name, group, network: network.kind === 'user' ? { ...network, lan } : network };
+  if (group === null || cloudInit === null) return spec;
+  return { ...spec, cloudInit: { ...cloudInit, hostname: memberHostname(cloudInit.hostname, group) } };
 }
 
 interface Context {
@@ -115,7 +125,9 @@ function resolveVm(vm: VmDefinition, context: Context): VmSpec | null {
   const foreign = reportForeignNetwork(vm, options.platform ?? process.platform, findings);
   const unsupported = reportUnsupported(vm, findings) || foreign;
   const folder = dirname(project.source.path);
-  const network = resolveNetwork(vm, context.lans);
+  const network = resolveNetwork(vm);
+  const [first] = membersOf(vm);
+  const lan = first === undefined ? null : lanPlace(context.lans.get(first.name) ?? null);
   const locate: Locate = ({ value, span }, role) => {
     const path = absolute(value, { folder, home: options.home });
     context.files.push({
@@ -123,7 +135,7 @@ function resolveVm(vm: VmDefinition, context: Context): VmSpec | null {
       span,
       role,
       vm: vm.name.value,
-      ...(role === 'network-config' ? { lan: lanPlace({ network }) } : {}),
+      ...(role === 'network-config' ? { lan } : {}),
     });
     return path;
   };
@@ -135,6 +147,7 @@ function resolveVm(vm: VmDefinition, context: Context): VmSpec | null {
   if (image === null || unsupported) return null;
   return {
     name: vm.name.value,
+    group: null,
     project: project.source.path,
     image: image.source,
     vcpus: vm.vcpus?.value ?? DEFAULTS.vcpus,
@@ -149,9 +162,18 @@ function resolveVm(vm: VmDefinition, context: Context): VmSpec | null {
       privateKey,
       timeoutSeconds: ssh?.timeout?.value ?? null,
     },
-    dependsOn: vm.dependsOn.map((name) => name.value),
+    dependsOn: resolveDependencies(vm, project),
     provision,
   };
+}
+
+/** The name of a group means all of it. */
+function resolveDependencies(vm: VmDefinition, { vms }: ProjectDefinition): readonly string[] {
+  const names = vm.dependsOn.flatMap(({ value }) => {
+    const group = vms.find((other) => other.name.value === value && isGroup(other));
+    return group === undefined ? [value] : membersOf(group).map(({ name }) => name);
+  });
+  return [...new Set(names)];
 }
 
 function reportUnsupported(vm: VmDefinition, findings: Findings): boolean {
@@ -279,12 +301,12 @@ function resolvePreset(
   return null;
 }
 
-function resolveNetwork(vm: VmDefinition, lans: Lans): NetworkSpec {
+function resolveNetwork(vm: VmDefinition): NetworkSpec {
   const network = vm.network?.value;
   if (network === undefined) return { kind: 'user', forwards: [], lan: null };
   switch (network.kind) {
     case 'user':
-      return { kind: 'user', forwards: network.forwards.map((forward) => forward.value), lan: lanSpec(vm, lans) };
+      return { kind: 'user', forwards: network.forwards.map((forward) => forward.value), lan: null };
     case 'tap':
       return { kind: 'tap', bridge: network.bridge?.value ?? DEFAULTS.bridge };
     case 'vnic':

@@ -46,6 +46,18 @@ describe('completion', () => {
     expect(await completeWords(rig, 'up', '--file', 'other.kdl', '')).toEqual(['far']);
   });
 
+  it('knows groups of VMs where several VMs can be named', async () => {
+    await using rig = await Rig.create();
+    await rig.write('VMFile.kdl', 'vm "worker" count=2 { image "disk.raw" }\nvm "web" { image "disk.raw" }');
+    expect(await completeWords(rig, 'up', 'w')).toEqual(['worker', 'worker-1', 'worker-2', 'web']);
+    await rig.vmctl(['up']);
+    for (const command of ['stop', 'down', 'ssh-config']) {
+      expect(await completeWords(rig, command, 'wor')).toEqual(['worker', 'worker-1', 'worker-2']);
+    }
+    expect(await completeWords(rig, 'exec', 'wor')).toEqual(['worker-1', 'worker-2']);
+    expect(await completeWords(rig, 'cp', 'wor')).toEqual(['worker-1:', 'worker-2:', ':files']);
+  });
+
   it('knows the options, without those that are there already', async () => {
     await using rig = await Rig.create();
     expect(await complete(rig, 'log', '--con')).toEqual([

@@ -185,6 +185,15 @@ describe.each(BACKENDS)('the $kind backend', ({ kind, open, pauses }) => {
     expect(await lab.left()).toEqual([]);
   });
 
+  test('says whether the console log is written while the guest prints, or has to be asked for', async () => {
+    await using lab = await open();
+    const { handle } = await lab.run();
+    expect(await lab.backend.catchUpConsole(handle)).toBe(kind !== 'propolis');
+    await lab.backend.destroy(handle, quiet);
+    expect(await lab.backend.catchUpConsole(handle)).toBe(kind !== 'propolis');
+    expect(await lab.left()).toEqual([]);
+  });
+
   test('gives a VM the same MAC address each time, and others another', async () => {
     await using lab = await open();
     const mac = async (name: string, project: string | null): Promise<string | null> => {

@@ -3,7 +3,15 @@ import { parseUserNetwork, qemuArguments } from '../../src/hypervisor/qemu/comma
 import type { NetworkSpec } from '../../src/model/spec.js';
 import { vmHandle, vmSpec } from '../support/fixtures.js';
 
-const TCG = { accelerator: 'tcg', hasSeed: true, uefiCode: null, segment: null, extraArguments: [] } as const;
+const TCG = {
+  accelerator: 'tcg',
+  hasSeed: true,
+  uefiCode: null,
+  segment: null,
+  memory: { kind: 'own' },
+  awaitsState: false,
+  extraArguments: [],
+} as const;
 
 /** The words of the network alone. */
 function network(spec: NetworkSpec): readonly string[] {

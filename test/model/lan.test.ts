@@ -92,7 +92,7 @@ describe('a VM on a LAN', () => {
       prefixLength: 24,
       hosts: ['10.77.0.11 web-1 www', '10.77.0.12 db', '10.77.0.5 mq.0'],
     });
-    expect(lanPlace(db)).toEqual({ name: 'back', address: '10.77.0.12', mac: '02:4c:0a:4d:00:0c' });
+    expect(lanPlace(lan)).toEqual({ name: 'back', address: '10.77.0.12', mac: '02:4c:0a:4d:00:0c' });
   });
 
   test('has the addresses of the others in its variables', () => {
@@ -104,6 +104,6 @@ describe('a VM on a LAN', () => {
   });
 
   test('is what a VM without one is not', () => {
-    expect([lanIdentity(vmSpec()), lanPlace(vmSpec()), lanVariables(vmSpec())]).toEqual([null, null, {}]);
+    expect([lanIdentity(vmSpec()), lanPlace(null), lanVariables(vmSpec())]).toEqual([null, null, {}]);
   });
 });

@@ -149,6 +149,14 @@ describe('a shell step', () => {
     expect(JSON.stringify([statuses, lines])).not.toContain('s3cret');
   });
 
+  it('knows with run="each" which VM it is in, and only then', async () => {
+    const text = 'echo "$VMCTL_NAME $VMCTL_INDEX"';
+    const own = { run: 'each', environment: { VMCTL_INDEX: 'mine' } } as const;
+    const steps = [inline(text), inline(text, { run: 'each' }), inline(text, own)];
+    await run(steps, { name: 'worker-3', index: 3 });
+    expect(lines).toEqual([' ', 'worker-3 3', 'worker-3 mine'].map((line) => [line, 'stdout']));
+  });
+
   it('may be longer than a command line', async () => {
     const text = Array.from({ length: 2_000 }, (_, index) => `total=$((total + ${index}))`).join('\n');
     await run([inline(`total=0\n${text}\necho "$total $EXTRA" > total`, { environment: { EXTRA: 'more' } })]);

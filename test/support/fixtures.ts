@@ -42,6 +42,7 @@ export function listening(): StageContext & { readonly lines: readonly string[] 
 export function vmSpec(changes: Partial<VmSpec> = {}): VmSpec {
   return {
     name: 'web',
+    group: null,
     project: '/project/VMFile.kdl',
     image: { kind: 'file', path: '/images/base.qcow2' },
     vcpus: 2,

@@ -55,6 +55,18 @@ describe('the addresses of VMs', () => {
     }
   });
 
+  test('are given to each VM of a group, at the group’s place, and so are the names', () => {
+    const group = `vm "w" count=2 { image "disk.qcow2"; network ${back}; cloud-init { hostname "node.lan" }; ssh }\n`;
+    const text = vm('a', back) + group + vm('b', back);
+    const expected = { a: 'back 10.77.0.11', 'w-1': 'back 10.77.0.12', 'w-2': 'back 10.77.0.13', b: 'back 10.77.0.14' };
+    expect(places(text)).toEqual(expected);
+    const { specs } = resolveProject(parseVmFile(sourceOf(text)).project, OPTIONS);
+    const names = specs.map(({ network }) =>
+      network.kind === 'user' ? network.lan?.members.flatMap((member) => member.names) : null,
+    );
+    expect(names).toEqual(Array.from({ length: 4 }, () => ['a', 'w-1', 'node-1.lan', 'w-2', 'node-2.lan', 'b']));
+  });
+
   test('run out behind the 244th VM, which is said of every one too many', async () => {
     const many = Array.from({ length: 246 }, (_, i) => vm(`n${i}`, back)).join('');
     const found = await diagnose(sourceOf(many));

@@ -36,6 +36,7 @@ function specsOf(source: SourceFile): readonly VmSpec[] {
 const DIGEST = '9f0c000000000000000000000000000000000000000000000000000000000000';
 
 const DEFAULTS: Omit<VmSpec, 'name' | 'image'> = {
+  group: null,
   project: '/project/VMFile.kdl',
   vcpus: 1,
   memoryMib: 1024,

@@ -1,6 +1,6 @@
 import { type Inspection, inspectAll } from '../../../tasks/inspect.js';
 import type { Remark } from '../../../tasks/remarks.js';
-import { lanPlace } from '../../model/lan.js';
+import { lanOf, lanPlace } from '../../model/lan.js';
 import type { Cli, CommandModule } from '../cli.js';
 import { printJson, printNote, table } from '../report.js';
 import type { TaskEnvironment } from '../../../tasks/context.js';
@@ -78,15 +78,16 @@ function printTable(cli: Cli, rows: readonly Row[]): void {
 type Row = ReturnType<typeof toRow>;
 
 function toRow(inspection: Inspection) {
-  const { name, backend, project } = inspection.entry;
+  const { name, group, backend, project } = inspection.entry;
   const unknown = { vcpus: null, memoryMib: null, network: null, lan: null, pid: null, sshHost: null, sshPort: null };
   if ('problem' in inspection) {
-    return { name, backend, state: 'damaged', project, problem: inspection.problem, ...unknown };
+    return { name, group, backend, state: 'damaged', project, problem: inspection.problem, ...unknown };
   }
   const { observed, handle } = inspection;
   const live = observed.state === 'stopped' ? null : observed;
   return {
     name,
+    group,
     backend,
     state: observed.state,
     project,
@@ -94,7 +95,7 @@ function toRow(inspection: Inspection) {
     vcpus: handle.spec.vcpus,
     memoryMib: handle.spec.memoryMib,
     network: handle.spec.network.kind,
-    lan: lanPlace(handle.spec),
+    lan: lanPlace(lanOf(handle.spec)),
     pid: live?.pid ?? null,
     sshHost: live?.ssh?.host ?? null,
     sshPort: live?.ssh?.port ?? null,

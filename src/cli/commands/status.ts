@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { identityFiles } from '../../../tasks/access.js';
 import { type Inspection, inspectVm } from '../../../tasks/inspect.js';
 import { bytesText } from '../../../tasks/progress-text.js';
-import { lanPlace } from '../../model/lan.js';
+import { lanOf, lanPlace } from '../../model/lan.js';
 import { VM_FILES } from '../../paths.js';
 import type { Cli, CommandModule } from '../cli.js';
 import { pairs, printJson } from '../report.js';
@@ -27,7 +27,13 @@ async function status(cli: Cli, name: string, json: boolean): Promise<void> {
 
 async function gather(inspection: Inspection, home: string) {
   const { entry } = inspection;
-  const common = { name: entry.name, backend: entry.backend, project: entry.project, directory: entry.directory };
+  const common = {
+    name: entry.name,
+    group: entry.group,
+    backend: entry.backend,
+    project: entry.project,
+    directory: entry.directory,
+  };
   if ('problem' in inspection) return { ...common, state: 'damaged', problem: inspection.problem };
   const { handle, observed, record, remarks } = inspection;
   const { spec, image } = handle;
@@ -42,7 +48,7 @@ async function gather(inspection: Inspection, home: string) {
     image: image.path,
     network: spec.network.kind,
     mac: handle.mac,
-    lan: lanPlace(spec),
+    lan: lanPlace(lanOf(spec)),
     pid: live?.pid ?? null,
     accelerator: live?.accelerator ?? null,
     forwards: live?.forwards ?? [],

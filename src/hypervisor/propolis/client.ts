@@ -2,7 +2,6 @@
  * What vmctl asks of a propolis-server, over HTTP on its own address. Every status is checked, and a refusal carries the
  * server's words and the id under which its log has the request. Nothing is asked twice.
  */
-import { request } from 'undici';
 import * as v from 'valibot';
 import { VmctlError } from '../../errors.js';
 import { errorCode } from '../../util/fs.js';
@@ -47,6 +46,12 @@ export interface Instance {
   readonly state: InstanceState;
 }
 
+export interface History {
+  readonly bytes: Uint8Array;
+  /** The number of the byte behind the last one. */
+  readonly end: number;
+}
+
 export interface ClientOptions {
   /** `127.0.0.1:12345` */
   readonly address: string;
@@ -73,6 +78,10 @@ interface Answer {
 }
 
 const ANSWER_TIMEOUT_MS = 30_000;
+/** The server remembers as many of the first bytes, and of the last. */
+const HISTORY_BYTES = 1024 ** 2;
+/** Every byte of the answer is a number in JSON. */
+const ANSWER_BYTES = 64 * 1024;
 const REFUSED_CHANGE = 'instance state change not allowed: ';
 
 export class PropolisClient {
@@ -114,11 +123,19 @@ export class PropolisClient {
     await this.#ask({ method: 'PUT', path: '/instance/state', purpose, body: to, expected: 204 });
   }
 
-  /** What the guest printed last on its serial console. */
-  async history(bytes: number): Promise<Uint8Array> {
-    const path = `/instance/serial/history?most_recent=${bytes}&max_bytes=${bytes}`;
+  /**
+   * What the guest has printed on its serial console, 64 KiB of it at most: from a byte on, counted from the VM's start,
+   * or of the last MiB. Null without a VM that has not ended; `forgotten` where the server does not remember that byte.
+   */
+  async history(from: number | 'last-mebibyte'): Promise<History | 'forgotten' | null> {
+    const which = from === 'last-mebibyte' ? `most_recent=${HISTORY_BYTES}` : `from_start=${from}`;
+    const path = `/instance/serial/history?${which}&max_bytes=${ANSWER_BYTES}`;
     const ask: Ask = { method: 'GET', path, purpose: 'tell what the guest has printed', expected: 200 };
-    return Uint8Array.from(this.#read(historySchema, ask, await this.#ask(ask)).data);
+    const answer = await this.#exchange(ask);
+    if (answer.status === 424) return null;
+    if (answer.status === 400 && answer.text.includes('is no longer cached')) return 'forgotten';
+    const { data, last_byte_offset: end } = this.#read(historySchema, ask, this.#check(ask, answer));
+    return { bytes: Uint8Array.from(data), end };
   }
 
   async #ask(ask: Ask): Promise<string> {
@@ -128,6 +145,8 @@ export class PropolisClient {
   async #exchange({ method, path, body }: Ask): Promise<Answer> {
     const { address, signal, timeoutMs = ANSWER_TIMEOUT_MS } = this.#options;
     throwIfAborted(signal);
+    // Loaded when there is a server to ask: it is large, and every command knows this backend.
+    const { request } = await import('undici');
     try {
       const response = await request(`http://${address}${path}`, {
         method,

@@ -29,6 +29,7 @@ import type {
   ConsoleEndpoint,
   Hypervisor,
   PrepareOptions,
+  StartMode,
   StopMethod,
   StopOptions,
   VmRemains,
@@ -40,8 +41,11 @@ import { type AcceleratorChoice, type AcceleratorWish, chooseAccelerator } from 
 import { type BinaryOptions, findBinary } from './binary.js';
 import { parseUserNetwork, qemuArguments } from './command-line.js';
 import { copyVariables, requireFirmware, uefiCodeFor } from './firmware.js';
+import { branchDisk, freezeFiles, prepareFromFrozen } from './freeze.js';
 import { LEASE_FILES, findSsh } from './guest-address.js';
 import { examineQemuHost } from './host.js';
+import { placeMemory, removeMemory } from './memory.js';
+import { machineFacts } from './machine-facts.js';
 import {
   type Runtime,
   crashOf,
@@ -56,6 +60,7 @@ import { type QmpConnection, connectQmp } from './qmp.js';
 import { takeScreenshot } from './screenshot.js';
 import { endProcess, powerDown } from './shutdown.js';
 import { startError } from './start-error.js';
+import { restoreState, saveState } from './state.js';
 import { attachTap, checkBridge, checkTap, removeTap, tapOf } from './tap.js';
 
 export interface QemuOptions extends BinaryOptions {
@@ -73,6 +78,9 @@ const START_TIMEOUT_MS = 30_000;
 /** Long enough for a busy QEMU to answer; a QMP socket that another vmctl is using stays silent. */
 const OBSERVE_TIMEOUT_MS = 1_000;
 
+/** Somebody paused it, it was saved, or it waits for the state that it is to go on from. */
+const PAUSED: readonly string[] = ['paused', 'postmigrate', 'finish-migrate', 'inmigrate'];
+
 const SUPPORTED = { supported: true } as const;
 
 export class QemuBackend implements Hypervisor {
@@ -82,6 +90,7 @@ export class QemuBackend implements Hypervisor {
     suspend: SUPPORTED,
     console: SUPPORTED,
     screenshot: SUPPORTED,
+    memorySnapshots: SUPPORTED,
     networks: {
       user: SUPPORTED,
       none: SUPPORTED,
@@ -151,7 +160,7 @@ export class QemuBackend implements Hypervisor {
     });
   }
 
-  async start(vm: StoppedVm, context: StageContext): Promise<RunningVm> {
+  async start(vm: StoppedVm, context: StageContext, mode: StartMode = { kind: 'boot' }): Promise<RunningVm> {
     const { handle } = vm;
     assertTransition(handle.name, (await this.observe(handle)).state, 'start');
     const binary = await this.#findBinary();
@@ -162,8 +171,11 @@ export class QemuBackend implements Hypervisor {
     }
     const { extraArguments } = this.#options;
     const hasSeed = await exists(join(handle.directory, VM_FILES.seed));
+    const memory = await placeMemory(handle, mode);
+    const awaitsState = mode.kind === 'restore';
     const segment = await segmentOf(handle);
-    const words = qemuArguments(handle, { accelerator, hasSeed, uefiCode, segment, extraArguments });
+    const machine = { accelerator, hasSeed, uefiCode, segment, memory, awaitsState, extraArguments };
+    const words = qemuArguments(handle, machine);
     const tap = tapOf(handle.spec);
     const recorded =
       tap === null ? null : { name: tap.name, leaseFiles: [...(this.#options.leaseFiles ?? LEASE_FILES)] };
@@ -172,9 +184,10 @@ export class QemuBackend implements Hypervisor {
     await writeRuntime(handle, runtime);
     if (tap !== null) await attachTap(tap, this.#run);
     try {
-      return await this.#launch(handle, { binary, words, runtime }, context);
+      return await this.#launch(handle, { binary, words, runtime, mode }, context);
     } catch (error) {
       await this.#disconnect(tap?.name ?? null);
+      await removeMemory(handle);
       throw error;
     }
   }
@@ -182,7 +195,12 @@ export class QemuBackend implements Hypervisor {
   /** Gives a QEMU that runs; one that does not come to that is ended. */
   async #launch(
     handle: VmHandle,
-    start: { readonly binary: string; readonly words: readonly string[]; readonly runtime: Runtime },
+    start: {
+      readonly binary: string;
+      readonly words: readonly string[];
+      readonly runtime: Runtime;
+      readonly mode: StartMode;
+    },
     context: StageContext,
   ): Promise<RunningVm> {
     const logFile = join(handle.directory, VM_FILES.qemuLog);
@@ -193,6 +211,7 @@ export class QemuBackend implements Hypervisor {
       await writeRuntime(handle, runtime);
       const forwards = await this.#awaitQmp(handle, child.ended, context.signal);
       await writeRuntime(handle, { ...runtime, forwards: [...forwards] });
+      if (start.mode.kind === 'restore') await restoreState(handle, start.mode.saved, context.signal);
       const running = await this.observe(handle);
       if (running.state === 'running') return running;
       throw await startError(handle, `QEMU is ${running.state} right after its start`);
@@ -208,6 +227,7 @@ export class QemuBackend implements Hypervisor {
     assertTransition(handle.name, (await this.observe(handle)).state, 'stop');
     const method = await this.#end(handle, options, context);
     await this.#disconnect(tapOf(handle.spec)?.name ?? null);
+    await removeMemory(handle);
     return method;
   }
 
@@ -235,6 +255,43 @@ export class QemuBackend implements Hypervisor {
     return { ...live, state: 'running' };
   }
 
+  async save(vm: RunningVm | SuspendedVm, path: string, context: StageContext): Promise<SuspendedVm> {
+    const { handle } = vm;
+    const { state } = await this.observe(handle);
+    if (state !== 'suspended') assertTransition(handle.name, state, 'suspend');
+    await saveState(handle, { path, withoutMemory: false }, context.signal);
+    return { ...vm, state: 'suspended', pausedBy: 'request' };
+  }
+
+  async freeze(vm: ObservedVm, folder: string, context: StageContext): Promise<StoppedVm> {
+    const { handle } = vm;
+    await freezeFiles(handle, folder, {
+      saveState: (path) => saveState(handle, { path, withoutMemory: true }, context.signal),
+      endQemu: async () => {
+        const now = await this.observe(handle);
+        if (now.state !== 'stopped') await this.stop(now, { graceMs: 0 }, context);
+      },
+      isLive: (await this.observe(handle)).state !== 'stopped',
+    });
+    return { state: 'stopped', handle };
+  }
+
+  prepareFrozen(spec: VmSpec, folder: string, options: PrepareOptions, context: StageContext): Promise<VmHandle> {
+    return prepareFromFrozen(spec, folder, { ...options, signal: context.signal });
+  }
+
+  async branch({ handle }: StoppedVm, folder: string, context: StageContext): Promise<StoppedVm> {
+    assertTransition(handle.name, (await this.observe(handle)).state, 'start');
+    return { state: 'stopped', handle: await branchDisk(handle, folder, context.signal) };
+  }
+
+  /** The program, the processor as guests see it, and what the user adds to the command line. */
+  async stateFacts(signal: AbortSignal): Promise<Readonly<Record<string, string>>> {
+    const { accelerator } = await this.chooseAccelerator(signal);
+    const { extraArguments } = this.#options;
+    return machineFacts({ binary: await this.#findBinary(), accelerator, extraArguments, run: this.#run, signal });
+  }
+
   async destroy(handle: VmHandle): Promise<void> {
     const qemu = await findQemu(handle);
     if (qemu !== null) await endProcess(qemu.process);
@@ -260,7 +317,7 @@ export class QemuBackend implements Hypervisor {
       forwards,
       accelerator: qemu.runtime.accelerator,
     };
-    if (status === 'paused') return { state: 'suspended', pausedBy: 'request', ...live };
+    if (PAUSED.includes(status)) return { state: 'suspended', pausedBy: 'request', ...live };
     // QEMU manual, "-drive werror=enospc", the default: a write that the host's disk refuses pauses the guest.
     if (status === 'io-error') return { state: 'suspended', pausedBy: 'disk-error', ...live };
     return { state: 'running', ...live };
@@ -274,6 +331,11 @@ export class QemuBackend implements Hypervisor {
 
   console(handle: VmHandle): ConsoleEndpoint {
     return { kind: 'unix', path: join(handle.directory, VM_FILES.consoleSocket) };
+  }
+
+  /** QEMU writes it by itself. */
+  async catchUpConsole(): Promise<boolean> {
+    return true;
   }
 
   screenshot({ handle }: RunningVm | SuspendedVm): Promise<Uint8Array> {
@@ -315,6 +377,7 @@ export class QemuBackend implements Hypervisor {
     assertTransition(handle.name, (await this.observe(handle)).state, transition);
     const qmp = await connectQmp(join(handle.directory, VM_FILES.qmpSocket));
     try {
+      if (transition === 'resume' && (await qmp.status()) === 'inmigrate') throw notRestored(handle);
       await qmp.execute(command);
     } finally {
       qmp.close();
@@ -352,6 +415,14 @@ async function segmentOf({ spec, directory }: VmHandle): Promise<LanSegment | nu
   return lanSegment({ project, vms: await realpath(dirname(directory)), name: network.lan.name });
 }
 
+/** A machine that was never given its state has nothing to go on from. */
+function notRestored({ name }: VmHandle): VmctlError {
+  return new VmctlError('VM_STATE', `cannot resume VM "${name}": vmctl was killed while it was restored`, {
+    hint: `To end it, run: vmctl stop --force ${name}`,
+    fields: { vm: name },
+  });
+}
+
 /** What QEMU says over QMP; what was recorded at the start where another client keeps it busy. */
 async function ask(
   handle: VmHandle,
@@ -360,9 +431,7 @@ async function ask(
   let qmp: QmpConnection | null = null;
   try {
     qmp = await connectQmp(join(handle.directory, VM_FILES.qmpSocket), { timeoutMs: OBSERVE_TIMEOUT_MS });
-    const answer = await qmp.execute('query-status');
-    const status =
-      typeof answer === 'object' && answer !== null && 'status' in answer ? String(answer.status) : 'running';
+    const status = await qmp.status();
     const forwards = runtime.forwards ?? [...parseUserNetwork(await qmp.monitor('info usernet'))];
     return { status, forwards };
   } catch {

@@ -17,21 +17,37 @@ export interface MachineOptions {
   readonly uefiCode: string | null;
   /** Where the frames of the VM's LAN go; null for a VM that is on none. */
   readonly segment: LanSegment | null;
+  readonly memory: MemoryPlace;
+  /** Whether the machine waits, paused, for the state that it is to load. */
+  readonly awaitsState: boolean;
   /** From the user's configuration, appended as they are. */
   readonly extraArguments: readonly string[];
 }
 
+/** Where a machine's memory is: QEMU's own, or a file, which the guest writes into (shared) or only reads from. */
+export type MemoryPlace =
+  | { readonly kind: 'own' }
+  | { readonly kind: 'file'; readonly path: string; readonly shared: boolean };
+
 export const SSH_PORT = 22;
+
+/** What QEMU calls the memory of this machine by itself. States that were saved with and without a file then fit each other. */
+const MEMORY_ID = 'pc.ram';
 
 /** QEMU may not gain privileges, start programs, or change its scheduling ("-sandbox"). */
 const SANDBOX = 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny';
+
+/** The machine type; QEMU's version decides what that is. */
+export const MACHINE = 'q35';
 
 export function qemuArguments(handle: VmHandle, options: MachineOptions): readonly string[] {
   const { spec } = handle;
   return [
     ...['-name', `guest=${handle.name}`, '-uuid', handle.uuid],
-    ...['-nodefaults', '-no-user-config', ...machine(options.uefiCode), ...accelerator(options.accelerator)],
+    ...['-nodefaults', '-no-user-config', ...machine(options), ...accelerator(options.accelerator)],
     ...['-smp', String(spec.vcpus), '-m', `${spec.memoryMib}M`],
+    ...memory(options.memory, spec.memoryMib),
+    ...(options.awaitsState ? ['-incoming', 'defer', '-S'] : []),
     ...['-display', 'none', '-device', 'VGA', '-sandbox', SANDBOX],
     ...['-chardev', `socket,id=qmp,path=${VM_FILES.qmpSocket},server=on,wait=off`],
     ...['-mon', 'chardev=qmp,mode=control', '-pidfile', VM_FILES.pidfile],
@@ -45,20 +61,35 @@ export function qemuArguments(handle: VmHandle, options: MachineOptions): readon
   ];
 }
 
-function machine(uefiCode: string | null): readonly string[] {
-  if (uefiCode === null) return ['-machine', 'q35'];
-  const code = `file.driver=file,file.filename=${uefiCode.replaceAll(',', ',,')}`;
+function machine({ uefiCode, memory: place }: MachineOptions): readonly string[] {
+  const kind = place.kind === 'own' ? MACHINE : `${MACHINE},memory-backend=${MEMORY_ID}`;
+  if (uefiCode === null) return ['-machine', kind];
+  const code = `file.driver=file,file.filename=${escaped(uefiCode)}`;
   const variables = `file.driver=file,file.filename=${VM_FILES.firmwareVariables}`;
   return [
     ...['-blockdev', `driver=raw,node-name=uefi-code,read-only=on,${code}`],
     ...['-blockdev', `driver=raw,node-name=uefi-variables,${variables}`],
-    ...['-machine', 'q35,pflash0=uefi-code,pflash1=uefi-variables'],
+    ...['-machine', `${kind},pflash0=uefi-code,pflash1=uefi-variables`],
   ];
 }
 
+function memory(place: MemoryPlace, mebibytes: number): readonly string[] {
+  if (place.kind === 'own') return [];
+  const file = `mem-path=${escaped(place.path)},share=${place.shared ? 'on' : 'off'}`;
+  return ['-object', `memory-backend-file,id=${MEMORY_ID},size=${mebibytes}M,${file}`];
+}
+
+/** As a value inside of an option ("-object" and others: a comma is doubled). */
+function escaped(path: string): string {
+  return path.replaceAll(',', ',,');
+}
+
 function accelerator(kind: MachineOptions['accelerator']): readonly string[] {
-  if (kind === 'tcg') return ['-accel', 'tcg,thread=multi', '-cpu', 'max'];
-  return ['-accel', kind, '-cpu', 'host'];
+  return ['-accel', kind === 'tcg' ? 'tcg,thread=multi' : kind, '-cpu', cpuModel(kind)];
+}
+
+export function cpuModel(kind: MachineOptions['accelerator']): string {
+  return kind === 'tcg' ? 'max' : 'host';
 }
 
 /** The serial console: a socket for whoever attaches, and everything it ever printed in a file. */

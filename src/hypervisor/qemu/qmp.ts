@@ -93,6 +93,12 @@ export class QmpConnection {
     }
   }
 
+  /** The machine's run state in QEMU's word: `running`, `paused`, … (QMP reference, "RunState"). */
+  async status(): Promise<string> {
+    const answer = await this.execute('query-status');
+    return typeof answer === 'object' && answer !== null && 'status' in answer ? String(answer.status) : 'running';
+  }
+
   /** Runs a command of the human monitor and gives the text that it prints. */
   async monitor(commandLine: string): Promise<string> {
     const text = await this.execute('human-monitor-command', { 'command-line': commandLine });

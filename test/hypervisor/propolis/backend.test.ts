@@ -1,5 +1,5 @@
 /** What is particular to Propolis; what holds for every backend is in `backends.test.ts`. */
-import { readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { RunningVm, StoppedVm } from '../../../src/model/vm.js';
@@ -285,6 +285,60 @@ describe('stopping a VM', () => {
     const handle = await lab.prepare();
     await lab.backend.destroy(handle, quiet);
     expect(lab.elsewhere()).toEqual([]);
+  });
+});
+
+describe('what a guest has printed', () => {
+  const log = (handle: RunningVm['handle']) => readFile(join(handle.directory, 'console.log'), 'utf8');
+
+  test('is in the log when somebody asks for it, over all its boots', async () => {
+    await using lab = await openPropolisLab();
+    const running = await lab.run();
+    const { handle } = running;
+    await guestOf(running, 'print', 'Booting\n');
+    await lab.backend.catchUpConsole(handle);
+    expect(await log(handle)).toBe('Booting\n');
+    await lab.backend.stop(running, { graceMs: 0 }, quiet);
+    const again = await lab.backend.start(stopped(handle), quiet);
+    await guestOf(again, 'print', 'Booting again\n');
+    await lab.backend.catchUpConsole(handle);
+    expect(await log(handle)).toBe('Booting\nBooting again\n');
+  });
+
+  test('is in the log after a stop, however it came about', async () => {
+    await using lab = await openPropolisLab({
+      powerOff: async (handle) => {
+        await guestOf({ handle }, 'print', 'asked to power off\n');
+        await guestOf({ handle }, 'power-off');
+      },
+    });
+    await lab.behave({ holds: ['Destroyed'], holdMs: 500 });
+    const running = await lab.run();
+    const { handle } = running;
+    lab.host.state.neighbours = { [handle.mac ?? '']: '192.168.1.7' };
+    expect(await lab.backend.stop(running, { graceMs: 20_000 }, quiet)).toBe('guest');
+    const again = await lab.backend.start(stopped(handle), quiet);
+    await guestOf(again, 'print', 'power cut\n');
+    expect(await lab.backend.stop(again, { graceMs: 0 }, quiet)).toBe('halt');
+    expect(await log(handle)).toBe('asked to power off\npower cut\n');
+  });
+
+  test('is in the log of a VM that did not come to run', async () => {
+    await using lab = await openPropolisLab({ startTimeoutMs: 50 });
+    const handle = await lab.prepare();
+    await lab.behave({ holds: ['Running'], says: 'no bootable device\n' });
+    await expect(lab.backend.start(stopped(handle), quiet)).rejects.toMatchObject({ code: 'PROPOLIS' });
+    expect(await log(handle)).toBe('no bootable device\n');
+  });
+
+  test('does not keep a VM from ending where it cannot be written down', async () => {
+    await using lab = await openPropolisLab();
+    const running = await lab.run();
+    await guestOf(running, 'print', 'lost\n');
+    await mkdir(join(running.handle.directory, 'console.log'));
+    await expect(lab.backend.catchUpConsole(running.handle)).rejects.toMatchObject({ code: 'STATE_DIRECTORY' });
+    expect(await lab.backend.stop(running, { graceMs: 0 }, quiet)).toBe('halt');
+    await expectNothingRuns(lab, running.handle);
   });
 });
 
