@@ -164,6 +164,58 @@ test(
   10 * MINUTES,
 );
 
+test(
+  'two Debian machines know each other by name and wait for no network, also when cloud-init makes the hosts file',
+  async () => {
+    const image = JSON.stringify(await guestImage('debian'));
+    await using room = await MachineRoom.open();
+    const key = generateKeyPair('own');
+    await room.write('own', key.privateKey, 0o600);
+    await room.write('user-data', `${OWN_USER(key.publicKey)}manage_etc_hosts: true\n`);
+    const common = `image ${image}; memory 768; network "user" { lan "back" }`;
+    await room.write(
+      'VMFile.kdl',
+      `vm "a" { ${common}; cloud-init; ssh }
+       vm "b" { ${common}; cloud-init { user-data "user-data" }; ssh { private-key "own" } }`,
+    );
+    const up = await room.vmctl('up');
+    expect(up.stderr.trimEnd().split('\n').at(-1)).toBe('2 up');
+    expect(up.stderr).not.toContain('LAN "back":');
+    const guest = async (name: string, line: string) => (await room.vmctl('exec', name, '--', line)).stdout;
+    const ping = 'ping -c 2 -W 5 -q';
+    expect(await guest('a', `${ping} b`)).toMatch(/^PING b \(10\.77\.0\.12\)[^]* 0% packet loss/);
+    expect(await guest('b', `${ping} a`)).toMatch(/^PING a \(10\.77\.0\.11\)[^]* 0% packet loss/);
+    // Seconds that systemd waited for a network, and what it has of one.
+    const waited =
+      'systemctl show -P ExecMainStartTimestampMonotonic -P ExecMainExitTimestampMonotonic systemd-networkd-wait-online';
+    for (const name of ['a', 'b']) {
+      const [begun, ended] = (await guest(name, waited)).trim().split('\n').map(Number);
+      expect((Number(ended) - Number(begun)) / 1e6).toBeLessThan(60);
+      expect(Number(ended)).toBeGreaterThan(0);
+      const routes = await guest(
+        name,
+        'ip -4 route show default; ip -4 -br addr show scope global; systemctl is-system-running --wait',
+      );
+      expect(routes.match(/^default /gm)).toHaveLength(1);
+      expect(routes).toMatch(/^default via 10\.0\.2\.2 /);
+      expect(routes).toContain(name === 'a' ? '10.77.0.11/24' : '10.77.0.12/24');
+      expect(routes).not.toContain('degraded');
+    }
+
+    // The guest's own boot makes the file anew, from a template.
+    expect(await guest('b', 'cat /etc/hosts')).toContain("'manage_etc_hosts' as True");
+    await guest('b', 'sudo rm /etc/hosts; sudo cloud-init single --name update_etc_hosts --frequency always');
+    expect(await guest('b', 'cat /etc/hosts')).toMatch(
+      /manage_etc_hosts[^]*\n10\.77\.0\.11 a # vmctl lan\n10\.77\.0\.12 b # vmctl lan\n/,
+    );
+    expect(await guest('b', `${ping} a`)).toContain(' 0% packet loss');
+
+    expect((await room.vmctl('down', '--destroy', '--timeout', '1m')).exitCode).toBe(0);
+    expect(await room.leftovers()).toEqual([]);
+  },
+  15 * MINUTES,
+);
+
 /** Per cent of pings that were not answered. */
 async function lost(from: RunningVm, name: string): Promise<string> {
   const { stdout } = await from.exec(`sudo ping -c 3 -W 2 ${name}`, { check: false });
