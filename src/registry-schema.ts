@@ -5,8 +5,12 @@ import { UP_STEPS } from './model/event.js';
 
 const backend = v.picklist(['qemu', 'propolis', 'noop']);
 
+/** What a VM can be called. What starts with a dot is under construction or being removed. */
+export const VM_NAME = /^[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}$/;
+
 export const entrySchema = v.object({
-  name: v.string(),
+  // Paths are made of it: no other name may come from a file that anybody can have edited.
+  name: v.pipe(v.string(), v.regex(VM_NAME)),
   group: v.optional(v.nullable(v.string()), null),
   backend,
   directory: v.string(),
@@ -16,7 +20,10 @@ export const entrySchema = v.object({
 
 export const registrySchema = v.object({
   schemaVersion: v.literal(1),
-  vms: v.record(v.string(), entrySchema),
+  vms: v.pipe(
+    v.record(v.string(), entrySchema),
+    v.check((vms) => Object.entries(vms).every(([key, { name }]) => key === name)),
+  ),
 });
 
 const seconds = v.nullable(v.number());

@@ -26,7 +26,14 @@ import {
   writeFileAtomically,
 } from './util/fs.js';
 import { withLock } from './util/lock.js';
-import { type entrySchema, handleSchema, recordSchema, registrySchema, remainsSchema } from './registry-schema.js';
+import {
+  VM_NAME,
+  type entrySchema,
+  handleSchema,
+  recordSchema,
+  registrySchema,
+  remainsSchema,
+} from './registry-schema.js';
 
 /** A VM as the registry knows it. */
 export type RegistryEntry = v.InferOutput<typeof entrySchema>;
@@ -311,9 +318,6 @@ async function writeRegistry(paths: StatePaths, entries: Entries): Promise<void>
   const { durable } = paths;
   await writeFileAtomically(paths.registry, `${JSON.stringify(registry, null, 2)}\n`, { durable });
 }
-
-/** What a VM can be called. What starts with a dot is under construction or being removed. */
-const VM_NAME = /^[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}$/;
 
 async function directoryNames(path: string): Promise<readonly string[]> {
   try {

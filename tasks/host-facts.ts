@@ -69,7 +69,7 @@ async function examineLeftovers(env: TaskEnvironment): Promise<HostFacts['leftov
 async function examineProject(env: TaskEnvironment, file: string | undefined): Promise<ProjectFacts> {
   const { cwd, home, paths } = env;
   try {
-    const { source, specs } = await parseProject({ file, cwd, home });
+    const { source, specs } = await parseProject({ file, cwd, home, backend: env.hypervisor.kind });
     const states = await statesByName(env);
     const images = new Set(
       (await listCachedImages(paths.images)).flatMap(({ record }) => record.origins.map(({ key }) => key)),

@@ -172,7 +172,14 @@ function pretend(
   { history, remember }: StepMemory,
   context: StageContext,
 ): Promise<StepCounts> {
-  return runInOrder(steps, { history, remember, ...context }, async (step) => {
-    context.reporter.log(`${stepTitle(step)} (not run: this backend has no guests)`);
+  const total = steps.length;
+  return runInOrder(steps, { history, remember, ...context }, async (step, number) => {
+    const title = stepTitle(step);
+    context.reporter.status(`step ${number}/${total}: ${title} (not run: this backend has no guests)`, {
+      kind: 'provision-step',
+      number,
+      total,
+      title,
+    });
   });
 }

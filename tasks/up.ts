@@ -148,8 +148,7 @@ class UpFlow {
     const vm = this.#vm;
     if (vm === null || this.#entry === null) throw new VmctlError('INTERNAL', 'Internal error: nothing was prepared');
     if (vm.state === 'running' && this.#action !== 'start') return { skipped: 'already running' };
-    await this.#awaitDependencies(context);
-    this.#leaveBoots = await this.#takeBootPlace(context);
+    await this.#awaitTurn(context);
     if (vm.state === 'suspended' && this.#action !== 'start') {
       // Not this run's to stop again: it may have run for days before it was paused.
       const resumed = await this.#env.hypervisor.resume(vm, context);
@@ -188,12 +187,25 @@ class UpFlow {
     };
   }
 
+  /** Waits for the VMs that this one needs, and for a place among the guests that boot. */
+  async #awaitTurn(context: StageContext): Promise<void> {
+    const { boots } = this.#env.limits;
+    await this.#awaitDependencies(context);
+    const full = boots.pending >= boots.concurrency;
+    if (full) {
+      context.reporter.status('waiting for another guest to finish booting', { kind: 'waiting', on: 'boot-place' });
+    }
+    this.#leaveBoots = await takePlace(boots, context.signal);
+    if (full || this.#spec.dependsOn.length > 0) context.reporter.status('starting');
+  }
+
   /** Throws `DEPENDENCY_FAILED`, naming the chain, when a VM that this one needs did not come up. */
   async #awaitDependencies(context: StageContext): Promise<void> {
     const flows = this.#spec.dependsOn
       .map((name) => this.#options.flows.get(name))
       .filter((flow) => flow !== undefined);
-    if (flows.length > 0) context.reporter.status(`waiting for ${flows.map(({ run }) => run.name).join(', ')}`);
+    const vms = flows.map(({ run }) => run.name);
+    if (vms.length > 0) context.reporter.status(`waiting for ${vms.join(', ')}`, { kind: 'waiting', on: 'vms', vms });
     for (const { run } of flows) {
       const outcome = await unlessAborted(run.ended, context.signal);
       if (outcome.result !== 'failed') continue;
@@ -207,12 +219,6 @@ class UpFlow {
         },
       );
     }
-  }
-
-  async #takeBootPlace(context: StageContext): Promise<() => void> {
-    const { boots } = this.#env.limits;
-    if (boots.pending >= boots.concurrency) context.reporter.status('waiting for another guest to finish booting');
-    return takePlace(boots, context.signal);
   }
 
   /** Records the failure; after an interruption also stops what this run has begun. */

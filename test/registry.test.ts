@@ -81,6 +81,7 @@ describe('the list of VMs', () => {
     await add('web');
     expect(await registry.get('web')).toEqual({
       name: 'web',
+      group: null,
       backend: 'noop',
       directory: paths.vm('web'),
       project: '/project/VMFile.kdl',

@@ -104,9 +104,9 @@ class StepRun {
   }
 
   async run(): Promise<void> {
-    const { log, reporter, clock, signal } = this.#context;
+    const { log, reporter, clock, signal, number, total } = this.#context;
     const title = stepTitle(this.#step);
-    reporter.status(`step ${this.#label}: ${title}`);
+    reporter.status(`step ${this.#label}: ${title}`, { kind: 'provision-step', number, total, title });
     log.write(this.#label, 'start', title);
     const begun = clock();
     const took = (): string => `${((clock() - begun) / 1000).toFixed(1)} s`;

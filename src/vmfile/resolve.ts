@@ -8,6 +8,7 @@ import { unreachable } from '../errors.js';
 import type { ProjectDefinition, ProvisionDeclaration, VmDefinition } from '../model/definition.js';
 import { type LanPlace, lanPlace } from '../model/lan.js';
 import type { Located, Span } from '../model/source.js';
+import type { BackendKind } from '../model/vm.js';
 import type {
   ChecksumList,
   ChecksumSource,
@@ -23,7 +24,7 @@ import { type Member, isGroup, memberHostname, membersOf } from './groups.js';
 import { parseChecksum } from './names.js';
 import { type Lans, lansOf } from './lans.js';
 import { didYouMean } from './suggest.js';
-import { reportForeignNetwork } from './host-networks.js';
+import { reportForeignNetwork, usualBackend } from './host-networks.js';
 import { UNSUPPORTED } from './unsupported.js';
 import { listOf } from './values.js';
 
@@ -47,8 +48,8 @@ export interface ResolveOptions {
   /** Absolute; what a leading `~/` stands for. */
   readonly home: string;
   readonly presets: ImagePresets;
-  /** The host's; default that of this process. It decides which networks there are. */
-  readonly platform?: NodeJS.Platform;
+  /** What runs the VMs, and so which networks there are; default that of this platform. */
+  readonly backend?: BackendKind | undefined;
 }
 
 export type FileRole =
@@ -122,7 +123,7 @@ type Locate = (path: Located<string>, role: FileRole) => string;
 
 function resolveVm(vm: VmDefinition, context: Context): VmSpec | null {
   const { findings, project, options } = context;
-  const foreign = reportForeignNetwork(vm, options.platform ?? process.platform, findings);
+  const foreign = reportForeignNetwork(vm, options.backend ?? usualBackend(), findings);
   const unsupported = reportUnsupported(vm, findings) || foreign;
   const folder = dirname(project.source.path);
   const network = resolveNetwork(vm);

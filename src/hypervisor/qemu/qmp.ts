@@ -31,6 +31,8 @@ export interface QmpOptions {
 }
 
 const DEFAULT_TIMEOUT_MS = 5_000;
+/** Far above any answer to what vmctl asks; what sends more without an end of line is not QEMU. */
+const LONGEST_LINE = 4 * 1024 * 1024;
 
 /** Connects and negotiates. Rejects with Node's error while there is no socket, with `QMP` when QEMU does not answer. */
 export async function connectQmp(path: string, options: QmpOptions = {}): Promise<QmpConnection> {
@@ -110,6 +112,11 @@ export class QmpConnection {
   }
 
   #receive(chunk: string): void {
+    if (this.#rest.length + chunk.length > LONGEST_LINE && !chunk.includes('\n')) {
+      this.#rest = '';
+      this.#socket.destroy();
+      return;
+    }
     const lines = (this.#rest + chunk).split('\n');
     this.#rest = lines.pop() ?? '';
     for (const line of lines) {
