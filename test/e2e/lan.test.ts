@@ -1,12 +1,14 @@
 /** Guests that know each other: several on one segment, and the same project twice, apart. */
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import type { Outside } from '../../src/api/outside.js';
 import type { RunningVm } from '../../src/api/types.js';
 import { upIn } from '../../src/api/up.js';
+import { VM_FILES } from '../../src/paths.js';
 import { generateKeyPair } from '../../src/ssh/keys.js';
+import { runCommand } from '../../src/util/exec.js';
 import { guestImage } from '../support/guests.js';
 import { MachineRoom } from '../support/machine-room.js';
 
@@ -107,22 +109,37 @@ test(
   10 * MINUTES,
 );
 
-test('a network-config that leaves the card on the LAN alone is not touched, and the difference is told', async () => {
+test('a network-config that leaves the card on the LAN alone is told and not touched; without cloud-init the card is set up', async () => {
   const image = JSON.stringify(await guestImage('pocket'));
   await using room = await MachineRoom.open();
   await room.write('network', 'version: 2\n');
-  await room.write(
-    'VMFile.kdl',
-    `vm "a" { image ${image}; memory 192; network "user" { lan "back" }; cloud-init { network-config "network" }; ssh }`,
-  );
+  const common = 'memory 192; network "user" { lan "back" }';
+  const a = `vm "a" { image ${image}; ${common}; cloud-init { network-config "network" }; ssh }\n`;
+  await room.write('VMFile.kdl', a);
   const up = await room.vmctl('up');
   expect(up.exitCode).toBe(0);
   expect(up.stderr).toContain('VMFile.kdl:1:');
   expect(up.stderr).toContain('the card with the MAC 02:4c:0a:4d:00:0b is to have the address 10.77.0.11/24');
   expect(up.stderr).toContain('the network-config does not make 10.77.0.11/24 on the card 02:4c:0a:4d:00:0b');
-  expect((await room.vmctl('exec', 'a', '--', 'ip -4 -o addr; cat /etc/hosts')).stdout).toMatch(
-    /^(?![^]*inet 10\.77)[^]*10\.77\.0\.11 a # vmctl lan\n$/,
-  );
+  const look = async (name: string) => (await room.vmctl('exec', name, '--', 'ip -4 -o addr; cat /etc/hosts')).stdout;
+  const own = await look('a');
+  expect(own).not.toContain('inet 10.77.');
+  expect(own).toMatch(/\n10\.77\.0\.11 a # vmctl lan\n$/);
+
+  // A guest that has its user and key on its disk, and no seed.
+  expect((await room.vmctl('stop', 'a')).exitCode).toBe(0);
+  const [disk, key] = [VM_FILES.overlay, VM_FILES.privateKey].map((name) => join(room.paths.vm('a'), name));
+  if (disk === undefined || key === undefined) throw new Error('there are two');
+  await runCommand('qemu-img', ['convert', '-O', 'qcow2', disk, join(room.project, 'plain.qcow2')]);
+  await room.write('key', await readFile(key, 'utf8'), 0o600);
+  const plain = `vm "plain" { image "plain.qcow2"; ${common}; ssh { private-key "key" } }\n`;
+  await room.write('VMFile.kdl', a + plain);
+  const second = await room.vmctl('up', 'plain');
+  expect(second.exitCode).toBe(0);
+  expect(second.stderr).not.toContain('LAN "back":');
+  const plainly = await look('plain');
+  expect(plainly).toContain('inet 10.77.0.12/24 brd 10.77.0.255');
+  expect(plainly).toMatch(/\n10\.77\.0\.11 a # vmctl lan\n10\.77\.0\.12 plain # vmctl lan\n$/);
 });
 
 test(
@@ -189,7 +206,11 @@ test(
     const waited =
       'systemctl show -P ExecMainStartTimestampMonotonic -P ExecMainExitTimestampMonotonic systemd-networkd-wait-online';
     for (const name of ['a', 'b']) {
-      const [begun, ended] = (await guest(name, waited)).trim().split('\n').map(Number);
+      const [begun, ended] = (await guest(name, waited))
+        .trim()
+        .split('\n')
+        .map(Number)
+        .toSorted((x, y) => x - y);
       expect((Number(ended) - Number(begun)) / 1e6).toBeLessThan(60);
       expect(Number(ended)).toBeGreaterThan(0);
       const routes = await guest(
