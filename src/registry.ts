@@ -43,10 +43,12 @@ export interface VmRecord {
   readonly provisioning: 'pending' | 'done' | 'failed';
   /** The steps that succeeded at some time since the VM was made, each as it was when it last did. */
   readonly steps: readonly StepSuccess[];
+  /** The lines of its LAN that its hosts file was given last; null where it was given none. */
+  readonly hosts: readonly string[] | null;
   readonly lastFailure: { readonly step: Step; readonly time: string; readonly error: VmctlErrorJson } | null;
 }
 
-const FRESH_RECORD: VmRecord = { provisioning: 'pending', steps: [], lastFailure: null };
+const FRESH_RECORD: VmRecord = { provisioning: 'pending', steps: [], hosts: null, lastFailure: null };
 
 /** The registry held against the directories. */
 export interface RegistryView {
