@@ -38,8 +38,16 @@ export const VM_FILES = {
   knownHosts: 'known_hosts',
   /** What a guest with UEFI keeps over its restarts: a private copy of the firmware's variables. */
   firmwareVariables: 'firmware-variables.fd',
+  /** The guest's memory, where the VM may be frozen and this is its first run. */
+  memory: 'memory',
+  /** How a machine's state comes out of QEMU and into it. */
+  stateSocket: 'state.sock',
+  /** A disk that is about to take the place of the other. */
+  nextOverlay: 'overlay.next.qcow2',
   /** There, and empty, since the guest was asked to power off, until it is started the next time. */
   stopping: 'stopping',
+  /** There, and empty, since somebody cut the VM's power, until it is started the next time; its time is that of the cut. */
+  powerCut: 'power-cut',
   /** QEMU's own words: its stdout and stderr. */
   qemuLog: 'qemu.log',
   /** The words of the VM's propolis-server: its stdout and stderr. */

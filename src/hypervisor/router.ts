@@ -8,7 +8,9 @@ import type {
   Capabilities,
   ConsoleEndpoint,
   Hypervisor,
+  LinkChange,
   PrepareOptions,
+  StartMode,
   StopMethod,
   StopOptions,
   VmRemains,
@@ -84,8 +86,8 @@ export class RouterHypervisor implements Hypervisor {
     return this.#backend(this.kind).prepare(vm, options, context);
   }
 
-  start(vm: StoppedVm, context: StageContext): Promise<RunningVm> {
-    return this.#backend(vm.handle.backend).start(vm, context);
+  start(vm: StoppedVm, context: StageContext, mode?: StartMode): Promise<RunningVm> {
+    return this.#backend(vm.handle.backend).start(vm, context, mode);
   }
 
   stop(vm: RunningVm | SuspendedVm, options: StopOptions, context: StageContext): Promise<StopMethod> {
@@ -98,6 +100,39 @@ export class RouterHypervisor implements Hypervisor {
 
   resume(vm: SuspendedVm, context: StageContext): Promise<RunningVm> {
     return this.#backend(vm.handle.backend).resume(vm, context);
+  }
+
+  crash(vm: RunningVm | SuspendedVm, context: StageContext): Promise<void> {
+    return this.#backend(vm.handle.backend).crash(vm, context);
+  }
+
+  reset(vm: RunningVm, context: StageContext): Promise<void> {
+    return this.#backend(vm.handle.backend).reset(vm, context);
+  }
+
+  setLink(vm: RunningVm | SuspendedVm, link: LinkChange, context: StageContext): Promise<void> {
+    return this.#backend(vm.handle.backend).setLink(vm, link, context);
+  }
+
+  save(vm: RunningVm | SuspendedVm, path: string, context: StageContext): Promise<SuspendedVm> {
+    return this.#backend(vm.handle.backend).save(vm, path, context);
+  }
+
+  freeze(vm: ObservedVm, folder: string, context: StageContext): Promise<StoppedVm> {
+    return this.#backend(vm.handle.backend).freeze(vm, folder, context);
+  }
+
+  prepareFrozen(spec: VmSpec, folder: string, options: PrepareOptions, context: StageContext): Promise<VmHandle> {
+    return this.#backend(this.kind).prepareFrozen(spec, folder, options, context);
+  }
+
+  branch(vm: StoppedVm, folder: string, context: StageContext): Promise<StoppedVm> {
+    return this.#backend(vm.handle.backend).branch(vm, folder, context);
+  }
+
+  /** For the backend of new VMs. */
+  async stateFacts(signal: AbortSignal): Promise<Readonly<Record<string, string>>> {
+    return this.#backend(this.kind).stateFacts(signal);
   }
 
   destroy(handle: VmHandle, context: StageContext): Promise<void> {

@@ -3,11 +3,6 @@
  * tested against fakes of the published interface, and not yet on an illumos machine.
  */
 import { randomUUID } from 'node:crypto';
-import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
-import type { Duplex } from 'node:stream';
-import { buildIso } from '../../cloud-init/iso9660.js';
-import { SEED_VOLUME, seedFiles } from '../../cloud-init/seed.js';
 import { VmctlError } from '../../errors.js';
 import { diskSize } from '../../image/qemu-img.js';
 import type { StageContext } from '../../model/event.js';
@@ -21,7 +16,6 @@ import {
   type VmHandle,
   assertTransition,
 } from '../../model/vm.js';
-import { PRIVATE_FILE_MODE, VM_FILES } from '../../paths.js';
 import { runCommand } from '../../util/exec.js';
 import { throwIfAborted } from '../../util/wait.js';
 import { diskMissing } from '../base-image.js';
@@ -34,18 +28,30 @@ import {
   type StopOptions,
   type VmRemains,
   type WorkProcess,
+  noMemorySnapshots,
   noScreen,
 } from '../hypervisor.js';
 import { buildWorkDirectory, removeWorkDirectory, writeGuestAccess } from '../work-directory.js';
+import { consoleOf } from './attach.js';
 import { type Estate, makeDisk, partsOf, planParts, releaseParts, vnicOf } from './belongings.js';
 import { bootVm } from './boot.js';
 import { fetchConsole } from './console-log.js';
-import { findServersBelow, killServer } from './find-processes.js';
+import { findServersBelow, killFound } from './find-processes.js';
+import { pressReset } from './faults.js';
 import { findSsh } from './guest-address.js';
 import { type HostConfig, examinePropolisHost, requireHost } from './host.js';
 import { HostRunner } from './host-runner.js';
 import { checkSize } from './instance-spec.js';
-import { CAPABILITIES, DEFAULTS, type Limits, NO_SCREEN, NO_SUSPEND, type PropolisOptions } from './options.js';
+import {
+  CAPABILITIES,
+  DEFAULTS,
+  type Limits,
+  NO_LINKS,
+  NO_SCREEN,
+  NO_SNAPSHOTS,
+  NO_SUSPEND,
+  type PropolisOptions,
+} from './options.js';
 import { readParts, writeParts } from './parts.js';
 import { askGuest } from './power-off.js';
 import {
@@ -56,10 +62,12 @@ import {
   findServer,
   forgetServer,
   isLive,
+  killServer,
   startError,
   startServer,
   stateOf,
 } from './server.js';
+import { writeSeed } from './seed-file.js';
 import { Undo } from './undo.js';
 import { type WantedVnic, attachVnic, checkVnic, removeVnic } from './vnic.js';
 import { findVolume } from './volumes.js';
@@ -180,6 +188,46 @@ export class PropolisBackend implements Hypervisor {
     throw cannotPause(handle.name, 'resumed');
   }
 
+  async crash({ handle }: RunningVm | SuspendedVm): Promise<void> {
+    assertTransition(handle.name, (await this.observe(handle)).state, 'crash');
+    const server = await findServer(handle);
+    const ending = this.#ending(handle, handle.uuid);
+    await ending.meanwhile();
+    if (server !== null) await killServer(handle, server, ending);
+    const vnic = this.#vnicOf(handle.spec);
+    if (vnic !== null) await removeVnic(vnic, this.#host);
+  }
+
+  async reset({ handle }: RunningVm, context: StageContext): Promise<void> {
+    assertTransition(handle.name, (await this.observe(handle)).state, 'reset');
+    const server = await findServer(handle);
+    if (server !== null) await pressReset(handle, server, context);
+  }
+
+  async setLink({ handle }: RunningVm | SuspendedVm): Promise<void> {
+    throw new VmctlError('UNSUPPORTED', `a cable of VM "${handle.name}" cannot be unplugged: ${NO_LINKS.reason}`);
+  }
+
+  async save({ handle }: RunningVm | SuspendedVm): Promise<SuspendedVm> {
+    throw noMemorySnapshots(handle.name, NO_SNAPSHOTS.reason);
+  }
+
+  async freeze({ handle }: ObservedVm): Promise<StoppedVm> {
+    throw noMemorySnapshots(handle.name, NO_SNAPSHOTS.reason);
+  }
+
+  async prepareFrozen(spec: VmSpec): Promise<VmHandle> {
+    throw noMemorySnapshots(spec.name, NO_SNAPSHOTS.reason);
+  }
+
+  async branch({ handle }: StoppedVm): Promise<StoppedVm> {
+    throw noMemorySnapshots(handle.name, NO_SNAPSHOTS.reason);
+  }
+
+  async stateFacts(): Promise<Readonly<Record<string, string>>> {
+    return {};
+  }
+
   async destroy(handle: VmHandle): Promise<void> {
     await this.discard(handle);
   }
@@ -195,11 +243,11 @@ export class PropolisBackend implements Hypervisor {
     const server = await findServer(handle);
     if (server === null || !isLive(await stateOf(handle, server))) return { state: 'stopped', handle };
     const ssh = await findSsh(handle, this.#host);
-    return { state: 'running', handle, pid: server.process.pid, ssh, forwards: [], accelerator: 'none' };
+    return { state: 'running', handle, pid: server.process.pid, ssh, forwards: [], accelerator: 'none', unplugged: [] };
   }
 
   console(handle: VmHandle): ConsoleEndpoint {
-    return { kind: 'stream', connect: (signal) => connectConsole(handle, signal) };
+    return consoleOf(handle);
   }
 
   async catchUpConsole(vm: Place, signal?: AbortSignal): Promise<boolean> {
@@ -222,7 +270,7 @@ export class PropolisBackend implements Hypervisor {
   }
 
   async killProcess(process: WorkProcess): Promise<void> {
-    await killServer(process, this.#host);
+    await killFound(process, this.#host);
   }
 
   #vnicOf(spec: VmSpec): WantedVnic | null {
@@ -248,22 +296,4 @@ function cannotPause(name: string, what: 'suspended' | 'resumed'): VmctlError {
   return new VmctlError('UNSUPPORTED', `VM "${name}" cannot be ${what}: ${NO_SUSPEND.reason}`, {
     fields: { vm: name },
   });
-}
-
-async function writeSeed(
-  directory: string,
-  { vm, uuid, mac }: { readonly vm: ResolvedVm; readonly uuid: string; readonly mac: string | null },
-): Promise<void> {
-  if (vm.seed === null) return;
-  const iso = buildIso({ volume: SEED_VOLUME, files: seedFiles(vm.seed, { instanceId: uuid, mac }) });
-  await writeFile(join(directory, VM_FILES.seed), iso, { mode: PRIVATE_FILE_MODE });
-}
-
-async function connectConsole(handle: VmHandle, signal: AbortSignal): Promise<Duplex> {
-  const server = await findServer(handle);
-  if (server === null) {
-    throw new VmctlError('VM_STATE', `VM "${handle.name}" is stopped`, { fields: { vm: handle.name } });
-  }
-  const { openConsole } = await import('./console.js');
-  return openConsole({ vm: handle.name, address: server.address, signal });
 }

@@ -30,7 +30,7 @@ export async function findServersBelow(vms: string): Promise<readonly WorkProces
 const isServerName = (word: string): boolean => basename(word) === DEFAULTS.binary;
 
 /** By the host's own command, because a server that was started by pfexec is somebody else's. */
-export async function killServer({ pid }: WorkProcess, host: HostRunner): Promise<void> {
+export async function killFound({ pid }: WorkProcess, host: HostRunner): Promise<void> {
   if ((await identifyProcess(pid)) === null) return;
   await host.change(['kill', '-KILL', String(pid)]).catch(unless(/no such process/i, null));
 }

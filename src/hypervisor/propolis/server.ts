@@ -209,11 +209,22 @@ export async function endServer(
 ): Promise<'halt' | 'SIGTERM' | 'SIGKILL'> {
   const { uuid, host } = ending;
   const halted = await halt(place, server, ending);
-  const terminated = await endBySignal(server, 'TERM', host);
-  if (!terminated && !(await endBySignal(server, 'KILL', host))) throw immortal(place, server);
-  await forgetServer(place, { uuid: halted && terminated ? null : uuid, host });
-  if (!terminated) return 'SIGKILL';
-  return halted ? 'halt' : 'SIGTERM';
+  if (await endBySignal(server, 'TERM', host)) {
+    await forgetServer(place, { uuid: halted ? null : uuid, host });
+    return halted ? 'halt' : 'SIGTERM';
+  }
+  await killServer(place, server, ending);
+  return 'SIGKILL';
+}
+
+/** Ends the server without a word, so that it flushes nothing, and the VM that it leaves in the kernel. */
+export async function killServer(
+  place: Place,
+  server: LiveServer,
+  { uuid, host }: Pick<Ending, 'uuid' | 'host'>,
+): Promise<void> {
+  if (!(await endBySignal(server, 'KILL', host))) throw immortal(place, server);
+  await forgetServer(place, { uuid, host });
 }
 
 /** Clears away what a server that is gone has left, however it went; its VM in the kernel only where that is named. */
