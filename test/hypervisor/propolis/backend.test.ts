@@ -349,12 +349,32 @@ describe('the host', () => {
     await lab.backend.checkHost(quiet, await spec(lab));
     const facts = await lab.backend.examineHost(quiet.signal);
     expect(facts.program).toMatchObject({ found: true, version: '0.1.0' });
+    expect(facts.needs?.find(({ id }) => id === 'zone')).toMatchObject({
+      title: 'zone and brand',
+      found: 'global, brand lipkg',
+    });
     expect(facts.needs?.map(({ id, problem }) => [id, problem])).toEqual([
       ['bootrom', null],
       ['pool', null],
       ['zone', null],
       ['rights', null],
     ]);
+  });
+
+  test('has a global zone also where it is not the first that is told of', async () => {
+    const other = ['7', 'web', 'running', '/zones/a:b', 'c624d04f', 'bhyve', 'excl', '7'];
+    await using lab = await openPropolisLab({ host: { zones: [other, zone] } });
+    const { needs } = await lab.backend.examineHost(quiet.signal);
+    expect(needs?.find(({ id }) => id === 'zone')).toMatchObject({ found: 'global, brand lipkg', problem: null });
+  });
+
+  test('has no other zone than before when a VM has run and is gone', async () => {
+    await using lab = await openPropolisLab({ host: { zones: [zone] } });
+    const { handle } = await lab.run();
+    await lab.backend.destroy(handle, quiet);
+    expect(lab.host.state.zones).toEqual([zone]);
+    expect(lab.host.commands.filter((command) => /^zone(?:cfg|adm)/.test(command))).toEqual([]);
+    expect(lab.elsewhere()).toEqual([]);
   });
 
   test.each([
