@@ -138,6 +138,7 @@ function resolveVm(vm: VmDefinition, context: Context): VmSpec | null {
     },
     dependsOn: vm.dependsOn.map((name) => name.value),
     provision,
+    warm: vm.warm?.value ?? null,
   };
 }
 

@@ -26,11 +26,6 @@ export const UNSUPPORTED: readonly UnsupportedFeature[] = [
     places: ({ ready }) => [ready?.span],
   },
   {
-    what: '`warm`',
-    instead: 'leave it out',
-    places: ({ warm }) => [warm === undefined || warm.value === 'off' ? undefined : warm.span],
-  },
-  {
     what: '`count` above 1',
     instead: 'write one `vm` for each',
     places: ({ count }) => [count !== undefined && count.value > 1 ? count.span : undefined],
