@@ -199,7 +199,7 @@ test(
     expect(up.stderr.trimEnd().split('\n').at(-1)).toBe('2 up');
     expect(up.stderr).not.toContain('LAN "back":');
     const guest = async (name: string, line: string) => (await room.vmctl('exec', name, '--', line)).stdout;
-    const ping = 'ping -c 2 -W 5 -q';
+    const ping = 'sudo ping -c 2 -W 5 -q';
     expect(await guest('a', `${ping} b`)).toMatch(/^PING b \(10\.77\.0\.12\)[^]* 0% packet loss/);
     expect(await guest('b', `${ping} a`)).toMatch(/^PING a \(10\.77\.0\.11\)[^]* 0% packet loss/);
     // Seconds that systemd waited for a network, and what it has of one.
