@@ -1,7 +1,7 @@
 /** What the files of the state directory must look like to be believed. */
 import * as v from 'valibot';
 import { ERROR_CODES, type ErrorCode } from './errors.js';
-import { UP_STEPS } from './model/event.js';
+import { FAULT_STEPS, UP_STEPS } from './model/event.js';
 
 const backend = v.picklist(['qemu', 'propolis', 'noop']);
 
@@ -145,7 +145,7 @@ export const recordSchema = v.object({
   hosts: v.optional(v.nullable(v.array(v.string())), null),
   lastFailure: v.nullable(
     v.object({
-      step: v.picklist([...UP_STEPS, 'stop', 'destroy', 'suspend', 'resume']),
+      step: v.picklist([...UP_STEPS, 'stop', 'destroy', 'suspend', 'resume', ...FAULT_STEPS]),
       time: v.string(),
       error: v.object({
         code: codeSchema,

@@ -13,6 +13,7 @@ import { type StepCounts, type StepMemory, runInOrder } from '../src/provision/s
 import type { SshConnection } from '../src/ssh/client.js';
 import { tailOfFile } from '../src/util/exec.js';
 import { sshAccess } from './access.js';
+import { assertPluggedIn } from './cable.js';
 import type { TaskEnvironment } from './context.js';
 import { currentLan } from './lan.js';
 
@@ -109,11 +110,10 @@ function provisioned(vm: RunningVm, { run, skipped }: StepCounts): ProvisionedVm
 }
 
 /** Waits until somebody can log in to a VM that was started, where somebody is to be able to. */
-export async function awaitLogin(env: TaskEnvironment, vm: RunningVm): Promise<void> {
+export async function awaitLogin(env: TaskEnvironment, vm: RunningVm, context: StageContext): Promise<void> {
   const { spec } = vm.handle;
   const { guestAccess } = env.hypervisor.capabilitiesOf(vm.handle);
   if (!guestAccess.supported || !spec.ssh.declared || spec.network.kind === 'none') return;
-  const context = { signal: env.signal, reporter: env.events.reporter(spec.name, 'start') };
   await using _connection = await connectWhenReady(env, vm, spec, context);
 }
 
@@ -131,6 +131,7 @@ async function connectWhenReady(
     await catchUpConsole();
     const now = await env.hypervisor.observe(handle);
     if (now.state === 'suspended') throw pausedError(spec.name, now);
+    assertPluggedIn(now);
     return now.state === 'stopped' ? null : now;
   };
   // A forward stays what it is; the address of a guest on a bridge may be that of its run before.

@@ -3,6 +3,7 @@ import type { StageContext } from '../src/model/event.js';
 import type { RunningVm, StoppedVm } from '../src/model/vm.js';
 import type { RegistryEntry } from '../src/registry.js';
 import type { TaskEnvironment } from './context.js';
+import { forgetPowerCut } from './crash.js';
 import { forgetRequest } from './stop.js';
 
 export async function startVm(
@@ -12,6 +13,7 @@ export async function startVm(
 ): Promise<RunningVm> {
   await env.hypervisor.checkDisk(vm.stopped.handle);
   await forgetRequest(vm.stopped.handle);
+  await forgetPowerCut(vm.stopped.handle);
   // Recorded first: whatever happens from here on, the next `up` knows that there is something left to do.
   await env.registry.updateRecord(vm.entry, { provisioning: 'pending' });
   const running = await env.hypervisor.start(vm.stopped, context);

@@ -168,6 +168,13 @@ describe('the handle', () => {
     expect(await registry.handle(await get('web'))).toEqual(handle);
   });
 
+  test('of a VM that was removed since it was looked up is not there, and nothing is damaged', async () => {
+    await add('web');
+    const entry = await get('web');
+    await rm(entry.directory, { recursive: true });
+    await expect(registry.handle(entry)).rejects.toMatchObject({ code: 'VM_NOT_FOUND' });
+  });
+
   test('of a version that knew no LAN is that of a VM on none', async () => {
     const handle = await putVm(paths, { name: 'web' });
     const network = { kind: 'user', forwards: [] };

@@ -1,9 +1,12 @@
 /** One VM as the API's objects share it: what was seen of it last, the one connection to it, and what changes it. */
 import { join } from 'node:path';
 import type { TaskEnvironment } from '../../tasks/context.js';
+import { type CableChange, cableTasks } from '../../tasks/cable.js';
+import { crashTasks } from '../../tasks/crash.js';
 import { downTasks } from '../../tasks/down.js';
 import { resumeTasks, suspendTasks } from '../../tasks/pause.js';
 import { awaitLogin } from '../../tasks/provision.js';
+import { type RebootOptions, rebootTasks } from '../../tasks/reboot.js';
 import { runTasks } from '../../tasks/run.js';
 import { reachableVm } from '../../tasks/select-vm.js';
 import { type SshLogin, sshLogin } from '../../tasks/ssh-login.js';
@@ -118,7 +121,8 @@ export class Machine {
   async start(): Promise<void> {
     await this.#act(startTasks(this.env, [this.entry]));
     const vm = await this.look();
-    if (vm.state === 'running') await awaitLogin(this.env, vm);
+    const context = { signal: this.env.signal, reporter: this.env.events.reporter(this.name, 'start') };
+    if (vm.state === 'running') await awaitLogin(this.env, vm, context);
     await this.look();
   }
 
@@ -129,6 +133,26 @@ export class Machine {
 
   async resume(): Promise<void> {
     await this.#act(resumeTasks(this.env, [this.entry]));
+    await this.look();
+  }
+
+  /** The connection is closed afterwards: a guest whose power is gone cannot say goodbye. */
+  async crash(): Promise<void> {
+    await this.#act(crashTasks(this.env, [this.entry]));
+    await this.close();
+    await this.look();
+  }
+
+  async setCable(change: CableChange): Promise<void> {
+    await this.#act(cableTasks(this.env, [this.entry], change));
+    const vm = await this.look();
+    // Commands over a cable that is out would wait for an answer that cannot come.
+    if (vm.state !== 'stopped' && vm.unplugged.includes('outside')) await this.close();
+  }
+
+  async reboot(options: RebootOptions): Promise<void> {
+    await this.close();
+    await this.#act(rebootTasks(this.env, [this.entry], options));
     await this.look();
   }
 

@@ -54,13 +54,13 @@ export function runningVm(machine: Machine): RunningVm {
     },
     screenshot: () => takeScreenshot(machine.env, machine.entry),
     stop: (options) => stop(machine, options),
-    suspend: async () => {
-      await machine.suspend();
-      return suspendedVm(machine);
-    },
+    suspend: () => suspend(machine),
+    pause: () => suspend(machine),
+    crash: () => crash(machine),
+    disconnect: (nic) => machine.setCable({ nic: nic ?? null, up: false }),
+    connect: (nic) => machine.setCable({ nic: nic ?? null, up: true }),
     reboot: async (options) => {
-      await machine.stop(graceOf(options));
-      await machine.start();
+      await machine.reboot({ hard: options?.hard ?? false, graceMs: graceOf(options) });
       return runningVm(machine);
     },
   };
@@ -75,6 +75,7 @@ function suspendedVm(machine: Machine): SuspendedVm {
       return runningVm(machine);
     },
     stop: (options) => stop(machine, options),
+    crash: () => crash(machine),
   };
 }
 
@@ -94,6 +95,16 @@ async function stop(machine: Machine, options: StopOptions): Promise<StoppedVm> 
   return stoppedVm(machine);
 }
 
+async function suspend(machine: Machine): Promise<SuspendedVm> {
+  await machine.suspend();
+  return suspendedVm(machine);
+}
+
+async function crash(machine: Machine): Promise<StoppedVm> {
+  await machine.crash();
+  return stoppedVm(machine);
+}
+
 function graceOf(options: StopOptions): number {
   return milliseconds(options?.grace ?? STOP_GRACE_MS, 'grace');
 }
@@ -101,7 +112,7 @@ function graceOf(options: StopOptions): number {
 async function statusOf({ env, entry }: Machine): Promise<VmStatus> {
   const found = await inspectVm(env, entry);
   if ('problem' in found) throw new VmctlError('VM_DAMAGED', found.problem, { fields: { vm: entry.name } });
-  const { observed, record } = found;
+  const { observed, record, powerCutAt } = found;
   const live = observed.state === 'stopped' ? null : observed;
   return {
     name: entry.name,
@@ -110,6 +121,8 @@ async function statusOf({ env, entry }: Machine): Promise<VmStatus> {
     pid: live?.pid ?? null,
     accelerator: live?.accelerator ?? null,
     forwards: live?.forwards ?? [],
+    unplugged: live?.unplugged ?? [],
+    powerCutAt,
     lan: lanPlace(lanOf(observed.handle.spec)),
     provisioning: record.provisioning,
     lastFailure: record.lastFailure,

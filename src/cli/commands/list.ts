@@ -72,18 +72,23 @@ function printTable(cli: Cli, rows: readonly Row[]): void {
   ]);
   if (rows.length === 0) printNote(cli, 'there are no VMs; make some with: vmctl up');
   else cli.stdout.write(table(header, cells));
-  for (const { name, problem } of rows) if (problem !== null) printNote(cli, `${name}: ${problem}`);
+  for (const { name, problem, onPurpose } of rows) {
+    for (const told of [problem, onPurpose]) if (told !== null) printNote(cli, `${name}: ${told}`);
+  }
 }
 
 type Row = ReturnType<typeof toRow>;
 
 function toRow(inspection: Inspection) {
   const { name, group, backend, project } = inspection.entry;
-  const unknown = { vcpus: null, memoryMib: null, network: null, lan: null, pid: null, sshHost: null, sshPort: null };
+  const nothing = { onPurpose: null, powerCutAt: null, unplugged: [], lan: null };
+  const unknown = { ...nothing, vcpus: null, memoryMib: null, network: null, pid: null, sshHost: null, sshPort: null };
   if ('problem' in inspection) {
     return { name, group, backend, state: 'damaged', project, problem: inspection.problem, ...unknown };
   }
-  const { observed, handle } = inspection;
+  const { observed, handle, powerCutAt } = inspection;
+  const told = (kind: Remark['kind']) =>
+    inspection.remarks.flatMap((remark) => (remark.kind === kind ? [remarkText(remark)] : [])).join('; ') || null;
   const live = observed.state === 'stopped' ? null : observed;
   return {
     name,
@@ -91,7 +96,11 @@ function toRow(inspection: Inspection) {
     backend,
     state: observed.state,
     project,
-    problem: inspection.remarks.map(remarkText).join('; ') || null,
+    problem: told('problem'),
+    /** What somebody did to it, in words. */
+    onPurpose: told('on purpose'),
+    powerCutAt,
+    unplugged: live?.unplugged ?? [],
     vcpus: handle.spec.vcpus,
     memoryMib: handle.spec.memoryMib,
     network: handle.spec.network.kind,

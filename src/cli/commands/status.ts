@@ -35,7 +35,7 @@ async function gather(inspection: Inspection, home: string) {
     directory: entry.directory,
   };
   if ('problem' in inspection) return { ...common, state: 'damaged', problem: inspection.problem };
-  const { handle, observed, record, remarks } = inspection;
+  const { handle, observed, record, remarks, powerCutAt } = inspection;
   const { spec, image } = handle;
   const live = observed.state === 'stopped' ? null : observed;
   return {
@@ -48,6 +48,8 @@ async function gather(inspection: Inspection, home: string) {
     image: image.path,
     network: spec.network.kind,
     mac: handle.mac,
+    unplugged: live?.unplugged ?? [],
+    powerCutAt,
     lan: lanPlace(lanOf(spec)),
     pid: live?.pid ?? null,
     accelerator: live?.accelerator ?? null,
@@ -82,8 +84,8 @@ function asText(facts: Facts): string {
   return pairs([
     ['name', facts.name],
     ['state', facts.accelerator === null ? facts.state : `${facts.state} (${facts.accelerator})`],
-    ...remarks.flatMap(({ what, next, details }) => [
-      ['problem', what] as const,
+    ...remarks.flatMap(({ kind, what, next, details }) => [
+      [kind, what] as const,
       ...(details?.split('\n') ?? []).map((line) => ['', line] as const),
       ...(next === null ? [] : [['next step', next] as const]),
     ]),

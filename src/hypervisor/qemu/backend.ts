@@ -15,8 +15,10 @@ import {
   type RunningVm,
   type StoppedVm,
   type SuspendedVm,
+  type Transition,
   type VmHandle,
   assertTransition,
+  illegalTransition,
 } from '../../model/vm.js';
 import { PRIVATE_FILE_MODE, VM_FILES } from '../../paths.js';
 import { type CommandRunner, runCommand, startDetached } from '../../util/exec.js';
@@ -28,6 +30,7 @@ import type {
   Capabilities,
   ConsoleEndpoint,
   Hypervisor,
+  LinkChange,
   PrepareOptions,
   StartMode,
   StopMethod,
@@ -40,6 +43,7 @@ import { buildWorkDirectory, removeWorkDirectory, stableMac, writeGuestAccess } 
 import { type AcceleratorChoice, type AcceleratorWish, chooseAccelerator } from './accelerator.js';
 import { type BinaryOptions, findBinary } from './binary.js';
 import { parseUserNetwork, qemuArguments } from './command-line.js';
+import { changeLink, cutPower, pressReset } from './faults.js';
 import { copyVariables, requireFirmware, uefiCodeFor } from './firmware.js';
 import { branchDisk, freezeFiles, prepareFromFrozen } from './freeze.js';
 import { LEASE_FILES, findSsh } from './guest-address.js';
@@ -47,6 +51,7 @@ import { examineQemuHost } from './host.js';
 import { placeMemory, removeMemory } from './memory.js';
 import { machineFacts } from './machine-facts.js';
 import {
+  type LiveQemu,
   type Runtime,
   crashOf,
   findQemu,
@@ -78,8 +83,11 @@ const START_TIMEOUT_MS = 30_000;
 /** Long enough for a busy QEMU to answer; a QMP socket that another vmctl is using stays silent. */
 const OBSERVE_TIMEOUT_MS = 1_000;
 
-/** Somebody paused it, it was saved, or it waits for the state that it is to go on from. */
-const PAUSED: readonly string[] = ['paused', 'postmigrate', 'finish-migrate', 'inmigrate'];
+/**
+ * Somebody paused it, also while it was resetting itself (`prelaunch`), it was saved, or it waits for the state that it is
+ * to go on from.
+ */
+const PAUSED: readonly string[] = ['paused', 'prelaunch', 'postmigrate', 'finish-migrate', 'inmigrate'];
 
 const SUPPORTED = { supported: true } as const;
 
@@ -88,6 +96,9 @@ export class QemuBackend implements Hypervisor {
   readonly capabilities: Capabilities = {
     guestAccess: SUPPORTED,
     suspend: SUPPORTED,
+    crash: SUPPORTED,
+    reset: SUPPORTED,
+    links: SUPPORTED,
     console: SUPPORTED,
     screenshot: SUPPORTED,
     memorySnapshots: SUPPORTED,
@@ -179,7 +190,7 @@ export class QemuBackend implements Hypervisor {
     const tap = tapOf(handle.spec);
     const recorded =
       tap === null ? null : { name: tap.name, leaseFiles: [...(this.#options.leaseFiles ?? LEASE_FILES)] };
-    const runtime = { pid: null, accelerator, forwards: null, tap: recorded };
+    const runtime = { pid: null, accelerator, forwards: null, tap: recorded, unplugged: [] };
     // Written first: a vmctl that is killed from here on leaves a trace that says "look for a QEMU".
     await writeRuntime(handle, runtime);
     if (tap !== null) await attachTap(tap, this.#run);
@@ -255,6 +266,20 @@ export class QemuBackend implements Hypervisor {
     return { ...live, state: 'running' };
   }
 
+  async crash({ handle }: RunningVm | SuspendedVm): Promise<void> {
+    await cutPower(handle, await this.#live(handle, 'crash'));
+    await this.#disconnect(tapOf(handle.spec)?.name ?? null);
+  }
+
+  async reset({ handle }: RunningVm): Promise<void> {
+    await this.#live(handle, 'reset');
+    await pressReset(handle);
+  }
+
+  async setLink({ handle }: RunningVm | SuspendedVm, link: LinkChange): Promise<void> {
+    await changeLink(handle, await this.#live(handle, link.up ? 'connect' : 'disconnect'), link);
+  }
+
   async save(vm: RunningVm | SuspendedVm, path: string, context: StageContext): Promise<SuspendedVm> {
     const { handle } = vm;
     const { state } = await this.observe(handle);
@@ -316,6 +341,7 @@ export class QemuBackend implements Hypervisor {
       ssh: await findSsh(handle, { forwards, leaseFiles: qemu.runtime.tap?.leaseFiles ?? LEASE_FILES, run: this.#run }),
       forwards,
       accelerator: qemu.runtime.accelerator,
+      unplugged: qemu.runtime.unplugged,
     };
     if (PAUSED.includes(status)) return { state: 'suspended', pausedBy: 'request', ...live };
     // QEMU manual, "-drive werror=enospc", the default: a write that the host's disk refuses pauses the guest.
@@ -371,6 +397,16 @@ export class QemuBackend implements Hypervisor {
   async #chooseAccelerator(signal: AbortSignal): Promise<AcceleratorChoice> {
     const binary = await this.#findBinary();
     return chooseAccelerator({ wish: this.#options.accelerator, binary, cacheFile: this.#options.hostFile, signal });
+  }
+
+  /** The QEMU of a VM that is about to make this transition. */
+  async #live(handle: VmHandle, transition: Transition): Promise<LiveQemu> {
+    const { state } = await this.observe(handle);
+    assertTransition(handle.name, state, transition);
+    const qemu = await findQemu(handle);
+    if (qemu !== null) return qemu;
+    // It has ended between the two looks.
+    throw illegalTransition(handle.name, 'stopped', transition);
   }
 
   async #command(handle: VmHandle, transition: 'suspend' | 'resume', command: string): Promise<void> {
