@@ -14,7 +14,7 @@ import { MachineRoom } from '../support/machine-room.js';
 
 const MINUTES = 60_000;
 
-/** As docs/networks.md says it to those who write their own. */
+/** The card on the LAN as docs/networks.md says it to those who write their own. */
 const OWN_NETWORK = (address: string, mac: string) => `version: 2
 ethernets:
   outside:
