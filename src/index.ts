@@ -30,6 +30,7 @@ export type {
 export { type DownOptions, type OpenedFile, type UpPlan, down, open, plan, up } from './api/up.js';
 export { ERROR_CODES, type ErrorCode, VmctlError, type VmctlErrorJson } from './errors.js';
 export type { Activity, EventListener, Step, UpStep, VmEvent, VmEventBody } from './model/event.js';
+export type { LanPlace } from './model/lan.js';
 export type { Change, PlannedVm, UnplannedVm, UpAction } from './model/plan.js';
 export type { Nic } from './model/vm.js';
 export type { VmSpec } from './model/spec.js';

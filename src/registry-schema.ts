@@ -64,8 +64,18 @@ const imageSchema = v.variant('kind', [
   }),
 ]);
 
+const lanSchema = v.object({
+  name: v.string(),
+  address: v.string(),
+  members: v.array(v.object({ vm: v.string(), address: v.string(), names: v.array(v.string()) })),
+});
+
 const networkSchema = v.variant('kind', [
-  v.object({ kind: v.literal('user'), forwards: v.array(v.object({ host: v.number(), guest: v.number() })) }),
+  v.object({
+    kind: v.literal('user'),
+    forwards: v.array(v.object({ host: v.number(), guest: v.number() })),
+    lan: v.optional(v.nullable(lanSchema), null),
+  }),
   v.object({ kind: v.literal('tap'), bridge: v.string() }),
   v.object({ kind: v.literal('vnic'), vnic: v.string() }),
   v.object({ kind: v.literal('none') }),
@@ -132,6 +142,7 @@ const codeSchema = v.custom<ErrorCode>((value) => typeof value === 'string' && O
 export const recordSchema = v.object({
   provisioning: v.picklist(['pending', 'done', 'failed']),
   steps: v.array(v.object({ number: v.number(), digest: v.string() })),
+  hosts: v.optional(v.nullable(v.array(v.string())), null),
   lastFailure: v.nullable(
     v.object({
       step: v.picklist([...UP_STEPS, 'stop', 'destroy', 'suspend', 'resume', ...FAULT_STEPS]),

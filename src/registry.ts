@@ -43,10 +43,12 @@ export interface VmRecord {
   readonly provisioning: 'pending' | 'done' | 'failed';
   /** The steps that succeeded at some time since the VM was made, each as it was when it last did. */
   readonly steps: readonly StepSuccess[];
+  /** The lines of its LAN that its hosts file was given last; null where it was given none. */
+  readonly hosts: readonly string[] | null;
   readonly lastFailure: { readonly step: Step; readonly time: string; readonly error: VmctlErrorJson } | null;
 }
 
-const FRESH_RECORD: VmRecord = { provisioning: 'pending', steps: [], lastFailure: null };
+const FRESH_RECORD: VmRecord = { provisioning: 'pending', steps: [], hosts: null, lastFailure: null };
 
 /** The registry held against the directories. */
 export interface RegistryView {
@@ -144,13 +146,21 @@ export class Registry {
     }
   }
 
-  /** What was prepared. Throws `VM_DAMAGED` when its file cannot be read, or is that of another VM. */
+  /**
+   * What was prepared. Throws `VM_DAMAGED` when its file cannot be read, or is that of another VM, and `VM_NOT_FOUND`
+   * when somebody has removed the VM since it was looked up: who holds no lock has to reckon with that.
+   */
   async handle(entry: RegistryEntry): Promise<VmHandle> {
     const path = join(entry.directory, VM_FILES.handle);
     const text = await readTextIfPresent(path);
     const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), handleSchema), text);
     if (parsed.success && parsed.output.name === entry.name) return { ...parsed.output, directory: entry.directory };
     const unreadable = text === null ? 'is missing' : 'is unreadable';
+    if (text === null && !(await exists(entry.directory))) {
+      throw new VmctlError('VM_NOT_FOUND', `there is no VM "${entry.name}" any more: it was removed just now`, {
+        fields: { vm: entry.name },
+      });
+    }
     const problem = parsed.success ? `is that of VM "${parsed.output.name}"` : unreadable;
     throw new VmctlError('VM_DAMAGED', `VM "${entry.name}" is damaged: ${path} ${problem}`, {
       hint: `Remove what is left of it with: vmctl destroy ${entry.name}`,

@@ -13,7 +13,7 @@ import { exists, isMissing } from '../src/util/fs.js';
 import { VmFileError } from '../src/vmfile/error.js';
 import type { TaskEnvironment } from './context.js';
 import type { HostFacts, KvmDevice, NetworkProblem, ProjectFacts, StateFacts } from './host-checks.js';
-import { inspectVm } from './inspect.js';
+import { inspectThose } from './inspect.js';
 import { findLeftovers } from './leftovers.js';
 import { familyOf } from './packages.js';
 import { parseProject } from './parse.js';
@@ -119,7 +119,7 @@ const isLive = (state: string | undefined): boolean => state === 'running' || st
 
 async function statesByName(env: TaskEnvironment): Promise<ReadonlyMap<string, string>> {
   const { entries } = await env.registry.look();
-  const inspections = await Promise.all(entries.map((entry) => inspectVm(env, entry)));
+  const inspections = await inspectThose(env, entries);
   return new Map(inspections.map((one) => [one.entry.name, 'problem' in one ? 'damaged' : one.observed.state]));
 }
 

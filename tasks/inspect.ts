@@ -18,6 +18,7 @@ export type Inspection =
     }
   | { readonly entry: RegistryEntry; readonly problem: string };
 
+/** Throws `VM_NOT_FOUND` when it was removed meanwhile. */
 export async function inspectVm(env: TaskEnvironment, entry: RegistryEntry): Promise<Inspection> {
   try {
     const handle = await env.registry.handle(entry);
@@ -27,10 +28,28 @@ export async function inspectVm(env: TaskEnvironment, entry: RegistryEntry): Pro
     const cutAt = observed.state === 'stopped' ? await powerCutAt(handle) : null;
     return { entry, handle, observed, record, remarks, powerCutAt: cutAt };
   } catch (error) {
-    return { entry, problem: toVmctlError(error).message };
+    const { code, message } = toVmctlError(error);
+    if (code === 'VM_NOT_FOUND') throw error;
+    return { entry, problem: message };
   }
 }
 
 export async function inspectAll(env: TaskEnvironment): Promise<readonly Inspection[]> {
-  return Promise.all((await env.registry.list()).map((entry) => inspectVm(env, entry)));
+  return inspectThose(env, await env.registry.list());
+}
+
+/** Those of them that are still there. */
+export async function inspectThose(
+  env: TaskEnvironment,
+  entries: readonly RegistryEntry[],
+): Promise<readonly Inspection[]> {
+  const found = await Promise.all(
+    entries.map((entry) =>
+      inspectVm(env, entry).catch((error: unknown) => {
+        if (toVmctlError(error).code === 'VM_NOT_FOUND') return null;
+        throw error;
+      }),
+    ),
+  );
+  return found.filter((inspection) => inspection !== null);
 }

@@ -9,9 +9,10 @@ import type { ObservedVm, ResolvedVm, RunningVm } from '../src/model/vm.js';
 import type { RegistryEntry } from '../src/registry.js';
 import { unlessAborted } from '../src/util/wait.js';
 import { type TaskEnvironment, takePlace } from './context.js';
+import { assertAddressIsFree } from './lan.js';
 import { prepareVm } from './prepare.js';
 import { recordFailure } from './record-failure.js';
-import { provisionRecorded } from './provision.js';
+import { provisionRecorded, refreshLan } from './provision.js';
 import { resolveVm } from './resolve.js';
 import { startVm } from './start.js';
 import { awaitPowerOff, stopVm } from './stop.js';
@@ -83,6 +84,10 @@ class UpFlow {
     this.run.atEnd(() => this.#leaveBoots());
   }
 
+  get isMadeAnew(): boolean {
+    return this.#options.anew;
+  }
+
   task(): ListrTask {
     const { run } = this;
     const steps = [
@@ -116,6 +121,7 @@ class UpFlow {
     const aboutHost = { signal: context.signal, reporter: events.reporter(null, 'start') };
     await hypervisor.checkHostFor(made?.backend ?? hypervisor.kind, aboutHost, made?.spec ?? this.#spec);
     if (!isNew) return { skipped: 'already there' };
+    await assertAddressIsFree(this.#env, this.#spec, (name) => this.#options.flows.get(name)?.isMadeAnew ?? false);
     this.#resolved = await resolveVm(this.#env, this.#spec, context);
     return { done: basename(this.#resolved.image.path) };
   }
@@ -160,7 +166,11 @@ class UpFlow {
     if (vm === null || vm.state !== 'running' || this.#entry === null) {
       throw new VmctlError('INTERNAL', 'Internal error: nothing was started');
     }
-    if (this.#action === 'none') return { skipped: 'already provisioned' };
+    if (this.#action === 'none') {
+      const job = { vm, entry: this.#entry, spec: this.#spec };
+      const isNews = this.#options.provision && (await refreshLan(this.#env, job, context));
+      return isNews ? { done: 'told who is on its LAN now' } : { skipped: 'already provisioned' };
+    }
     if (!this.#options.provision) return { skipped: 'not asked for' };
     const onReady = () => {
       if (this.#begun === 'booting') this.#begun = 'ready';

@@ -14,6 +14,7 @@ import { sshAccess } from '../../tasks/access.js';
 import { startTasks } from '../../tasks/start-again.js';
 import type { TaskGraph } from '../../tasks/up.js';
 import { VmctlError } from '../errors.js';
+import { type LanPlace, lanOf, lanPlace } from '../model/lan.js';
 import type { Endpoint, ObservedVm } from '../model/vm.js';
 import { VM_FILES } from '../paths.js';
 import type { RegistryEntry } from '../registry.js';
@@ -54,6 +55,10 @@ export class Machine {
 
   get forwards(): readonly { readonly host: number; readonly guest: number }[] {
     return this.#seen === null || this.#seen.state === 'stopped' ? [] : this.#seen.forwards;
+  }
+
+  get lan(): LanPlace | null {
+    return this.#seen === null ? null : lanPlace(lanOf(this.#seen.handle.spec));
   }
 
   forwardOf(guest: number): Endpoint | null {

@@ -4,6 +4,7 @@ import type { Readable } from 'node:stream';
 import type { VmctlErrorJson } from '../errors.js';
 import type { EventListener } from '../model/event.js';
 import type { Nic } from '../model/vm.js';
+import type { LanPlace } from '../model/lan.js';
 import type { VmDeclaration } from '../vmfile/declaration.js';
 import type { ExecResult } from './errors.js';
 
@@ -147,6 +148,8 @@ export interface VmStatus {
   readonly pid: number | null;
   readonly accelerator: string | null;
   readonly forwards: readonly { readonly host: number; readonly guest: number }[];
+  /** Null for a VM that is on no LAN. */
+  readonly lan: LanPlace | null;
   readonly provisioning: 'pending' | 'done' | 'failed';
   /** The cables that are out: `lan`, or `outside`, by which vmctl reaches the guest. */
   readonly unplugged: readonly Nic[];
@@ -160,6 +163,8 @@ export interface VmStatus {
 /** What can be done with a VM in any state. */
 export interface AnyVm {
   readonly name: string;
+  /** Where it is on its LAN, which it is in every state; null for a VM that is on none. */
+  readonly lan: LanPlace | null;
   /** What it is doing now. */
   status(): Promise<VmStatus>;
   /** The lines of what the guest printed on its serial console, or the provisioners. Control sequences are left out. */

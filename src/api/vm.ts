@@ -4,6 +4,7 @@ import { copyBetween } from '../../tasks/copy.js';
 import { takeScreenshot } from '../../tasks/screenshot.js';
 import { sshCommand } from '../../tasks/ssh-login.js';
 import { VmctlError } from '../errors.js';
+import { lanOf, lanPlace } from '../model/lan.js';
 import { waitForCondition } from '../provision/conditions.js';
 import { exec, spawn } from './command.js';
 import { guestCondition } from './condition.js';
@@ -17,9 +18,10 @@ const WAIT_MS = 60_000;
 
 type StopOptions = Parameters<RunningVm['stop']>[0];
 
-function anyVm(machine: Machine): Pick<RunningVm, 'name' | 'status' | 'log' | 'destroy'> {
+function anyVm(machine: Machine): Pick<RunningVm, 'name' | 'lan' | 'status' | 'log' | 'destroy'> {
   return {
     name: machine.name,
+    lan: machine.lan,
     status: () => statusOf(machine),
     log: (kind = 'console', options = {}) => logLines(machine, kind, options),
     destroy: () => machine.destroy(),
@@ -121,6 +123,7 @@ async function statusOf({ env, entry }: Machine): Promise<VmStatus> {
     forwards: live?.forwards ?? [],
     unplugged: live?.unplugged ?? [],
     powerCutAt,
+    lan: lanPlace(lanOf(observed.handle.spec)),
     provisioning: record.provisioning,
     lastFailure: record.lastFailure,
     directory: entry.directory,

@@ -53,13 +53,17 @@ export class Rig implements AsyncDisposable {
   }
 
   static async create(options: RigOptions = {}): Promise<Rig> {
-    const { before, backend = () => new NoopBackend(before === undefined ? {} : { before }) } = options;
-    const root = await mkdtemp(join(tmpdir(), 'vmctl-rig-'));
-    const rig = new Rig(root, backend(pathsBelow(root)));
+    const rig = Rig.join(await mkdtemp(join(tmpdir(), 'vmctl-rig-')), options);
     await mkdir(rig.project);
     // An empty raw disk: enough of an image for a backend that boots nothing.
     await rig.write('disk.raw', Buffer.alloc(1024 * 1024));
     return rig;
+  }
+
+  /** One that another process has created, and removes. */
+  static join(root: string, options: RigOptions = {}): Rig {
+    const { before, backend = () => new NoopBackend(before === undefined ? {} : { before }) } = options;
+    return new Rig(root, backend(pathsBelow(root)));
   }
 
   get paths() {

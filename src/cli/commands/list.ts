@@ -1,5 +1,6 @@
 import { type Inspection, inspectAll } from '../../../tasks/inspect.js';
 import type { Remark } from '../../../tasks/remarks.js';
+import { lanOf, lanPlace } from '../../model/lan.js';
 import type { Cli, CommandModule } from '../cli.js';
 import { printJson, printNote, table } from '../report.js';
 import type { TaskEnvironment } from '../../../tasks/context.js';
@@ -57,7 +58,7 @@ async function runsOf(cli: Cli, env: TaskEnvironment) {
 }
 
 function printTable(cli: Cli, rows: readonly Row[]): void {
-  const header = ['NAME', 'BACKEND', 'STATE', 'VCPUS', 'MEMORY', 'NETWORK', 'PID', 'SSH PORT'];
+  const header = ['NAME', 'BACKEND', 'STATE', 'VCPUS', 'MEMORY', 'NETWORK', 'LAN', 'PID', 'SSH PORT'];
   const cells = rows.map((row) => [
     row.name,
     row.backend,
@@ -65,6 +66,7 @@ function printTable(cli: Cli, rows: readonly Row[]): void {
     text(row.vcpus),
     row.memoryMib === null ? '-' : `${row.memoryMib} MiB`,
     text(row.network),
+    text(row.lan?.address ?? null),
     text(row.pid),
     sshText(row),
   ]);
@@ -79,7 +81,7 @@ type Row = ReturnType<typeof toRow>;
 
 function toRow(inspection: Inspection) {
   const { name, group, backend, project } = inspection.entry;
-  const nothing = { onPurpose: null, powerCutAt: null, unplugged: [] };
+  const nothing = { onPurpose: null, powerCutAt: null, unplugged: [], lan: null };
   const unknown = { ...nothing, vcpus: null, memoryMib: null, network: null, pid: null, sshHost: null, sshPort: null };
   if ('problem' in inspection) {
     return { name, group, backend, state: 'damaged', project, problem: inspection.problem, ...unknown };
@@ -102,6 +104,7 @@ function toRow(inspection: Inspection) {
     vcpus: handle.spec.vcpus,
     memoryMib: handle.spec.memoryMib,
     network: handle.spec.network.kind,
+    lan: lanPlace(lanOf(handle.spec)),
     pid: live?.pid ?? null,
     sshHost: live?.ssh?.host ?? null,
     sshPort: live?.ssh?.port ?? null,

@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { identityFiles } from '../../../tasks/access.js';
 import { type Inspection, inspectVm } from '../../../tasks/inspect.js';
 import { bytesText } from '../../../tasks/progress-text.js';
+import { lanOf, lanPlace } from '../../model/lan.js';
 import { VM_FILES } from '../../paths.js';
 import type { Cli, CommandModule } from '../cli.js';
 import { pairs, printJson } from '../report.js';
@@ -49,6 +50,7 @@ async function gather(inspection: Inspection, home: string) {
     mac: handle.mac,
     unplugged: live?.unplugged ?? [],
     powerCutAt,
+    lan: lanPlace(lanOf(spec)),
     pid: live?.pid ?? null,
     accelerator: live?.accelerator ?? null,
     forwards: live?.forwards ?? [],
@@ -95,6 +97,7 @@ function asText(facts: Facts): string {
     ['disk', bytesText(facts.diskBytes)],
     ['image', facts.image],
     ['network', facts.mac === null ? facts.network : `${facts.network}, ${facts.mac}`],
+    ['LAN', facts.lan === null ? '-' : `${facts.lan.name}, ${facts.lan.address}, ${facts.lan.mac}`],
     ['PID', facts.pid === null ? '-' : String(facts.pid)],
     ['SSH', address],
     ['forwards', forwards === '' ? '-' : forwards],

@@ -1,12 +1,13 @@
 /** QEMU on Linux and macOS. It runs detached; vmctl talks to it over QMP and finds it again by its command line. */
 import { randomUUID } from 'node:crypto';
-import { rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { realpath, rm, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { SEED_VOLUME, seedFiles } from '../../cloud-init/seed.js';
 import { buildIso } from '../../cloud-init/iso9660.js';
 import { VmctlError } from '../../errors.js';
 import { createOverlay } from '../../image/qemu-img.js';
 import type { StageContext } from '../../model/event.js';
+import { type LanSegment, lanIdentity, lanSegment } from '../../model/lan.js';
 import type { VmSpec } from '../../model/spec.js';
 import {
   type ObservedVm,
@@ -157,7 +158,10 @@ export class QemuBackend implements Hypervisor {
       const overlay = { base: image, path: join(directory, VM_FILES.overlay), sizeBytes: spec.diskBytes };
       await createOverlay(overlay, { signal: context.signal });
       if (vm.seed !== null) {
-        const iso = buildIso({ volume: SEED_VOLUME, files: seedFiles(vm.seed, { instanceId: uuid, mac }) });
+        const iso = buildIso({
+          volume: SEED_VOLUME,
+          files: seedFiles(vm.seed, { instanceId: uuid, mac, lan: lanIdentity(spec) }),
+        });
         await writeFile(join(directory, VM_FILES.seed), iso, { mode: PRIVATE_FILE_MODE });
       }
       await writeGuestAccess(directory, vm);
@@ -180,7 +184,9 @@ export class QemuBackend implements Hypervisor {
     const hasSeed = await exists(join(handle.directory, VM_FILES.seed));
     const memory = await placeMemory(handle, mode);
     const awaitsState = mode.kind === 'restore';
-    const words = qemuArguments(handle, { accelerator, hasSeed, uefiCode, memory, awaitsState, extraArguments });
+    const segment = await segmentOf(handle);
+    const machine = { accelerator, hasSeed, uefiCode, segment, memory, awaitsState, extraArguments };
+    const words = qemuArguments(handle, machine);
     const tap = tapOf(handle.spec);
     const recorded =
       tap === null ? null : { name: tap.name, leaseFiles: [...(this.#options.leaseFiles ?? LEASE_FILES)] };
@@ -436,6 +442,13 @@ export class QemuBackend implements Hypervisor {
   #findBinary(): Promise<string> {
     return findBinary(this.#options);
   }
+}
+
+/** Symbolic links resolved, so that VMs of one folder meet by whatever path they were started. */
+async function segmentOf({ spec, directory }: VmHandle): Promise<LanSegment | null> {
+  const { network, project } = spec;
+  if (network.kind !== 'user' || network.lan === null) return null;
+  return lanSegment({ project, vms: await realpath(dirname(directory)), name: network.lan.name });
 }
 
 /** A machine that was never given its state has nothing to go on from. */

@@ -403,7 +403,7 @@ describe('the host', () => {
     const wanted = await spec(lab);
     await expect(lab.backend.checkHost(quiet, { ...wanted, vcpus: 33 })).rejects.toMatchObject({ code: 'UNSUPPORTED' });
     await expect(
-      lab.backend.checkHost(quiet, { ...wanted, network: { kind: 'user', forwards: [] } }),
+      lab.backend.checkHost(quiet, { ...wanted, network: { kind: 'user', forwards: [], lan: null } }),
     ).rejects.toMatchObject({ code: 'UNSUPPORTED', message: expect.stringContaining('use network "vnic"') });
     lab.host.state.vnics = { vnic0: { over: 'e1000g0', mac: '2:8:20:1:2:3' } };
     await expect(lab.backend.checkHost(quiet, wanted)).rejects.toMatchObject({
