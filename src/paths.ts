@@ -46,12 +46,16 @@ export const VM_FILES = {
   nextOverlay: 'overlay.next.qcow2',
   /** There, and empty, since the guest was asked to power off, until it is started the next time. */
   stopping: 'stopping',
+  /** There, and empty, since somebody cut the VM's power, until it is started the next time; its time is that of the cut. */
+  powerCut: 'power-cut',
   /** QEMU's own words: its stdout and stderr. */
   qemuLog: 'qemu.log',
   /** The words of the VM's propolis-server: its stdout and stderr. */
   propolisLog: 'propolis.log',
   /** What a VM of Propolis has outside of its directory. */
   propolisParts: 'propolis.json',
+  /** How much of what a propolis-server remembers of the console is in `console.log`. */
+  propolisConsole: 'propolis-console.json',
 } as const;
 
 /** The names inside `runs/<id>/`, besides those of every state directory. */

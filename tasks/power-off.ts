@@ -1,7 +1,6 @@
 /** Asking a guest over SSH to power off, for a backend that has no button to press. */
 import { VmctlError } from '../src/errors.js';
 import type { Endpoint, VmHandle } from '../src/model/vm.js';
-import { connectSsh } from '../src/ssh/client.js';
 import { sshAccess } from './access.js';
 
 /** As root, or as somebody who may become root without a password: the user that cloud-init makes may. */
@@ -11,6 +10,8 @@ const COMMAND = 'if [ "$(id -u)" = 0 ]; then poweroff; else sudo -n poweroff || 
 export function powerOffBySsh(home: string) {
   return async (handle: VmHandle, endpoint: Endpoint, signal: AbortSignal): Promise<void> => {
     const target = { ...(await sshAccess(handle, { home })), endpoint };
+    // Loaded when it is needed: every command knows of this way, and few go it.
+    const { connectSsh } = await import('../src/ssh/client.js');
     await using connection = await connectSsh(target, { signal });
     try {
       const { exitCode } = await connection.exec(COMMAND, { signal });

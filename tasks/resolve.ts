@@ -3,7 +3,6 @@ import { readFile, realpath, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { presetShell } from '../presets/images.js';
 import { noteLocalUse } from '../src/image/cache-index.js';
-import { fetchImage } from '../src/image/cache.js';
 import { inspectImage } from '../src/image/qemu-img.js';
 import { VmctlError } from '../src/errors.js';
 import { type StageContext, silentReporter } from '../src/model/event.js';
@@ -47,6 +46,8 @@ async function localImage(env: TaskEnvironment, source: ImageSource, context: St
     await noteLocalUse(source.path, { directory: paths.images, command, signal: context.signal });
     return source.path;
   }
+  // Loaded when an image has a URL: an HTTP client takes longer to load than everything else of an `up` of VMs that run.
+  const { fetchImage } = await import('../src/image/cache.js');
   return fetchImage(source, {
     directory: paths.images,
     command,

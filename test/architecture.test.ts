@@ -262,13 +262,59 @@ function violations(file: string, text: string): readonly string[] {
   return found;
 }
 
-function sources(): readonly { readonly file: string; readonly text: string }[] {
+function sources(): readonly Source[] {
   return ['src', 'tasks', 'presets'].flatMap((folder) =>
     readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' })
       .filter((name) => /\.[cm]?tsx?$/.test(name) && !name.endsWith('.d.ts'))
       .map((name) => `${folder}/${name.replaceAll('\\', '/')}`)
       .map((file) => ({ file, text: readFileSync(join(ROOT, file), 'utf8') })),
   );
+}
+
+/** Packages that take longer to load than a command that only looks takes as a whole. */
+const LARGE: ReadonlySet<string> = new Set([
+  'ssh2',
+  'undici',
+  'execa',
+  'listr2',
+  '@bgotink/kdl',
+  'kdljs',
+  'yaml',
+  'jiti',
+]);
+
+/** The packages that are loaded with these files, before anything is asked for by `import()`. */
+function loadedPackages(entries: readonly string[], all: readonly Source[]): readonly string[] {
+  const texts = new Map(all.map(({ file, text }) => [file, text]));
+  const seen = new Set(entries);
+  const packages = new Set<string>();
+  // A set that grows while it is walked through gives what was added, too.
+  for (const file of seen) {
+    for (const module of staticImports(file, texts.get(file) ?? '')) {
+      if (module.startsWith('.')) seen.add(posix.join(posix.dirname(file), module).replace(/\.js$/, '.ts'));
+      else packages.add(module);
+    }
+  }
+  return [...packages];
+}
+
+/** The modules whose values a source imports or passes on at its top level; types leave nothing to load. */
+function staticImports(file: string, text: string): readonly string[] {
+  const { statements } = ts.createSourceFile(file, text, ts.ScriptTarget.Latest, true);
+  return statements.flatMap((statement) => {
+    const specifier =
+      ts.isImportDeclaration(statement) || ts.isExportDeclaration(statement) ? statement.moduleSpecifier : undefined;
+    if (specifier === undefined || !ts.isStringLiteral(specifier)) return [];
+    const isOfTypes = ts.isImportDeclaration(statement)
+      ? statement.importClause?.isTypeOnly === true
+      : ts.isExportDeclaration(statement) && statement.isTypeOnly;
+    return isOfTypes ? [] : [specifier.text];
+  });
+}
+
+interface Source {
+  readonly file: string;
+  readonly text: string;
 }
 
 describe('the sources', () => {
@@ -305,6 +351,24 @@ describe('the sources', () => {
       'tasks/tree-output.ts',
     ]);
   });
+
+  test.each(['list', 'status', 'log', 'ssh', 'ssh-config', 'completion'])(
+    'load none of the large libraries for %s, whose time is that of loading code',
+    (command) => {
+      const packages = loadedPackages(['src/cli/bin.ts', `src/cli/commands/${command}.ts`], all);
+      expect(packages).toContain('commander');
+      expect(packages.filter((name) => LARGE.has(name))).toEqual([]);
+    },
+  );
+
+  test.each(['up', 'down', 'start', 'stop', 'suspend', 'resume'])(
+    'load a client of HTTP or SSH for %s only when there is something to download or to log in to',
+    (command) => {
+      const packages = loadedPackages(['src/cli/bin.ts', `src/cli/commands/${command}.ts`], all);
+      expect(packages).toContain('listr2');
+      expect(packages.filter((name) => name === 'undici' || name === 'ssh2')).toEqual([]);
+    },
+  );
 });
 
 describe('the check', () => {

@@ -8,6 +8,7 @@ import type {
   Capabilities,
   ConsoleEndpoint,
   Hypervisor,
+  LinkChange,
   PrepareOptions,
   StartMode,
   StopMethod,
@@ -16,7 +17,8 @@ import type {
   WorkProcess,
 } from './hypervisor.js';
 import { NoopBackend } from './noop.js';
-import { PropolisBackend, type PropolisOptions } from './propolis/backend.js';
+import { PropolisBackend } from './propolis/backend.js';
+import type { PropolisOptions } from './propolis/options.js';
 import { QemuBackend, type QemuOptions } from './qemu/backend.js';
 
 export interface RouterOptions {
@@ -100,6 +102,18 @@ export class RouterHypervisor implements Hypervisor {
     return this.#backend(vm.handle.backend).resume(vm, context);
   }
 
+  crash(vm: RunningVm | SuspendedVm, context: StageContext): Promise<void> {
+    return this.#backend(vm.handle.backend).crash(vm, context);
+  }
+
+  reset(vm: RunningVm, context: StageContext): Promise<void> {
+    return this.#backend(vm.handle.backend).reset(vm, context);
+  }
+
+  setLink(vm: RunningVm | SuspendedVm, link: LinkChange, context: StageContext): Promise<void> {
+    return this.#backend(vm.handle.backend).setLink(vm, link, context);
+  }
+
   save(vm: RunningVm | SuspendedVm, path: string, context: StageContext): Promise<SuspendedVm> {
     return this.#backend(vm.handle.backend).save(vm, path, context);
   }
@@ -139,6 +153,10 @@ export class RouterHypervisor implements Hypervisor {
 
   console(handle: VmHandle): ConsoleEndpoint {
     return this.#backend(handle.backend).console(handle);
+  }
+
+  async catchUpConsole(vm: VmRemains, signal?: AbortSignal): Promise<boolean> {
+    return this.#backend(vm.backend).catchUpConsole(vm, signal);
   }
 
   screenshot(vm: RunningVm | SuspendedVm): Promise<Uint8Array> {

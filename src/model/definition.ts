@@ -80,7 +80,8 @@ export interface SshDeclaration {
   readonly timeout?: Located<number>;
 }
 
-export type RunPolicy = 'always' | 'once' | 'on-change';
+/** `each`: always, and after the VM was given what makes it different from the others of its group. */
+export type RunPolicy = 'always' | 'once' | 'on-change' | 'each';
 
 interface ProvisionCommon {
   readonly run?: Located<RunPolicy>;

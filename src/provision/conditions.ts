@@ -37,6 +37,8 @@ export interface ConditionWorld {
   readonly forwardOf: (guestPort: number) => Endpoint | null;
   /** Absolute path. */
   readonly consoleLog: string;
+  /** Brings it up to date, where nobody writes it while the guest prints. */
+  readonly catchUpConsole: () => Promise<unknown>;
 }
 
 export interface ConditionOptions {
@@ -74,6 +76,7 @@ export async function waitForCondition(
   const holds = await waitFor(look, { timeoutMs, signal });
   if (holds !== null) return;
   const what = `VM "${world.name}": ${conditionText(condition)} within ${timeoutMs / 1000} s: ${found}`;
+  await world.catchUpConsole().catch(() => {});
   const details = await tailOfFile(world.consoleLog, CONSOLE_LINES);
   throw new VmctlError('READY_TIMEOUT', what, {
     hint: `To see what the guest says: vmctl log ${world.name}`,
@@ -83,7 +86,7 @@ export async function waitForCondition(
 }
 
 /** What a guest may get over; the others are told at once. */
-const PASSING: ReadonlySet<string> = new Set(['SSH_TRANSPORT', 'SSH_AUTHENTICATION', 'TIMEOUT', 'ABORTED']);
+const PASSING: ReadonlySet<string> = new Set(['SSH_TRANSPORT', 'SSH_AUTHENTICATION', 'TIMEOUT', 'ABORTED', 'PROPOLIS']);
 
 function conditionText(condition: GuestCondition): string {
   switch (condition.kind) {
@@ -142,7 +145,8 @@ async function examinePort(port: number, world: ConditionWorld, signal: AbortSig
   return address.test(output) ? null : 'the guest listens elsewhere only';
 }
 
-async function examineLog(pattern: RegExp, { consoleLog }: ConditionWorld): Promise<string | null> {
+async function examineLog(pattern: RegExp, { consoleLog, catchUpConsole }: ConditionWorld): Promise<string | null> {
+  await catchUpConsole();
   const lines = stripVTControlCharacters((await readTextIfPresent(consoleLog)) ?? '').split(/\r*\n/);
   // Without a memory of where it matched last, as a pattern with the flag "g" has one.
   const fresh = new RegExp(pattern.source, pattern.flags.replaceAll(/[gy]/g, ''));

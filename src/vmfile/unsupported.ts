@@ -16,18 +16,8 @@ interface UnsupportedFeature {
 
 export const UNSUPPORTED: readonly UnsupportedFeature[] = [
   {
-    what: '`lan`',
-    instead: 'use `forward` and the address 10.0.2.2, which is the host',
-    places: ({ network }) => [network?.value.kind === 'user' ? network.value.lan?.span : undefined],
-  },
-  {
     what: '`ready`',
     instead: 'wait for it in a `provision "shell"`',
     places: ({ ready }) => [ready?.span],
-  },
-  {
-    what: '`count` above 1',
-    instead: 'write one `vm` for each',
-    places: ({ count }) => [count !== undefined && count.value > 1 ? count.span : undefined],
   },
 ];
