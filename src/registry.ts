@@ -45,10 +45,12 @@ export interface VmRecord {
   readonly steps: readonly StepSuccess[];
   /** The lines of its LAN that its hosts file was given last; null where it was given none. */
   readonly hosts: readonly string[] | null;
+  /** The frozen VM that its disk stands on; not settled while it is being restored. Null where it was made otherwise. */
+  readonly warm: { readonly key: string; readonly settled: boolean } | null;
   readonly lastFailure: { readonly step: Step; readonly time: string; readonly error: VmctlErrorJson } | null;
 }
 
-const FRESH_RECORD: VmRecord = { provisioning: 'pending', steps: [], hosts: null, lastFailure: null };
+const FRESH_RECORD: VmRecord = { provisioning: 'pending', steps: [], hosts: null, warm: null, lastFailure: null };
 
 /** The registry held against the directories. */
 export interface RegistryView {

@@ -64,7 +64,7 @@ export async function provisionVm(
     options.onReady();
     return provisioned(vm, { run: 0, skipped: 0 });
   }
-  await using connection = await connectWhenReady(env, vm, spec, context);
+  await using connection = await connectWhenReady(env, vm, { spec }, context);
   options.onReady();
   const lan = currentLan(vm.handle, spec);
   if (lan !== null) await joinLan(connection, lan, context);
@@ -98,7 +98,7 @@ export async function refreshLan(
   const { hosts } = await env.registry.record(entry);
   if (isDeepStrictEqual(hosts, lan.identity.hosts)) return false;
   if (env.hypervisor.capabilitiesOf(vm.handle).guestAccess.supported) {
-    await using connection = await connectWhenReady(env, vm, spec, context);
+    await using connection = await connectWhenReady(env, vm, { spec }, context);
     await joinLan(connection, lan, context);
   }
   await env.registry.updateRecord(entry, { hosts: lan.identity.hosts });
@@ -114,14 +114,15 @@ export async function awaitLogin(env: TaskEnvironment, vm: RunningVm, context: S
   const { spec } = vm.handle;
   const { guestAccess } = env.hypervisor.capabilitiesOf(vm.handle);
   if (!guestAccess.supported || !spec.ssh.declared || spec.network.kind === 'none') return;
-  await using _connection = await connectWhenReady(env, vm, spec, context);
+  await using _connection = await connectWhenReady(env, vm, { spec }, context);
 }
 
 /** Waits for the SSH banner, the pinned host key and a login that works. */
-async function connectWhenReady(
+export async function connectWhenReady(
   env: TaskEnvironment,
   vm: RunningVm,
-  spec: VmSpec,
+  /** The spec as declared now, and how long it may take; default what it says itself. */
+  { spec, seconds }: { readonly spec: VmSpec; readonly seconds?: number },
   context: StageContext,
 ): Promise<SshConnection> {
   const { handle } = vm;
@@ -147,7 +148,7 @@ async function connectWhenReady(
       await catchUpConsole();
       return tailOfFile(join(handle.directory, VM_FILES.consoleLog), CONSOLE_TAIL_LINES);
     },
-    timeoutMs: readySeconds(env, vm, spec) * 1000,
+    timeoutMs: (seconds ?? readySeconds(env, vm, spec)) * 1000,
     ...context,
   });
 }

@@ -204,6 +204,7 @@ describe('the record', () => {
       provisioning: 'pending',
       steps: [],
       hosts: null,
+      warm: null,
       lastFailure: null,
     });
   });
@@ -221,9 +222,21 @@ describe('the record', () => {
     const lastFailure = { step: 'provision', time: NOW.toISOString(), error } as const;
     await registry.updateRecord(web, { lastFailure });
     await registry.updateRecord(web, { provisioning: 'failed' });
-    expect(await newRegistry().record(web)).toEqual({ provisioning: 'failed', steps: [], hosts: null, lastFailure });
+    expect(await newRegistry().record(web)).toEqual({
+      provisioning: 'failed',
+      steps: [],
+      hosts: null,
+      warm: null,
+      lastFailure,
+    });
     await registry.updateRecord(web, { provisioning: 'done', lastFailure: null });
-    expect(await registry.record(web)).toEqual({ provisioning: 'done', steps: [], hosts: null, lastFailure: null });
+    expect(await registry.record(web)).toEqual({
+      provisioning: 'done',
+      steps: [],
+      hosts: null,
+      warm: null,
+      lastFailure: null,
+    });
   });
 
   test('that is damaged counts as new', async () => {
@@ -233,6 +246,7 @@ describe('the record', () => {
       provisioning: 'pending',
       steps: [],
       hosts: null,
+      warm: null,
       lastFailure: null,
     });
   });

@@ -7,6 +7,7 @@ import { downTasks } from '../../tasks/down.js';
 import { resumeTasks, suspendTasks } from '../../tasks/pause.js';
 import { awaitLogin } from '../../tasks/provision.js';
 import { type RebootOptions, rebootTasks } from '../../tasks/reboot.js';
+import { resetTasks } from '../../tasks/reset.js';
 import { runTasks } from '../../tasks/run.js';
 import { reachableVm } from '../../tasks/select-vm.js';
 import { type SshLogin, sshLogin } from '../../tasks/ssh-login.js';
@@ -123,6 +124,13 @@ export class Machine {
     const vm = await this.look();
     const context = { signal: this.env.signal, reporter: this.env.events.reporter(this.name, 'start') };
     if (vm.state === 'running') await awaitLogin(this.env, vm, context);
+    await this.look();
+  }
+
+  /** Also of a VM that is stopped or suspended. */
+  async reset(): Promise<void> {
+    await this.close();
+    await this.#act(resetTasks(this.env, [this.entry]));
     await this.look();
   }
 

@@ -59,6 +59,10 @@ export function runningVm(machine: Machine): RunningVm {
     crash: () => crash(machine),
     disconnect: (nic) => machine.setCable({ nic: nic ?? null, up: false }),
     connect: (nic) => machine.setCable({ nic: nic ?? null, up: true }),
+    reset: async () => {
+      await machine.reset();
+      return runningVm(machine);
+    },
     reboot: async (options) => {
       await machine.reboot({ hard: options?.hard ?? false, graceMs: graceOf(options) });
       return runningVm(machine);

@@ -20,7 +20,10 @@ export const FAULT_STEPS = ['crash', 'disconnect', 'connect', 'reboot'] as const
 
 export type FaultStep = (typeof FAULT_STEPS)[number];
 
-export type Step = UpStep | DownStep | PauseStep | FaultStep;
+/** Back to the moment at which the VM was frozen. */
+export type ResetStep = 'reset';
+
+export type Step = UpStep | DownStep | PauseStep | FaultStep | ResetStep;
 
 interface EventCommon {
   /** Milliseconds since the epoch. */

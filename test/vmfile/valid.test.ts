@@ -47,6 +47,7 @@ const DEFAULTS: Omit<VmSpec, 'name' | 'image'> = {
   ssh: { declared: false, user: 'vm', privateKey: null, timeoutSeconds: null },
   dependsOn: [],
   provision: [],
+  warm: null,
 };
 
 describe('the example of the specification', () => {
@@ -152,6 +153,7 @@ describe('a VMFile with everything that the language has', () => {
         networkConfig: '/project/network.yaml',
       },
       ssh: { declared: true, user: '_deploy', privateKey: '/project/id_ed25519', timeoutSeconds: 5400 },
+      warm: 'off',
       provision: [
         {
           kind: 'shell',
@@ -249,14 +251,6 @@ describe('what the language has and this version cannot do', () => {
         network: { kind: 'vnic', vnic: 'vnic0' },
         dependsOn: [],
         warm: 'memory',
-        provision: [],
-      },
-      {
-        name: 'd',
-        image: { kind: 'path', path: 'disk.qcow2' },
-        network: { kind: 'tap', bridge: 'br1' },
-        dependsOn: [],
-        warm: 'disk',
         provision: [],
       },
       {

@@ -55,6 +55,7 @@ const BY_STEP: Readonly<Record<Step, Meaning>> = {
   disconnect: 'removal',
   connect: 'start',
   reboot: 'start',
+  reset: 'start',
 };
 
 const BY_PHASE: Readonly<Record<Exclude<PhaseKind, 'work'>, Meaning>> = {

@@ -187,7 +187,7 @@ export class QemuBackend implements Hypervisor {
     const awaitsState = mode.kind === 'restore';
     const segment = await segmentOf(handle);
     const machine = { accelerator, hasSeed, uefiCode, segment, memory, awaitsState, extraArguments };
-    const words = qemuArguments(handle, machine);
+    const words = qemuArguments(withForwards(handle, mode), machine);
     const tap = tapOf(handle.spec);
     const recorded =
       tap === null ? null : { name: tap.name, leaseFiles: [...(this.#options.leaseFiles ?? LEASE_FILES)] };
@@ -454,6 +454,13 @@ async function segmentOf({ spec, directory }: VmHandle): Promise<LanSegment | nu
   const { network, project } = spec;
   if (network.kind !== 'user' || network.lan === null) return null;
   return lanSegment({ project, vms: await realpath(dirname(directory)), name: network.lan.name });
+}
+
+/** The same with the ports of this host that it is to have. */
+function withForwards(handle: VmHandle, mode: StartMode): VmHandle {
+  const { spec } = handle;
+  if (mode.kind !== 'restore' || mode.forwards === undefined || spec.network.kind !== 'user') return handle;
+  return { ...handle, spec: { ...spec, network: { ...spec.network, forwards: mode.forwards } } };
 }
 
 /** A machine that was never given its state has nothing to go on from. */
