@@ -315,6 +315,8 @@ describe('what a guest has printed', () => {
     const { handle } = running;
     lab.host.state.neighbours = { [handle.mac ?? '']: '192.168.1.7' };
     expect(await lab.backend.stop(running, { graceMs: 20_000 }, quiet)).toBe('guest');
+    // This one has ended before anybody looks whether it has.
+    await lab.behave({});
     const again = await lab.backend.start(stopped(handle), quiet);
     await guestOf(again, 'print', 'power cut\n');
     expect(await lab.backend.stop(again, { graceMs: 0 }, quiet)).toBe('halt');
