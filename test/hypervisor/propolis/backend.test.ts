@@ -4,13 +4,11 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { RunningVm, StoppedVm } from '../../../src/model/vm.js';
 import { listening, quiet } from '../../support/fixtures.js';
+import { actAsGuest } from '../../support/propolis-world.js';
 import { type PropolisLab, openPropolisLab } from '../lab.js';
 
-/** Speaks to the fake server as the guest does. */
-async function guestOf({ handle }: Pick<RunningVm, 'handle'>, act: string, body = ''): Promise<void> {
-  const { address }: { address: string } = JSON.parse(await readFile(join(handle.directory, 'runtime.json'), 'utf8'));
-  await fetch(`http://${address}/guest/${act}`, { method: 'POST', body });
-}
+const guestOf = ({ handle }: Pick<RunningVm, 'handle'>, act: 'print' | 'power-off', words?: string) =>
+  actAsGuest(handle.directory, act, words);
 
 const stopped = (handle: RunningVm['handle']): StoppedVm => ({ state: 'stopped', handle });
 
@@ -158,7 +156,7 @@ describe('starting a VM', () => {
   });
 
   test('leaves nothing running when the VM does not come to run in time, or somebody interrupts it', async () => {
-    await using lab = await openPropolisLab({ startTimeoutMs: 50 });
+    await using lab = await openPropolisLab({ limits: { runMs: 50 } });
     const handle = await lab.prepare();
     await lab.behave({ holds: ['Running'] });
     await expect(lab.backend.start(stopped(handle), quiet)).rejects.toMatchObject({
@@ -324,7 +322,7 @@ describe('what a guest has printed', () => {
   });
 
   test('is in the log of a VM that did not come to run', async () => {
-    await using lab = await openPropolisLab({ startTimeoutMs: 50 });
+    await using lab = await openPropolisLab({ limits: { runMs: 50 } });
     const handle = await lab.prepare();
     await lab.behave({ holds: ['Running'], says: 'no bootable device\n' });
     await expect(lab.backend.start(stopped(handle), quiet)).rejects.toMatchObject({ code: 'PROPOLIS' });
@@ -405,7 +403,7 @@ describe('the host', () => {
     const wanted = await spec(lab);
     await expect(lab.backend.checkHost(quiet, { ...wanted, vcpus: 33 })).rejects.toMatchObject({ code: 'UNSUPPORTED' });
     await expect(
-      lab.backend.checkHost(quiet, { ...wanted, network: { kind: 'user', forwards: [] } }),
+      lab.backend.checkHost(quiet, { ...wanted, network: { kind: 'user', forwards: [], lan: null } }),
     ).rejects.toMatchObject({ code: 'UNSUPPORTED', message: expect.stringContaining('use network "vnic"') });
     lab.host.state.vnics = { vnic0: { over: 'e1000g0', mac: '2:8:20:1:2:3' } };
     await expect(lab.backend.checkHost(quiet, wanted)).rejects.toMatchObject({
