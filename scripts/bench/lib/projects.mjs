@@ -12,7 +12,7 @@ export const program = join(root, 'dist', 'cli.js');
 export function timeNode(words, options = {}) {
   const begun = performance.now();
   const { status, stderr } = spawnSync(process.execPath, words, { ...options, stdio: ['ignore', 'ignore', 'pipe'] });
-  if (status !== 0) throw new Error(`${words.join(' ')} failed with exit code ${status}: ${stderr}`);
+  if (status !== 0) throw new Error(`${words.join(' ')} failed with exit code ${status}: ${String(stderr)}`);
   return performance.now() - begun;
 }
 
