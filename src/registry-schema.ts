@@ -1,7 +1,8 @@
 /** What the files of the state directory must look like to be believed. */
 import * as v from 'valibot';
 import { ERROR_CODES, type ErrorCode } from './errors.js';
-import { UP_STEPS } from './model/event.js';
+import { FAULT_STEPS, UP_STEPS } from './model/event.js';
+import { WARM_LEVELS } from './model/warm.js';
 
 const backend = v.picklist(['qemu', 'propolis', 'noop']);
 
@@ -64,8 +65,18 @@ const imageSchema = v.variant('kind', [
   }),
 ]);
 
+const lanSchema = v.object({
+  name: v.string(),
+  address: v.string(),
+  members: v.array(v.object({ vm: v.string(), address: v.string(), names: v.array(v.string()) })),
+});
+
 const networkSchema = v.variant('kind', [
-  v.object({ kind: v.literal('user'), forwards: v.array(v.object({ host: v.number(), guest: v.number() })) }),
+  v.object({
+    kind: v.literal('user'),
+    forwards: v.array(v.object({ host: v.number(), guest: v.number() })),
+    lan: v.optional(v.nullable(lanSchema), null),
+  }),
   v.object({ kind: v.literal('tap'), bridge: v.string() }),
   v.object({ kind: v.literal('vnic'), vnic: v.string() }),
   v.object({ kind: v.literal('none') }),
@@ -102,6 +113,7 @@ const specSchema = v.object({
   }),
   dependsOn: v.array(v.string()),
   provision: v.array(stepSchema),
+  warm: v.optional(v.nullable(v.picklist(WARM_LEVELS)), null),
 });
 
 export const handleSchema = v.object({
@@ -132,9 +144,11 @@ const codeSchema = v.custom<ErrorCode>((value) => typeof value === 'string' && O
 export const recordSchema = v.object({
   provisioning: v.picklist(['pending', 'done', 'failed']),
   steps: v.array(v.object({ number: v.number(), digest: v.string() })),
+  hosts: v.optional(v.nullable(v.array(v.string())), null),
+  warm: v.optional(v.nullable(v.object({ key: v.string(), settled: v.boolean() })), null),
   lastFailure: v.nullable(
     v.object({
-      step: v.picklist([...UP_STEPS, 'stop', 'destroy', 'suspend', 'resume']),
+      step: v.picklist([...UP_STEPS, 'stop', 'destroy', 'suspend', 'resume', 'reset', ...FAULT_STEPS]),
       time: v.string(),
       error: v.object({
         code: codeSchema,

@@ -3,6 +3,7 @@ import { toVmctlError } from '../src/errors.js';
 import type { ObservedVm, VmHandle } from '../src/model/vm.js';
 import type { RegistryEntry, VmRecord } from '../src/registry.js';
 import type { TaskEnvironment } from './context.js';
+import { powerCutAt } from './crash.js';
 import { type Remark, remarksOn } from './remarks.js';
 
 export type Inspection =
@@ -12,6 +13,8 @@ export type Inspection =
       readonly observed: ObservedVm;
       readonly record: VmRecord;
       readonly remarks: readonly Remark[];
+      /** When its power was cut, in ISO 8601, where it has not been started since. */
+      readonly powerCutAt: string | null;
     }
   | { readonly entry: RegistryEntry; readonly problem: string };
 
@@ -21,7 +24,9 @@ export async function inspectVm(env: TaskEnvironment, entry: RegistryEntry): Pro
     const handle = await env.registry.handle(entry);
     const observed = await env.hypervisor.observe(handle);
     const record = await env.registry.record(entry);
-    return { entry, handle, observed, record, remarks: await remarksOn(env, observed) };
+    const remarks = await remarksOn(env, observed);
+    const cutAt = observed.state === 'stopped' ? await powerCutAt(handle) : null;
+    return { entry, handle, observed, record, remarks, powerCutAt: cutAt };
   } catch (error) {
     const { code, message } = toVmctlError(error);
     if (code === 'VM_NOT_FOUND') throw error;

@@ -8,6 +8,7 @@ import type {
   Capabilities,
   ConsoleEndpoint,
   Hypervisor,
+  LinkChange,
   PrepareOptions,
   StartMode,
   StopMethod,
@@ -101,6 +102,18 @@ export class RouterHypervisor implements Hypervisor {
     return this.#backend(vm.handle.backend).resume(vm, context);
   }
 
+  crash(vm: RunningVm | SuspendedVm, context: StageContext): Promise<void> {
+    return this.#backend(vm.handle.backend).crash(vm, context);
+  }
+
+  reset(vm: RunningVm, context: StageContext): Promise<void> {
+    return this.#backend(vm.handle.backend).reset(vm, context);
+  }
+
+  setLink(vm: RunningVm | SuspendedVm, link: LinkChange, context: StageContext): Promise<void> {
+    return this.#backend(vm.handle.backend).setLink(vm, link, context);
+  }
+
   save(vm: RunningVm | SuspendedVm, path: string, context: StageContext): Promise<SuspendedVm> {
     return this.#backend(vm.handle.backend).save(vm, path, context);
   }
@@ -159,6 +172,10 @@ export class RouterHypervisor implements Hypervisor {
   async findProcesses(vms: string): Promise<readonly WorkProcess[] | null> {
     const found = await Promise.all([...this.#backends.values()].map((backend) => backend.findProcesses(vms)));
     return found.some((processes) => processes === null) ? null : found.flatMap((processes) => processes ?? []);
+  }
+
+  async killProcess(process: WorkProcess): Promise<void> {
+    await this.#backend(process.backend).killProcess(process);
   }
 
   #backend(kind: BackendKind): Hypervisor {

@@ -15,7 +15,15 @@ export type DownStep = 'stop' | 'destroy';
 /** Pausing a VM's vCPUs, and letting them go on. */
 export type PauseStep = 'suspend' | 'resume';
 
-export type Step = UpStep | DownStep | PauseStep;
+/** Failures on purpose, and the way out of them. */
+export const FAULT_STEPS = ['crash', 'disconnect', 'connect', 'reboot'] as const;
+
+export type FaultStep = (typeof FAULT_STEPS)[number];
+
+/** Back to the moment at which the VM was frozen. */
+export type ResetStep = 'reset';
+
+export type Step = UpStep | DownStep | PauseStep | FaultStep | ResetStep;
 
 interface EventCommon {
   /** Milliseconds since the epoch. */

@@ -1,6 +1,6 @@
 /** Files that are there completely or not at all. */
 import { randomBytes } from 'node:crypto';
-import { mkdir, open, readFile, readdir, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, open, readFile, readdir, rename, rm, stat, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { types } from 'node:util';
 import { VmctlError } from '../errors.js';
@@ -68,6 +68,15 @@ async function syncFile(path: string): Promise<void> {
     }
   } catch (error) {
     throw stateDirectoryError('write', path, error);
+  }
+}
+
+/** Removes a file, if it is there. Node's `rm` looks twice at what it removes, once of that while everything else waits. */
+export async function removeFile(path: string): Promise<void> {
+  try {
+    await unlink(path);
+  } catch (error) {
+    if (!isMissing(error)) throw error;
   }
 }
 

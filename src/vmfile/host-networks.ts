@@ -11,6 +11,8 @@ interface Obstacle {
 
 const VNIC = 'use `network "vnic" name="vmctl0"`, or `network "none"`';
 
+const VNICS = 'VMs whose VNICs stand on one etherstub share a network: name it in the setting propolis.link';
+
 /** What runs new VMs where nobody says: on illumos it is Propolis. */
 export function usualBackend(platform: NodeJS.Platform = process.platform): BackendKind {
   return platform === 'sunos' ? 'propolis' : 'qemu';
@@ -30,8 +32,13 @@ function obstacleTo(kind: NetworkDeclaration['kind'], backend: BackendKind): Obs
 
 /** Reports a network that a VM cannot be given; says whether it did. A VM without the node has `network "user"`. */
 export function reportForeignNetwork(vm: VmDefinition, backend: BackendKind, findings: Findings): boolean {
-  const obstacle = obstacleTo(vm.network?.value.kind ?? 'user', backend);
+  const network = vm.network?.value;
+  const obstacle = obstacleTo(network?.kind ?? 'user', backend);
   if (obstacle === null) return false;
   findings.error({ code: 'unsupported', span: vm.network?.span ?? vm.name.span, ...obstacle });
+  if (network?.kind === 'user' && network.lan !== undefined) {
+    const message = '`lan` is a network of QEMU’s own, and VMs on illumos run on Propolis';
+    findings.error({ code: 'unsupported', span: network.lan.span, message, hint: VNICS });
+  }
   return true;
 }

@@ -35,6 +35,13 @@ describe('a network that a VM cannot be given', () => {
     expect(findings(vm(network), backend)).toEqual([told]);
   });
 
+  test('takes its LAN with it, with what illumos has instead', () => {
+    expect(findings(vm('network "user" { lan "back" }; ssh'), 'propolis')).toEqual([
+      expect.stringContaining('network "user" needs QEMU'),
+      '`lan` is a network of QEMU’s own, and VMs on illumos run on Propolis at lan "back": VMs whose VNICs stand on one etherstub share a network: name it in the setting propolis.link',
+    ]);
+  });
+
   test.each([
     ['propolis', 'network "vnic" name="vnic0"'],
     ['propolis', 'network "none"'],

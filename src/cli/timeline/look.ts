@@ -50,6 +50,12 @@ const BY_STEP: Readonly<Record<Step, Meaning>> = {
   destroy: 'removal',
   suspend: 'removal',
   resume: 'start',
+  // A timeline is of `up` and `reload`, which do none of these.
+  crash: 'removal',
+  disconnect: 'removal',
+  connect: 'start',
+  reboot: 'start',
+  reset: 'start',
 };
 
 const BY_PHASE: Readonly<Record<Exclude<PhaseKind, 'work'>, Meaning>> = {

@@ -6,7 +6,7 @@ import { readlink, realpath, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import * as v from 'valibot';
 import { VM_FILES } from '../../paths.js';
-import type { VmHandle } from '../../model/vm.js';
+import { NICS, type VmHandle } from '../../model/vm.js';
 import type { WorkProcess } from '../hypervisor.js';
 import { tailOfFile } from '../../util/exec.js';
 import { readTextIfPresent, writeFileAtomically } from '../../util/fs.js';
@@ -16,6 +16,8 @@ import {
   commandLineOf,
   findByCommandLine,
   identifyByCommandLine,
+  identifyProcess,
+  signalProcess,
 } from '../../util/process.js';
 
 const CRASH_LINES = 5;
@@ -28,6 +30,8 @@ const runtimeSchema = v.object({
   forwards: v.nullable(v.array(v.object({ host: v.number(), guest: v.number() }))),
   /** The TAP device that was made for it, and where leases were to be looked for, as configured at its start. */
   tap: v.optional(v.nullable(v.object({ name: v.string(), leaseFiles: v.array(v.string()) })), null),
+  /** The cards whose cable is out: QEMU itself does not tell. */
+  unplugged: v.optional(v.array(v.picklist(NICS)), []),
 });
 
 /** What is known of the process since it was started; kept in the VM's directory. */
@@ -73,7 +77,13 @@ export async function findQemu(handle: VmHandle): Promise<LiveQemu | null> {
 async function askCommandLine({ pid }: ProcessIdentity): Promise<Runtime> {
   const words = (await commandLineOf(pid)) ?? [];
   const told = words[words.indexOf('-accel') + 1];
-  return { pid, accelerator: told === 'kvm' || told === 'hvf' ? told : 'tcg', forwards: null, tap: null };
+  return {
+    pid,
+    accelerator: told === 'kvm' || told === 'hvf' ? told : 'tcg',
+    forwards: null,
+    tap: null,
+    unplugged: [],
+  };
 }
 
 /**
@@ -102,9 +112,14 @@ export async function findQemusBelow(vms: string): Promise<readonly WorkProcess[
     const told = await readlink(`/proc/${pid}/cwd`).catch(() => null);
     if (vm === null || told === null || dirname(told) !== top) continue;
     // proc_pid_cwd(5): a directory that was removed is told with these words behind its name.
-    found.push({ pid, vm, directory: told.endsWith(' (deleted)') ? null : told });
+    found.push({ backend: 'qemu', pid, vm, directory: told.endsWith(' (deleted)') ? null : told });
   }
   return found;
+}
+
+export async function killByPid(pid: number): Promise<void> {
+  const identity = await identifyProcess(pid);
+  if (identity !== null) await signalProcess(identity, 'SIGKILL');
 }
 
 /** The VM that a QEMU's command line names; null for another program. */

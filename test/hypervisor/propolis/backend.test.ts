@@ -156,7 +156,7 @@ describe('starting a VM', () => {
   });
 
   test('leaves nothing running when the VM does not come to run in time, or somebody interrupts it', async () => {
-    await using lab = await openPropolisLab({ startTimeoutMs: 50 });
+    await using lab = await openPropolisLab({ limits: { runMs: 50 } });
     const handle = await lab.prepare();
     await lab.behave({ holds: ['Running'] });
     await expect(lab.backend.start(stopped(handle), quiet)).rejects.toMatchObject({
@@ -322,7 +322,7 @@ describe('what a guest has printed', () => {
   });
 
   test('is in the log of a VM that did not come to run', async () => {
-    await using lab = await openPropolisLab({ startTimeoutMs: 50 });
+    await using lab = await openPropolisLab({ limits: { runMs: 50 } });
     const handle = await lab.prepare();
     await lab.behave({ holds: ['Running'], says: 'no bootable device\n' });
     await expect(lab.backend.start(stopped(handle), quiet)).rejects.toMatchObject({ code: 'PROPOLIS' });
@@ -403,7 +403,7 @@ describe('the host', () => {
     const wanted = await spec(lab);
     await expect(lab.backend.checkHost(quiet, { ...wanted, vcpus: 33 })).rejects.toMatchObject({ code: 'UNSUPPORTED' });
     await expect(
-      lab.backend.checkHost(quiet, { ...wanted, network: { kind: 'user', forwards: [] } }),
+      lab.backend.checkHost(quiet, { ...wanted, network: { kind: 'user', forwards: [], lan: null } }),
     ).rejects.toMatchObject({ code: 'UNSUPPORTED', message: expect.stringContaining('use network "vnic"') });
     lab.host.state.vnics = { vnic0: { over: 'e1000g0', mac: '2:8:20:1:2:3' } };
     await expect(lab.backend.checkHost(quiet, wanted)).rejects.toMatchObject({
