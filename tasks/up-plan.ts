@@ -3,6 +3,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Change, UpAction } from '../src/model/plan.js';
 import type { CloudInitSpec, ImageSource, NetworkSpec, VmSpec } from '../src/model/spec.js';
 import { unreachable } from '../src/errors.js';
+import { shownPlace } from '../src/image/source.js';
 import type { ObservedVm } from '../src/model/vm.js';
 import type { VmRecord } from '../src/registry.js';
 import { bytesText } from './progress-text.js';
@@ -78,9 +79,10 @@ export function changeText({ node, made, declared }: Change): string {
 
 function imageText(image: ImageSource): string {
   if (image.kind === 'file') return image.path;
-  const { url, checksum } = image;
+  const { checksum } = image;
+  const url = shownPlace(image.url);
   if (checksum === null) return url;
-  return `${url} (${checksum.algorithm === 'list' ? `as in ${checksum.url}` : `${checksum.algorithm} ${checksum.digest}`})`;
+  return `${url} (${checksum.algorithm === 'list' ? `as in ${shownPlace(checksum.url)}` : `${checksum.algorithm} ${checksum.digest}`})`;
 }
 
 /** Who else is on its LAN is told to a VM while it runs. */
