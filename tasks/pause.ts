@@ -31,7 +31,16 @@ export function resumeTasks(env: TaskEnvironment, entries: readonly RegistryEntr
       const observed = await env.hypervisor.observe(await env.registry.handle(entry));
       if (observed.state === 'running') return { skipped: 'already running' };
       if (observed.state === 'stopped') throw notLive(observed, 'resume');
+      if ((await env.registry.record(entry)).warm?.settled === false) throw unsettledError(entry.name);
       return { done: runningSummary(await env.hypervisor.resume(observed, context)) };
     },
+  });
+}
+
+/** It does not know what time it is, and its random numbers are those of others. */
+function unsettledError(name: string): VmctlError {
+  return new VmctlError('VM_STATE', `cannot resume VM "${name}": vmctl was interrupted while it was restored`, {
+    hint: `To make it anew from what was frozen, run: vmctl up ${name}`,
+    fields: { vm: name },
   });
 }
