@@ -23,7 +23,12 @@ export async function startVm(
     return resumed;
   }
   // Recorded first: whatever happens from here on, the next `up` knows that there is something left to do.
-  await env.registry.updateRecord(vm.entry, { provisioning: 'pending' });
+  // One that boots owes nothing to what it may have been about to go on from.
+  const { warm } = await env.registry.record(vm.entry);
+  await env.registry.updateRecord(vm.entry, {
+    provisioning: 'pending',
+    warm: warm === null ? null : { ...warm, settled: true },
+  });
   const running = await env.hypervisor.start(stopped, context, { kind: vm.freezable === true ? 'freezable' : 'boot' });
   await env.registry.updateRecord(vm.entry, { lastFailure: null });
   return running;

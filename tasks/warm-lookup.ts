@@ -39,9 +39,9 @@ export interface WarmReach {
 export function warmReach(env: Pick<TaskEnvironment, 'warm' | 'hypervisor'>, spec: VmSpec): WarmReach {
   const wanted = env.warm.cold ? 'off' : (spec.warm ?? env.warm.level);
   if (wanted === 'off') return { level: 'off', less: null };
-  const { memorySnapshots, guestAccess } = env.hypervisor.capabilities;
+  const { memorySnapshots } = env.hypervisor.capabilities;
   if (!memorySnapshots.supported) return { level: 'off', less: memorySnapshots.reason };
-  if (guestAccess.supported && (!spec.ssh.declared || spec.network.kind === 'none')) {
+  if (!spec.ssh.declared || spec.network.kind === 'none') {
     // Nothing is provisioned in it, so there is nothing to save either.
     return { level: 'off', less: spec.warm === null ? null : 'it cannot be logged in to' };
   }

@@ -121,6 +121,41 @@ test('reset takes a VM back, whatever state it is in, and refuses one that was n
   expect(refused.stderr).toContain('VM "other" cannot be reset: it was never frozen');
 });
 
+describe('a VM whose restoring was interrupted', () => {
+  const interrupt = async (rig: Rig): Promise<void> => {
+    await rig.vmctl(['up']);
+    const [key = ''] = await frozen(rig);
+    const record = { provisioning: 'pending', steps: [], warm: { key, settled: false }, lastFailure: null };
+    await writeFile(join(rig.paths.vm('web'), 'record.json'), JSON.stringify(record));
+  };
+
+  test('is made anew by up, and cannot just be resumed', async () => {
+    const operations: string[] = [];
+    await using rig = await rigOf(operations);
+    await interrupt(rig);
+    await rig.vmctl(['suspend', 'web']);
+    const resumed = await rig.vmctl(['resume', 'web']);
+    expect(resumed).toMatchObject({
+      exitCode: 1,
+      stderr: expect.stringContaining('interrupted while it was restored'),
+    });
+    operations.length = 0;
+    expect((await rig.vmctl(['up'])).exitCode).toBe(0);
+    expect(operations).toEqual(['destroy', 'prepare', 'start']);
+  });
+
+  test('is a VM like any other once it was booted', async () => {
+    const operations: string[] = [];
+    await using rig = await rigOf(operations);
+    await interrupt(rig);
+    await rig.vmctl(['stop', 'web']);
+    await rig.vmctl(['start', 'web']);
+    operations.length = 0;
+    expect((await rig.vmctl(['up'])).exitCode).toBe(0);
+    expect(operations).toEqual([]);
+  });
+});
+
 test('warm prune leaves what a VM stands on, and gc what a living process makes; rests of dead ones go', async () => {
   await using rig = await rigOf();
   await rig.vmctl(['up']);
