@@ -2,6 +2,7 @@
 import * as v from 'valibot';
 import { ERROR_CODES, type ErrorCode } from './errors.js';
 import { UP_STEPS } from './model/event.js';
+import { WARM_LEVELS } from './model/warm.js';
 
 const backend = v.picklist(['qemu', 'propolis', 'noop']);
 
@@ -95,6 +96,7 @@ const specSchema = v.object({
   }),
   dependsOn: v.array(v.string()),
   provision: v.array(stepSchema),
+  warm: v.optional(v.nullable(v.picklist(WARM_LEVELS)), null),
 });
 
 export const handleSchema = v.object({
@@ -125,9 +127,10 @@ const codeSchema = v.custom<ErrorCode>((value) => typeof value === 'string' && O
 export const recordSchema = v.object({
   provisioning: v.picklist(['pending', 'done', 'failed']),
   steps: v.array(v.object({ number: v.number(), digest: v.string() })),
+  warm: v.optional(v.nullable(v.object({ key: v.string(), settled: v.boolean() })), null),
   lastFailure: v.nullable(
     v.object({
-      step: v.picklist([...UP_STEPS, 'stop', 'destroy', 'suspend', 'resume']),
+      step: v.picklist([...UP_STEPS, 'stop', 'destroy', 'suspend', 'resume', 'reset']),
       time: v.string(),
       error: v.object({
         code: codeSchema,

@@ -36,10 +36,12 @@ export interface VmRecord {
   readonly provisioning: 'pending' | 'done' | 'failed';
   /** The steps that succeeded at some time since the VM was made, each as it was when it last did. */
   readonly steps: readonly StepSuccess[];
+  /** The frozen VM that its disk stands on; not settled while it is being restored. Null where it was made otherwise. */
+  readonly warm: { readonly key: string; readonly settled: boolean } | null;
   readonly lastFailure: { readonly step: Step; readonly time: string; readonly error: VmctlErrorJson } | null;
 }
 
-const FRESH_RECORD: VmRecord = { provisioning: 'pending', steps: [], lastFailure: null };
+const FRESH_RECORD: VmRecord = { provisioning: 'pending', steps: [], warm: null, lastFailure: null };
 
 /** The registry held against the directories. */
 export interface RegistryView {

@@ -9,6 +9,7 @@ import { listCachedImages } from '../src/image/cache-index.js';
 import { addressOf } from '../src/image/source.js';
 import type { VmSpec } from '../src/model/spec.js';
 import { type CommandRunner, runCommand } from '../src/util/exec.js';
+import { diskUsage } from '../src/util/disk-usage.js';
 import { exists, isMissing } from '../src/util/fs.js';
 import { VmFileError } from '../src/vmfile/error.js';
 import type { TaskEnvironment } from './context.js';
@@ -41,7 +42,7 @@ export async function gatherHostFacts(env: TaskEnvironment, options: GatherOptio
     qemuImg: await examineProgram('qemu-img', { words: ['--version'], version: /version (\S+)/, signal }),
     ssh: await examineProgram('ssh', { words: ['-V'], version: /^([^,\n]+)/, signal }),
     missingDecompressors: await missingDecompressors(signal),
-    state: await examineState(env.paths.root),
+    state: { ...(await examineState(env.paths.root)), frozenBytes: await diskUsage(env.paths.warm).catch(() => 0) },
     availableMemory: await availableMemory(),
     project: await examineProject(env, options.file),
     leftovers: await examineLeftovers(env),
@@ -123,7 +124,7 @@ async function statesByName(env: TaskEnvironment): Promise<ReadonlyMap<string, s
   return new Map(inspections.map((one) => [one.entry.name, 'problem' in one ? 'damaged' : one.observed.state]));
 }
 
-async function examineState(root: string): Promise<StateFacts> {
+async function examineState(root: string): Promise<Omit<StateFacts, 'frozenBytes'>> {
   const mode = await stat(root).then(
     (facts) => facts.mode & 0o777,
     () => null,

@@ -59,7 +59,7 @@ export async function provisionVm(
     options.onReady();
     return provisioned(vm, { run: 0, skipped: 0 });
   }
-  await using connection = await connectWhenReady(env, vm, spec, context);
+  await using connection = await connectWhenReady(env, vm, { spec }, context);
   options.onReady();
   const logFile = join(vm.handle.directory, VM_FILES.provisionLog);
   const { history, remember } = options;
@@ -78,14 +78,15 @@ export async function awaitLogin(env: TaskEnvironment, vm: RunningVm): Promise<v
   const { guestAccess } = env.hypervisor.capabilitiesOf(vm.handle);
   if (!guestAccess.supported || !spec.ssh.declared || spec.network.kind === 'none') return;
   const context = { signal: env.signal, reporter: env.events.reporter(spec.name, 'start') };
-  await using _connection = await connectWhenReady(env, vm, spec, context);
+  await using _connection = await connectWhenReady(env, vm, { spec }, context);
 }
 
 /** Waits for the SSH banner, the pinned host key and a login that works. */
-async function connectWhenReady(
+export async function connectWhenReady(
   env: TaskEnvironment,
   vm: RunningVm,
-  spec: VmSpec,
+  /** The spec as declared now, and how long it may take; default what it says itself. */
+  { spec, seconds }: { readonly spec: VmSpec; readonly seconds?: number },
   context: StageContext,
 ): Promise<SshConnection> {
   const { handle } = vm;
@@ -110,7 +111,7 @@ async function connectWhenReady(
       await catchUpConsole();
       return tailOfFile(join(handle.directory, VM_FILES.consoleLog), CONSOLE_TAIL_LINES);
     },
-    timeoutMs: readySeconds(env, vm, spec) * 1000,
+    timeoutMs: (seconds ?? readySeconds(env, vm, spec)) * 1000,
     ...context,
   });
 }

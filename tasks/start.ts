@@ -4,17 +4,19 @@ import type { RunningVm, StoppedVm } from '../src/model/vm.js';
 import type { RegistryEntry } from '../src/registry.js';
 import type { TaskEnvironment } from './context.js';
 import { forgetRequest } from './stop.js';
+import { settleFrozen } from './warm-restore.js';
 
 export async function startVm(
   env: TaskEnvironment,
-  vm: { readonly stopped: StoppedVm; readonly entry: RegistryEntry },
+  vm: { readonly stopped: StoppedVm; readonly entry: RegistryEntry; readonly freezable?: boolean },
   context: StageContext,
 ): Promise<RunningVm> {
-  await env.hypervisor.checkDisk(vm.stopped.handle);
-  await forgetRequest(vm.stopped.handle);
+  const stopped = await settleFrozen(env, vm.stopped, context);
+  await env.hypervisor.checkDisk(stopped.handle);
+  await forgetRequest(stopped.handle);
   // Recorded first: whatever happens from here on, the next `up` knows that there is something left to do.
   await env.registry.updateRecord(vm.entry, { provisioning: 'pending' });
-  const running = await env.hypervisor.start(vm.stopped, context);
+  const running = await env.hypervisor.start(stopped, context, { kind: vm.freezable === true ? 'freezable' : 'boot' });
   await env.registry.updateRecord(vm.entry, { lastFailure: null });
   return running;
 }

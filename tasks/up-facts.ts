@@ -1,13 +1,16 @@
 /** What there is already of a VM that is to come up, looked at before anything is decided. */
 import { VmctlError } from '../src/errors.js';
-import type { Change } from '../src/model/plan.js';
+import type { Change, UpAction } from '../src/model/plan.js';
 import type { VmSpec } from '../src/model/spec.js';
 import type { ObservedVm } from '../src/model/vm.js';
+import type { WarmOutlook } from '../src/model/warm.js';
 import type { Registry, RegistryEntry, VmRecord } from '../src/registry.js';
 import type { TaskEnvironment } from './context.js';
 import { type PlannedStep, planProvision } from '../src/provision/step-sequence.js';
+import { imageAtHand } from './resolve.js';
 import { isPoweringOff } from './stop.js';
 import { type UpDecision, changesBetween, decideUp } from './up-plan.js';
+import { lookUpWarm, warmReach } from './warm-lookup.js';
 
 /** A VM that exists. */
 export interface ExistingVm {
@@ -30,6 +33,14 @@ export interface UpOutlook extends UpDecision {
   readonly existing: ExistingVm | null;
   readonly changes: readonly Change[];
   readonly steps: readonly PlannedStep[];
+}
+
+/** How a VM that is to be made would begin; null for any other. Fetches nothing. */
+export async function warmOutlook(env: TaskEnvironment, spec: VmSpec, action: UpAction): Promise<WarmOutlook | null> {
+  if (action !== 'create' && action !== 'recreate') return null;
+  const image = warmReach(env, spec).level === 'off' ? null : await imageAtHand(env, spec.image);
+  const { level, hit, reason } = await lookUpWarm(env, spec, image);
+  return { level, hit, reason };
 }
 
 export async function outlook(env: TaskEnvironment, spec: VmSpec, anew: boolean): Promise<UpOutlook> {

@@ -27,6 +27,9 @@ export interface UpDecision {
 export function decideUp({ observed, record, poweringOff, anew }: UpFacts): UpDecision {
   if (observed === null) return { action: 'create', reason: 'there is no such VM yet' };
   if (anew) return { action: 'recreate', reason: `it is ${observed.state}, and is to be made anew` };
+  if (record?.warm?.settled === false) {
+    return { action: 'recreate', reason: 'vmctl was interrupted while it was restored from what was frozen' };
+  }
   if (observed.state === 'stopped') return { action: 'start', reason: 'it is stopped' };
   if (poweringOff) return { action: 'start', reason: 'it is powering off, and is started again then' };
   if (observed.state === 'suspended') {

@@ -1,11 +1,11 @@
 /** The up flow: one listr2 task per VM, all at the same time, with the five steps under each. */
 import { basename } from 'node:path';
 import type { ListrTask } from 'listr2';
-import { VmctlError } from '../src/errors.js';
+import { VmctlError, toVmctlError } from '../src/errors.js';
 import { type StageContext, type Step, silentReporter } from '../src/model/event.js';
 import type { UpAction } from '../src/model/plan.js';
 import type { VmSpec } from '../src/model/spec.js';
-import type { ObservedVm, ResolvedVm, RunningVm } from '../src/model/vm.js';
+import type { ObservedVm, ResolvedVm, RunningVm, StoppedVm, VmHandle } from '../src/model/vm.js';
 import type { RegistryEntry } from '../src/registry.js';
 import { unlessAborted } from '../src/util/wait.js';
 import { type TaskEnvironment, takePlace } from './context.js';
@@ -19,6 +19,9 @@ import { type UpOutlook, outlook } from './up-facts.js';
 import { changeText } from './up-plan.js';
 import { tildePath } from './progress-text.js';
 import { type StepResult, VmRun } from './vm-run.js';
+import { freezeVm } from './warm-freeze.js';
+import { type UsableFrozen, type WarmFinding, clearBroken, lookUpWarm } from './warm-lookup.js';
+import { prepareFrozenVm, restoreVm } from './warm-restore.js';
 
 export interface UpOptions {
   /** The VMs to bring up; whatever they depend on has to be among them. */
@@ -63,6 +66,7 @@ class UpFlow {
   readonly #options: FlowOptions;
   #action: UpAction = 'create';
   #entry: RegistryEntry | null = null;
+  #warm: WarmFinding | null = null;
   #resolved: ResolvedVm | null = null;
   #vm: ObservedVm | null = null;
   /** What an interruption has to take back: this run has started the VM, and how far it is. */
@@ -117,6 +121,9 @@ class UpFlow {
     await hypervisor.checkHostFor(made?.backend ?? hypervisor.kind, aboutHost, made?.spec ?? this.#spec);
     if (!isNew) return { skipped: 'already there' };
     this.#resolved = await resolveVm(this.#env, this.#spec, context);
+    if (this.#options.provision) this.#warm = await lookUpWarm(this.#env, this.#spec, this.#resolved.image);
+    noteCold(this.#warm, context);
+    if (this.#action === 'recreate' && !this.#options.anew) await this.#destroy(context);
     return { done: basename(this.#resolved.image.path) };
   }
 
@@ -132,10 +139,33 @@ class UpFlow {
 
   async #prepare(context: StageContext): Promise<StepResult> {
     if (this.#resolved === null) return { skipped: this.#action === 'none' ? 'already running' : 'already there' };
-    const handle = await prepareVm(this.#env, this.#resolved, context);
+    const frozen = this.#frozen === null ? null : await this.#prepareFrozen(this.#frozen, context);
+    const handle = frozen ?? (await prepareVm(this.#env, this.#resolved, context));
     this.#vm = { state: 'stopped', handle };
     this.#entry = await this.#env.registry.get(handle.name);
     return { done: tildePath(handle.directory, this.#env.home) };
+  }
+
+  /** What was found frozen for this VM. */
+  get #frozen(): UsableFrozen | null {
+    const { key = null, manifest = null } = this.#warm ?? {};
+    return key === null || manifest === null ? null : { key, manifest };
+  }
+
+  /** Null where it cannot be used after all, which is told. */
+  async #prepareFrozen(frozen: UsableFrozen, context: StageContext): Promise<VmHandle | null> {
+    try {
+      return await prepareFrozenVm(this.#env, this.#spec, frozen, context);
+    } catch (error) {
+      if (context.signal.aborted) throw error;
+      this.#giveUpWarm(error, context);
+      return null;
+    }
+  }
+
+  #giveUpWarm(error: unknown, context: StageContext): void {
+    context.reporter.log(`starts cold: ${toVmctlError(error).message}`);
+    if (this.#warm !== null) this.#warm = { ...this.#warm, hit: false, manifest: null };
   }
 
   async #start(context: StageContext): Promise<StepResult> {
@@ -152,8 +182,37 @@ class UpFlow {
     }
     const stopped = vm.state === 'stopped' ? vm : await awaitPowerOff(this.#env, vm, context);
     this.#begun = 'booting';
-    this.#vm = await startVm(this.#env, { stopped, entry: this.#entry }, context);
-    return { done: runningSummary(this.#vm) };
+    const restored = this.#frozen === null ? null : await this.#restore(this.#frozen, context);
+    this.#vm = restored ?? (await this.#boot(stopped, context));
+    return { done: `${runningSummary(this.#vm)}${restored === null ? '' : ', from what was frozen'}` };
+  }
+
+  /** Gives the VM when it goes on; null where it does not, and was made anew, to be booted. */
+  async #restore({ key, manifest }: UsableFrozen, context: StageContext): Promise<RunningVm | null> {
+    const [env, entry, vm] = [this.#env, this.#entry, this.#vm];
+    if (vm === null || entry === null) return null;
+    try {
+      const { level, steps } = manifest;
+      await env.registry.updateRecord(entry, { steps });
+      const stopped = { state: 'stopped', handle: vm.handle } as const;
+      const running = await restoreVm(env, { stopped, entry, spec: this.#spec, key, level }, context);
+      this.#leaveBoots();
+      return running;
+    } catch (error) {
+      if (context.signal.aborted || isPortTaken(error)) throw error;
+      this.#giveUpWarm(error, context);
+      await this.#destroy(context);
+      await clearBroken(env, key);
+      await this.#prepare(context);
+      return null;
+    }
+  }
+
+  async #boot(stopped: StoppedVm, context: StageContext): Promise<RunningVm> {
+    if (this.#entry === null) throw new VmctlError('INTERNAL', 'Internal error: nothing was prepared');
+    const handle = this.#vm?.handle ?? stopped.handle;
+    const freezable = this.#warm?.level === 'memory' && this.#warm.key !== null;
+    return startVm(this.#env, { stopped: { ...stopped, handle }, entry: this.#entry, freezable }, context);
   }
 
   async #provision(context: StageContext): Promise<StepResult> {
@@ -168,14 +227,20 @@ class UpFlow {
       this.#leaveBoots();
     };
     const { provisioning } = await this.#env.registry.record(this.#entry);
+    if (this.#warm?.hit === true && provisioning === 'done') return { skipped: 'was done before it was frozen' };
     const runSteps = provisioning !== 'done';
-    return {
-      done: await provisionRecorded(
-        this.#env,
-        { vm, entry: this.#entry, spec: this.#spec, runSteps, onReady },
-        context,
-      ),
-    };
+    const job = { vm, entry: this.#entry, spec: this.#spec, runSteps, onReady };
+    const done = await provisionRecorded(this.#env, job, context);
+    await this.#freeze(vm, this.#entry, context);
+    return { done };
+  }
+
+  /** Only what this run has made: what was done in an older one by hand is in no key. */
+  async #freeze(vm: RunningVm, entry: RegistryEntry, context: StageContext): Promise<void> {
+    const warm = this.#warm;
+    if (warm === null || warm.key === null || warm.level === 'off') return;
+    const { key, components, level } = warm;
+    this.#vm = await freezeVm(this.#env, { vm, entry, spec: this.#spec, key, components, level }, context);
   }
 
   /** Throws `DEPENDENCY_FAILED`, naming the chain, when a VM that this one needs did not come up. */
@@ -223,6 +288,20 @@ class UpFlow {
     // The command's own signal is aborted already; stopping has its own deadline.
     const context = { signal: new AbortController().signal, reporter: silentReporter };
     await stopVm(this.#env, { handle, graceMs }, context);
+  }
+}
+
+/** A cold one would not start either. */
+function isPortTaken(error: unknown): boolean {
+  return error instanceof VmctlError && error.message.includes('Could not set up host forwarding rule');
+}
+
+/** Why a VM that could start from a frozen one does not. */
+function noteCold(warm: WarmFinding | null, context: StageContext): void {
+  if (warm === null || warm.hit) return;
+  if (warm.level !== 'off') context.reporter.log(`starts cold: ${warm.reason}`);
+  else if (warm.reason !== 'off' && warm.reason !== 'asked for') {
+    context.reporter.log(`it cannot be frozen: ${warm.reason}`);
   }
 }
 

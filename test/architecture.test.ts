@@ -23,6 +23,7 @@ const BACKEND = [
 ] as const;
 const BACKENDS = ['src/hypervisor/noop', 'src/hypervisor/qemu', 'src/hypervisor/propolis'] as const;
 const CHOICE = ['src/hypervisor/router', 'src/hypervisor/hypervisor'] as const;
+const WARM = 'src/warm';
 const STAGES = ['src/vmfile', 'src/image', 'src/cloud-init', 'src/ssh', 'src/provision', 'src/registry'] as const;
 
 /** Each part of the sources, the longest path first where one is inside another. Every part may import itself. */
@@ -35,6 +36,11 @@ const AREAS: readonly Area[] = [
   { path: 'src/image', mayImport: LEAVES, because: 'images are there without VMs' },
   { path: 'src/cloud-init', mayImport: LEAVES, because: 'a seed is a pure function of what the guest is to be' },
   { path: 'src/ssh', mayImport: LEAVES, because: 'it knows hosts and keys, and no VMs' },
+  {
+    path: WARM,
+    mayImport: ['src/hypervisor/hypervisor', ...LEAVES],
+    because: 'it keeps frozen VMs, whose files a backend makes, and starts none',
+  },
   { path: 'src/registry', mayImport: LEAVES, because: 'it remembers what it is told and asks no backend' },
   { path: 'src/provision', mayImport: ['src/ssh', ...LEAVES], because: 'it works in any guest that speaks SSH' },
   {
@@ -85,7 +91,7 @@ const AREAS: readonly Area[] = [
   },
   {
     path: 'tasks',
-    mayImport: ['src/settings', 'src/lifetime', ...STAGES, ...CHOICE, 'presets/images', ...LEAVES],
+    mayImport: ['src/settings', 'src/lifetime', ...STAGES, WARM, ...CHOICE, 'presets/images', ...LEAVES],
     because: 'the graph calls every stage, and stands below the command line and above the backends',
   },
   {

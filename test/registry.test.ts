@@ -165,7 +165,12 @@ describe('the handle', () => {
 describe('the record', () => {
   test('of a new VM says that it is to be provisioned and that nothing has failed', async () => {
     await add('web');
-    expect(await registry.record(await get('web'))).toEqual({ provisioning: 'pending', steps: [], lastFailure: null });
+    expect(await registry.record(await get('web'))).toEqual({
+      provisioning: 'pending',
+      steps: [],
+      warm: null,
+      lastFailure: null,
+    });
   });
 
   test('keeps what is not changed', async () => {
@@ -181,15 +186,20 @@ describe('the record', () => {
     const lastFailure = { step: 'provision', time: NOW.toISOString(), error } as const;
     await registry.updateRecord(web, { lastFailure });
     await registry.updateRecord(web, { provisioning: 'failed' });
-    expect(await newRegistry().record(web)).toEqual({ provisioning: 'failed', steps: [], lastFailure });
+    expect(await newRegistry().record(web)).toEqual({ provisioning: 'failed', steps: [], warm: null, lastFailure });
     await registry.updateRecord(web, { provisioning: 'done', lastFailure: null });
-    expect(await registry.record(web)).toEqual({ provisioning: 'done', steps: [], lastFailure: null });
+    expect(await registry.record(web)).toEqual({ provisioning: 'done', steps: [], warm: null, lastFailure: null });
   });
 
   test('that is damaged counts as new', async () => {
     await add('web');
     await writeFile(join(paths.vm('web'), VM_FILES.record), '{"provisioning":"maybe"}');
-    expect(await registry.record(await get('web'))).toEqual({ provisioning: 'pending', steps: [], lastFailure: null });
+    expect(await registry.record(await get('web'))).toEqual({
+      provisioning: 'pending',
+      steps: [],
+      warm: null,
+      lastFailure: null,
+    });
   });
 
   test('does not touch vms.json', async () => {

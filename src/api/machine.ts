@@ -4,6 +4,7 @@ import type { TaskEnvironment } from '../../tasks/context.js';
 import { downTasks } from '../../tasks/down.js';
 import { resumeTasks, suspendTasks } from '../../tasks/pause.js';
 import { awaitLogin } from '../../tasks/provision.js';
+import { resetTasks } from '../../tasks/reset.js';
 import { runTasks } from '../../tasks/run.js';
 import { reachableVm } from '../../tasks/select-vm.js';
 import { type SshLogin, sshLogin } from '../../tasks/ssh-login.js';
@@ -114,6 +115,13 @@ export class Machine {
     await this.#act(startTasks(this.env, [this.entry]));
     const vm = await this.look();
     if (vm.state === 'running') await awaitLogin(this.env, vm);
+    await this.look();
+  }
+
+  /** Also of a VM that is stopped or suspended. */
+  async reset(): Promise<void> {
+    await this.close();
+    await this.#act(resetTasks(this.env, [this.entry]));
     await this.look();
   }
 

@@ -43,6 +43,12 @@ export interface UpOptions<N extends string = string> extends ProjectOptions<N> 
     | undefined;
   /** How long to wait for SSH of each VM; default 2 min, 8 min under software emulation, or what is declared. */
   readonly timeout?: Duration | undefined;
+  /**
+   * Whether VMs start from what was frozen after their provisioning, and are frozen: `true`, or `'disk'` for the disk
+   * alone, for those whose declaration says nothing about it; `false` for none at all. Default by the setting `warm`,
+   * else as declared.
+   */
+  readonly warm?: boolean | 'disk' | undefined;
   /** False: the VMs are only started. Default true. */
   readonly provision?: boolean | undefined;
   /** The VMs stay when this process ends. Default by the setting `keep` (`VMCTL_KEEP=1`), else false. */
@@ -188,6 +194,11 @@ export interface RunningVm extends AnyVm {
   /** Powers it off, by force if the guest does not react within the grace; default 30 s. */
   stop(options?: { readonly grace?: Duration | undefined }): Promise<StoppedVm>;
   suspend(): Promise<SuspendedVm>;
+  /**
+   * Takes it back to the moment at which it was frozen after its provisioning, disk and memory; what runs in it now is
+   * ended. Its ports stay. Throws `UNSUPPORTED` where it was not frozen: that takes `warm`.
+   */
+  reset(): Promise<RunningVm>;
   /** Stops it and starts it again; settles when it can be logged in to. Its ports are others then. */
   reboot(options?: { readonly grace?: Duration | undefined }): Promise<RunningVm>;
 }

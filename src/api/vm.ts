@@ -56,6 +56,10 @@ export function runningVm(machine: Machine): RunningVm {
       await machine.suspend();
       return suspendedVm(machine);
     },
+    reset: async () => {
+      await machine.reset();
+      return runningVm(machine);
+    },
     reboot: async (options) => {
       await machine.stop(graceOf(options));
       await machine.start();

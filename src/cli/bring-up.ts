@@ -18,6 +18,7 @@ export interface BringUpFlags {
   readonly parallel?: number;
   readonly timeout?: number;
   readonly pull?: PullPolicy;
+  readonly cold: boolean;
   readonly json: boolean;
 }
 
@@ -25,12 +26,13 @@ export interface BringUpFlags {
 export function openProjectSession(
   cli: Cli,
   command: string,
-  flags: { readonly file?: string; readonly parallel?: number; readonly pull?: PullPolicy },
+  flags: { readonly file?: string; readonly parallel?: number; readonly pull?: PullPolicy; readonly cold?: boolean },
 ): Promise<Session> {
   return openSession(cli, command, {
     ...(flags.file === undefined ? {} : { file: flags.file }),
     ...(flags.parallel === undefined ? {} : { 'concurrency.boots': flags.parallel }),
     ...(flags.pull === undefined ? {} : { 'images.pull': flags.pull }),
+    ...(flags.cold === true ? { warm: 'off' as const } : {}),
   });
 }
 

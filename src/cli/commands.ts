@@ -69,6 +69,11 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     examples: ['vmctl resume web', 'vmctl resume web db'],
     load: () => import('./commands/resume.js'),
   },
+  reset: {
+    summary: 'take VMs back to the moment at which they were frozen, disk and memory',
+    examples: ['vmctl reset web', 'vmctl reset web db'],
+    load: () => import('./commands/reset.js'),
+  },
   list: {
     summary: 'list all VMs of this user',
     examples: ['vmctl list', 'vmctl list --json'],
@@ -130,6 +135,11 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     summary: 'work with the image cache: pull, list, inspect, prune',
     examples: ['vmctl image pull https://cloud.example.org/debian.qcow2', 'vmctl image list'],
     load: () => import('./commands/image.js'),
+  },
+  warm: {
+    summary: 'look at the VMs that others start from: list, prune',
+    examples: ['vmctl warm list', 'vmctl warm prune --dry-run --older-than 7d'],
+    load: () => import('./commands/warm.js'),
   },
   doctor: {
     summary: 'check whether this host can run VMs, and tell what to type where it cannot',

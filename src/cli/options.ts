@@ -15,6 +15,9 @@ export const PULL_OPTION = [
   pullOption,
 ] as const;
 
+/** The option of every command that makes VMs which may start from frozen ones. */
+export const COLD_OPTION = ['--cold', 'use nothing that was frozen, and freeze nothing', false] as const;
+
 function pullOption(value: string): PullPolicy {
   const policy = PULL_POLICIES.find((known) => known === value);
   if (policy !== undefined) return policy;

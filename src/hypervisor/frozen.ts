@@ -1,5 +1,5 @@
 /** What backends share about frozen VMs: what there is in the folder of one besides disk, memory and state. */
-import { chmod, copyFile, readFile, stat, writeFile } from 'node:fs/promises';
+import { chmod, copyFile, readFile, realpath, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as v from 'valibot';
 import { VmctlError } from '../errors.js';
@@ -45,7 +45,8 @@ export async function takeCompanions(folder: string, directory: string, name: st
 
 /** The frozen disk as the image of others. */
 export async function frozenImage(folder: string): Promise<BaseImage> {
-  const path = join(folder, FROZEN_FILES.disk);
+  // A run reaches the folder of all by a link of its own.
+  const path = await realpath(join(folder, FROZEN_FILES.disk));
   const { virtualBytes } = await readOrigin(folder);
   const { size, mtimeMs } = await stat(path);
   return { path, format: 'qcow2', virtualBytes, file: { bytes: size, modifiedMs: Math.trunc(mtimeMs) } };

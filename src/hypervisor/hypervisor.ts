@@ -2,7 +2,7 @@
 import type { Duplex } from 'node:stream';
 import { VmctlError } from '../errors.js';
 import type { StageContext } from '../model/event.js';
-import type { VmSpec } from '../model/spec.js';
+import type { Forward, VmSpec } from '../model/spec.js';
 import type {
   Accelerator,
   BackendKind,
@@ -60,7 +60,12 @@ export type StartMode =
    * What was saved: the guest goes on where it was, with its clock and its random numbers as they were, which the caller
    * sets right. A file that is the memory is only read; VMs that were restored from the same one share it.
    */
-  | { readonly kind: 'restore'; readonly saved: SavedState };
+  | {
+      readonly kind: 'restore';
+      readonly saved: SavedState;
+      /** Ports of this host that it is to have; default those that its spec says. */
+      readonly forwards?: readonly Forward[];
+    };
 
 /** What a frozen VM consists of, each file in one folder. */
 export const FROZEN_FILES = {

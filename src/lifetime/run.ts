@@ -130,10 +130,12 @@ async function newLease(base: StatePaths, { command, project }: RunOptions): Pro
 /** Under the lock: who finds a directory without a lease while he holds it knows that nobody is making it. */
 async function makeRun(base: StatePaths, paths: StatePaths, lease: Lease): Promise<void> {
   await makeDirectory(base.images);
+  await makeDirectory(base.warm);
   await withLock(base.runsLock, { command: lease.owner?.command ?? 'vmctl' }, async () => {
     await makeDirectory(paths.root);
     // With it the directory is one that every command can work in.
     await symlink(relative(paths.root, base.images), join(paths.root, 'images'));
+    await symlink(relative(paths.root, base.warm), join(paths.root, 'warm'));
     await writeLease(paths, lease);
   });
 }

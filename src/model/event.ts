@@ -15,7 +15,10 @@ export type DownStep = 'stop' | 'destroy';
 /** Pausing a VM's vCPUs, and letting them go on. */
 export type PauseStep = 'suspend' | 'resume';
 
-export type Step = UpStep | DownStep | PauseStep;
+/** Back to the moment at which the VM was frozen. */
+export type ResetStep = 'reset';
+
+export type Step = UpStep | DownStep | PauseStep | ResetStep;
 
 interface EventCommon {
   /** Milliseconds since the epoch. */

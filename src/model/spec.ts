@@ -4,6 +4,7 @@
  */
 
 import type { RunPolicy } from './definition.js';
+import type { WarmLevel } from './warm.js';
 
 export interface VmSpec {
   readonly name: string;
@@ -23,6 +24,8 @@ export interface VmSpec {
   readonly ssh: SshSpec;
   readonly dependsOn: readonly string[];
   readonly provision: readonly ProvisionStep[];
+  /** Null where the VMFile leaves that to whoever brings the VM up. */
+  readonly warm: WarmLevel | null;
 }
 
 /** What a VM is one of: `worker-3` is the third of `vm "worker" count=4`. */

@@ -28,6 +28,8 @@ export interface VmDeclaration {
   readonly ssh?: boolean | SshOptions;
   /** VMs that are provisioned before this one starts. */
   readonly dependsOn?: string | readonly string[];
+  /** Whether the next `up` starts from the provisioned VM: its memory and disk, or its disk alone. */
+  readonly warm?: boolean | 'disk';
   /** What is done in the guest, in this order. */
   readonly provision?: readonly ProvisionStepDeclaration[];
 }

@@ -147,6 +147,7 @@ function resolveVm(vm: VmDefinition, context: Context): VmSpec | null {
     },
     dependsOn: resolveDependencies(vm, project),
     provision,
+    warm: vm.warm?.value ?? null,
   };
 }
 

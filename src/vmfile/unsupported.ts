@@ -25,9 +25,4 @@ export const UNSUPPORTED: readonly UnsupportedFeature[] = [
     instead: 'wait for it in a `provision "shell"`',
     places: ({ ready }) => [ready?.span],
   },
-  {
-    what: '`warm`',
-    instead: 'leave it out',
-    places: ({ warm }) => [warm === undefined || warm.value === 'off' ? undefined : warm.span],
-  },
 ];

@@ -35,7 +35,7 @@ test('up gives the VMs of a VMFile by name, apart from the VMs of the user, and 
     expect(vms.get('db').state).toBe('running');
     expect(vms.stateDirectory).toBe(join(programs.paths.runs, (await programs.runs()).join()));
     // Of the user's own: no list of VMs, and no VM.
-    expect(await readdir(programs.paths.root)).toEqual(['images', 'locks', 'runs']);
+    expect(await readdir(programs.paths.root)).toEqual(['images', 'locks', 'runs', 'warm']);
   }
   expect(await programs.runs()).toEqual([]);
   expect(events.filter(({ type }) => type === 'done').map(({ vm, step }) => `${vm} ${step}`)).toContain(

@@ -54,6 +54,7 @@ export function vmSpec(changes: Partial<VmSpec> = {}): VmSpec {
     ssh: { declared: true, user: 'vm', privateKey: null, timeoutSeconds: null },
     dependsOn: [],
     provision: [],
+    warm: null,
     ...changes,
   };
 }

@@ -47,6 +47,7 @@ const DEFAULTS: Omit<VmSpec, 'name' | 'image'> = {
   ssh: { declared: false, user: 'vm', privateKey: null, timeoutSeconds: null },
   dependsOn: [],
   provision: [],
+  warm: null,
 };
 
 describe('the example of the specification', () => {
@@ -151,6 +152,7 @@ describe('a VMFile with everything that the language has', () => {
         networkConfig: '/project/network.yaml',
       },
       ssh: { declared: true, user: '_deploy', privateKey: '/project/id_ed25519', timeoutSeconds: 5400 },
+      warm: 'off',
       provision: [
         {
           kind: 'shell',
@@ -247,14 +249,6 @@ describe('what the language has and this version cannot do', () => {
         checksum: 'https://example.org/SHA256SUMS',
         network: { kind: 'user', forwards: [], lan: { name: 'back', address: '10.77.0.11' } },
         dependsOn: [],
-        provision: [],
-      },
-      {
-        name: 'd',
-        image: { kind: 'path', path: 'disk.qcow2' },
-        network: { kind: 'tap', bridge: 'br1' },
-        dependsOn: [],
-        warm: 'disk',
         provision: [],
       },
       {

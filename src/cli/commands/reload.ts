@@ -1,6 +1,6 @@
 import type { CommandModule } from '../cli.js';
 import { type BringUpFlags, bringUp } from '../bring-up.js';
-import { FILE_OPTION, PULL_OPTION, collect, waitOption, positiveOption } from '../options.js';
+import { COLD_OPTION, FILE_OPTION, PULL_OPTION, collect, waitOption, positiveOption } from '../options.js';
 
 export const command: CommandModule = {
   configure(program, cli) {
@@ -11,6 +11,7 @@ export const command: CommandModule = {
       .option('--no-provision', 'create and start, but run no provisioners')
       .option('--parallel <n>', 'guests that boot at the same time (default: the number of cores)', positiveOption)
       .option(...PULL_OPTION)
+      .option(...COLD_OPTION)
       .option('--timeout <duration>', 'how long to wait for SSH of each VM, such as 90s or 5m', waitOption)
       .option('--json', 'print the events as JSON, one object a line', false)
       .action((names: readonly string[], flags: BringUpFlags) =>

@@ -4,7 +4,7 @@ import { runInteractive } from '../../util/exec.js';
 import type { Cli, CommandModule } from '../cli.js';
 import { EXIT } from '../exit-code.js';
 import { showGraph } from '../graph.js';
-import { FILE_OPTION, positiveOption } from '../options.js';
+import { COLD_OPTION, FILE_OPTION, positiveOption } from '../options.js';
 import { printWarnings } from '../project.js';
 import { printNote } from '../report.js';
 
@@ -13,6 +13,7 @@ interface RunFlags {
   readonly keep?: true;
   readonly reuse?: true;
   readonly parallel?: number;
+  readonly cold: boolean;
 }
 
 const ENVIRONMENT = `
@@ -34,6 +35,7 @@ export const command: CommandModule = {
       .option(...FILE_OPTION)
       .option('--keep', 'leave the VMs when the command has ended')
       .option('--reuse', 'take over the VMs of the run before while they are as declared, and leave them for the next')
+      .option(...COLD_OPTION)
       .option('--parallel <n>', 'guests that boot at the same time (default: the number of cores)', positiveOption)
       .addHelpText('after', ENVIRONMENT)
       .action((words: readonly string[], flags: RunFlags) => {
@@ -60,6 +62,7 @@ async function run(
       vms: names.length === 0 ? undefined : names,
       keep: flags.keep,
       reuse: flags.reuse,
+      ...(flags.cold ? { warm: false } : {}),
       concurrency: { boots: flags.parallel },
       signal,
     },

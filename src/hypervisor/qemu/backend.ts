@@ -169,7 +169,14 @@ export class QemuBackend implements Hypervisor {
     const hasSeed = await exists(join(handle.directory, VM_FILES.seed));
     const memory = await placeMemory(handle, mode);
     const awaitsState = mode.kind === 'restore';
-    const words = qemuArguments(handle, { accelerator, hasSeed, uefiCode, memory, awaitsState, extraArguments });
+    const words = qemuArguments(withForwards(handle, mode), {
+      accelerator,
+      hasSeed,
+      uefiCode,
+      memory,
+      awaitsState,
+      extraArguments,
+    });
     const tap = tapOf(handle.spec);
     const recorded =
       tap === null ? null : { name: tap.name, leaseFiles: [...(this.#options.leaseFiles ?? LEASE_FILES)] };
@@ -400,6 +407,13 @@ export class QemuBackend implements Hypervisor {
   #findBinary(): Promise<string> {
     return findBinary(this.#options);
   }
+}
+
+/** The same with the ports of this host that it is to have. */
+function withForwards(handle: VmHandle, mode: StartMode): VmHandle {
+  const { spec } = handle;
+  if (mode.kind !== 'restore' || mode.forwards === undefined || spec.network.kind !== 'user') return handle;
+  return { ...handle, spec: { ...spec, network: { ...spec.network, forwards: mode.forwards } } };
 }
 
 /** A machine that was never given its state has nothing to go on from. */
