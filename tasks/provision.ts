@@ -7,6 +7,7 @@ import type { ProvisionedVm, RunningVm, SuspendedVm } from '../src/model/vm.js';
 import { VM_FILES } from '../src/paths.js';
 import type { RegistryEntry } from '../src/registry.js';
 import { runSteps } from '../src/provision/provisioner.js';
+import { hasStepsForEach } from '../src/provision/step-plan.js';
 import { type StepCounts, type StepMemory, runInOrder } from '../src/provision/step-sequence.js';
 import type { SshConnection } from '../src/ssh/client.js';
 import { tailOfFile } from '../src/util/exec.js';
@@ -31,14 +32,16 @@ export interface ProvisionOptions extends StepMemory {
 /** Provisions the VM and records what succeeded; gives how it went, in a few words. The caller holds the VM's lock. */
 export async function provisionRecorded(
   env: TaskEnvironment,
-  job: Omit<ProvisionOptions, keyof StepMemory> & { readonly vm: RunningVm; readonly entry: RegistryEntry },
+  job: Omit<ProvisionOptions, keyof StepMemory> &
+    Pick<StepMemory, 'phase'> & { readonly vm: RunningVm; readonly entry: RegistryEntry },
   context: StageContext,
 ): Promise<string> {
-  const { vm, entry, ...options } = job;
+  const { vm, entry, phase = 'all', ...options } = job;
   const { steps: history } = await env.registry.record(entry);
   const remember = (steps: readonly StepSuccess[]) => env.registry.updateRecord(entry, { steps });
-  const { stepsRun, stepsSkipped } = await provisionVm(env, vm, { ...options, history, remember }, context);
-  await env.registry.updateRecord(entry, { provisioning: 'done', lastFailure: null });
+  const { stepsRun, stepsSkipped } = await provisionVm(env, vm, { ...options, phase, history, remember }, context);
+  const isLast = phase !== 'common' || !hasStepsForEach(options.spec);
+  if (isLast) await env.registry.updateRecord(entry, { provisioning: 'done', lastFailure: null });
   const skipped = stepsSkipped === 0 ? '' : `, ${stepsSkipped} skipped`;
   return `${stepsRun} ${stepsRun === 1 ? 'step' : 'steps'} run${skipped}`;
 }
@@ -62,9 +65,10 @@ export async function provisionVm(
   await using connection = await connectWhenReady(env, vm, { spec }, context);
   options.onReady();
   const logFile = join(vm.handle.directory, VM_FILES.provisionLog);
-  const { history, remember } = options;
+  const { history, remember, phase = 'all' } = options;
   const index = spec.group?.index ?? 1;
-  const counts = await runSteps(connection, steps, { name: spec.name, index, logFile, history, remember, ...context });
+  const memory = { history, remember, phase };
+  const counts = await runSteps(connection, steps, { name: spec.name, index, logFile, ...memory, ...context });
   return provisioned(vm, counts);
 }
 
@@ -134,10 +138,10 @@ function readySeconds(env: TaskEnvironment, vm: RunningVm, spec: VmSpec): number
 /** Where there is no guest, each step is told and nothing is done. */
 function pretend(
   steps: readonly ProvisionStep[],
-  { history, remember }: StepMemory,
+  { history, remember, phase = 'all' }: StepMemory,
   context: StageContext,
 ): Promise<StepCounts> {
-  return runInOrder(steps, { history, remember, ...context }, async (step) => {
+  return runInOrder(steps, { history, remember, phase, ...context }, async (step) => {
     context.reporter.log(`${stepTitle(step)} (not run: this backend has no guests)`);
   });
 }

@@ -19,7 +19,8 @@ export interface Identity {
 
 /** What the guest calls itself until then. */
 export interface FormerIdentity {
-  readonly hostname: string;
+  /** Null where that is not known: then it is what the guest says. */
+  readonly hostname: string | null;
   readonly mac: string | null;
 }
 
@@ -29,8 +30,7 @@ export function identityScript(identity: Identity, former: FormerIdentity): stri
   const values = {
     name: hostname,
     short: label(hostname),
-    former_name: former.hostname,
-    former_short: label(former.hostname),
+    former_name: former.hostname ?? '',
     machine_id: machineId,
     public_key: hostKey.publicKey,
     private_key: hostKey.privateKey.trimEnd(),
@@ -69,12 +69,13 @@ process() {
 /** A name with dots in it stays one: some systems keep the whole name, most the short one. */
 const HOSTNAME = `
 set_hostname() {
+  : "\${former_name:=$(cat /proc/sys/kernel/hostname)}"
   given=$short
   case $(cat /etc/hostname 2>/dev/null) in *.*) given=$name ;; esac
   [ "$(cat /etc/hostname 2>/dev/null)" = "$given" ] || echo "$given" | put /etc/hostname 644
   echo "$given" >/proc/sys/kernel/hostname || fail "cannot set the hostname"
   [ -e /etc/hosts ] || : >/etc/hosts
-  awk -v from="$former_name" -v from_short="$former_short" -v to="$name" -v to_short="$short" '
+  awk -v from="$former_name" -v from_short="\${former_name%%.*}" -v to="$name" -v to_short="$short" '
     BEGIN { names = to == to_short ? to : to " " to_short }
     /^[ \\t]*(127\\.|::1)/ {
       line = $1

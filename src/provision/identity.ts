@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { VmctlError } from '../errors.js';
 import type { SshConnection } from '../ssh/client.js';
 import { generateKeyPair } from '../ssh/keys.js';
+import { AS_ROOT } from './settle.js';
 import { type FormerIdentity, type Identity, identityScript } from './identity-script.js';
 
 export type { FormerIdentity, Identity } from './identity-script.js';
@@ -22,8 +23,6 @@ export function newIdentity(given: Pick<Identity, 'hostname' | 'mac'>, comment: 
 export interface IdentityOptions {
   /** The VM's name, for messages. */
   readonly name: string;
-  /** Who is logged in; anybody but root needs `sudo` without a password. */
-  readonly user: string;
   readonly signal: AbortSignal;
 }
 
@@ -35,10 +34,10 @@ export interface IdentityOptions {
 export async function giveIdentity(
   connection: SshConnection,
   { identity, former }: { readonly identity: Identity; readonly former: FormerIdentity },
-  { name, user, signal }: IdentityOptions,
+  { name, signal }: IdentityOptions,
 ): Promise<void> {
   const errors: Buffer[] = [];
-  const { exitCode } = await connection.exec(user === 'root' ? 'sh -s' : 'sudo -n sh -s', {
+  const { exitCode } = await connection.exec(AS_ROOT, {
     stdin: identityScript(identity, former),
     onStderr: (chunk) => void errors.push(chunk),
     timeoutMs: TIMEOUT_MS,

@@ -7,7 +7,7 @@ import { giveIdentity } from '../../src/provision/identity.js';
 import { waitUntilReady } from '../../src/provision/readiness.js';
 import type { SshConnection } from '../../src/ssh/client.js';
 import { sshAccess } from '../../tasks/access.js';
-import { awaitsIdentity, chooseIdentity, giveChosenIdentity } from '../../tasks/identity.js';
+import { type Origin, chooseIdentity, giveChosenIdentity } from '../../tasks/identity.js';
 import { quiet } from '../support/fixtures.js';
 import { guestImage } from '../support/guests.js';
 import { MachineRoom } from '../support/machine-room.js';
@@ -37,8 +37,8 @@ async function machineOf(room: MachineRoom, name: string) {
       timeoutMs: 5 * MINUTES,
       ...quiet,
     });
-  const origin = { hostname: name, mac: String(status.mac), publicKey: `${type} ${key}` };
-  return { handle, user: 'vm', directory, origin, knownHosts, connect };
+  const origin: Origin = { hostname: name, mac: String(status.mac), publicKey: `${type} ${key}` };
+  return { name, directory, origin, knownHosts, connect };
 }
 
 type Machine = Awaited<ReturnType<typeof machineOf>>;
@@ -60,10 +60,8 @@ test('guests of one image get identities of their own, and keep their addresses 
   const become = async (machine: Machine, hostname: string, mac: string) => {
     await using before = await machine.connect();
     expect((await read(before, WHO))[2]).toBe(MACHINE_ID);
-    await chooseIdentity(machine.directory, { name: machine.handle.name, hostname, mac }, machine.origin);
-    expect(await awaitsIdentity(machine)).toBe(true);
-    await using after = await giveChosenIdentity(machine, machine.connect, quiet);
-    expect(await awaitsIdentity(machine)).toBe(false);
+    const chosen = await chooseIdentity(machine, { hostname, mac }, machine.origin);
+    await using after = await giveChosenIdentity(machine, chosen, { ...machine, connection: before }, quiet);
     // Who is logged in already stays so.
     expect(await read(before, WHO)).toEqual(await read(after, WHO));
     return await read(after, WHO);
@@ -103,41 +101,37 @@ test('an identity that was half given is given whole, and the VM can be logged i
   expect((await room.vmctl('up')).exitCode).toBe(0);
   const machine = await machineOf(room, 'one');
   const login = async () => (await room.vmctl('ssh', 'one', '--', 'hostname')).stdout.trim();
-  const choose = () =>
-    chooseIdentity(machine.directory, { name: 'one', hostname: 'alpha', mac: machine.origin.mac }, machine.origin);
+  const choose = () => chooseIdentity(machine, { hostname: 'alpha', mac: machine.origin.mac }, machine.origin);
+  const give = async () => {
+    await using connection = await machine.connect();
+    return await giveChosenIdentity(machine, await choose(), { ...machine, connection }, quiet);
+  };
 
   // Killed before the guest knows of it.
-  await choose();
-  const chosen = JSON.parse(await readFile(join(machine.directory, VM_FILES.identity), 'utf8'));
+  const chosen = await choose();
   expect(await login()).toBe('one');
   // Killed when the guest has it, and nobody else knows that.
   {
     await using connection = await machine.connect();
-    await giveIdentity(
-      connection,
-      { identity: chosen.own, former: machine.origin },
-      { name: 'one', user: 'vm', signal: quiet.signal },
-    );
+    const identity = { identity: chosen.own, former: machine.origin };
+    await giveIdentity(connection, identity, { name: 'one', signal: quiet.signal });
   }
   expect(await login()).toBe('alpha');
   expect((await room.vmctl('exec', 'one', '--', 'hostname')).stdout).toBe('alpha\n');
 
-  await choose();
-  await using connection = await giveChosenIdentity(machine, machine.connect, quiet);
+  await using connection = await give();
   expect(await read(connection, 'hostname; grep -c alpha /etc/hosts')).toEqual(['alpha', '1']);
-  const given = JSON.parse(await readFile(join(machine.directory, VM_FILES.identity), 'utf8'));
-  expect(given).toEqual({ ...chosen, given: true });
+  expect(await choose()).toEqual(chosen);
+  await (await give()).close();
   expect(await machine.knownHosts()).toContain(chosen.own.hostKey.publicKey.split(' ')[1]);
   expect(await machine.knownHosts()).not.toContain(machine.origin.publicKey);
 
   // Without what it takes it says why, and is as it was.
   await read(connection, 'sudo rm /usr/bin/dropbearconvert');
-  await choose();
-  await expect(giveChosenIdentity(machine, machine.connect, quiet)).rejects.toMatchObject({
+  await expect(give()).rejects.toMatchObject({
     code: 'PROVISION_FAILED',
     message: 'VM "one" could not be made a machine of its own: dropbearconvert cannot read the new host key',
   });
-  expect(await awaitsIdentity(machine)).toBe(true);
   expect(await login()).toBe('alpha');
 });
 
@@ -149,8 +143,9 @@ test(
     await room.write('VMFile.kdl', `vm "one" { image ${image}; memory 768; cloud-init; ssh }`);
     expect((await room.vmctl('up')).exitCode).toBe(0);
     const machine = await machineOf(room, 'one');
-    await chooseIdentity(machine.directory, { name: 'one', hostname: 'alpha.example.org', mac: null }, machine.origin);
-    await using connection = await giveChosenIdentity(machine, machine.connect, quiet);
+    const chosen = await chooseIdentity(machine, { hostname: 'alpha.example.org', mac: null }, machine.origin);
+    await using before = await machine.connect();
+    await using connection = await giveChosenIdentity(machine, chosen, { ...machine, connection: before }, quiet);
     const [id = '', ...names] = await read(connection, 'cat /etc/machine-id; hostname; grep 127.0.1.1 /etc/hosts');
     expect(names).toEqual(['alpha', '127.0.1.1 alpha.example.org alpha']);
     expect(await read(connection, 'ls /etc/ssh/ssh_host_*; systemctl list-units --failed --plain --no-legend')).toEqual(

@@ -169,12 +169,14 @@ export class QemuBackend implements Hypervisor {
     const hasSeed = await exists(join(handle.directory, VM_FILES.seed));
     const memory = await placeMemory(handle, mode);
     const awaitsState = mode.kind === 'restore';
+    const readdressed = awaitsState && (mode.readdressed ?? false);
     const words = qemuArguments(withForwards(handle, mode), {
       accelerator,
       hasSeed,
       uefiCode,
       memory,
       awaitsState,
+      readdressed,
       extraArguments,
     });
     const tap = tapOf(handle.spec);
