@@ -48,6 +48,8 @@ export const VM_FILES = {
   nextOverlay: 'overlay.next.qcow2',
   /** There, and empty, since the guest was asked to power off, until it is started the next time. */
   stopping: 'stopping',
+  /** There, and empty, since somebody cut the VM's power, until it is started the next time; its time is that of the cut. */
+  powerCut: 'power-cut',
   /** QEMU's own words: its stdout and stderr. */
   qemuLog: 'qemu.log',
   /** The words of the VM's propolis-server: its stdout and stderr. */

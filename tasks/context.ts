@@ -72,7 +72,8 @@ export class EventHub {
   /** A reporter that speaks for one step of one VM. */
   reporter(vm: string | null, step: Step): StageReporter {
     return {
-      status: (text) => this.emit(vm, step, { type: 'status', text }),
+      status: (text, activity) =>
+        this.emit(vm, step, { type: 'status', text, ...(activity === undefined ? {} : { activity }) }),
       progress: (bytes, totalBytes) => this.emit(vm, step, { type: 'progress', bytes, totalBytes }),
       log: (line, stream = 'note') => this.emit(vm, step, { type: 'log', stream, line }),
     };

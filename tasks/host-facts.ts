@@ -14,7 +14,7 @@ import { exists, isMissing } from '../src/util/fs.js';
 import { VmFileError } from '../src/vmfile/error.js';
 import type { TaskEnvironment } from './context.js';
 import type { HostFacts, KvmDevice, NetworkProblem, ProjectFacts, StateFacts } from './host-checks.js';
-import { inspectVm } from './inspect.js';
+import { inspectThose } from './inspect.js';
 import { findLeftovers } from './leftovers.js';
 import { familyOf } from './packages.js';
 import { parseProject } from './parse.js';
@@ -70,7 +70,7 @@ async function examineLeftovers(env: TaskEnvironment): Promise<HostFacts['leftov
 async function examineProject(env: TaskEnvironment, file: string | undefined): Promise<ProjectFacts> {
   const { cwd, home, paths } = env;
   try {
-    const { source, specs } = await parseProject({ file, cwd, home });
+    const { source, specs } = await parseProject({ file, cwd, home, backend: env.hypervisor.kind });
     const states = await statesByName(env);
     const images = new Set(
       (await listCachedImages(paths.images)).flatMap(({ record }) => record.origins.map(({ key }) => key)),
@@ -120,7 +120,7 @@ const isLive = (state: string | undefined): boolean => state === 'running' || st
 
 async function statesByName(env: TaskEnvironment): Promise<ReadonlyMap<string, string>> {
   const { entries } = await env.registry.look();
-  const inspections = await Promise.all(entries.map((entry) => inspectVm(env, entry)));
+  const inspections = await inspectThose(env, entries);
   return new Map(inspections.map((one) => [one.entry.name, 'problem' in one ? 'damaged' : one.observed.state]));
 }
 

@@ -3,6 +3,7 @@ import { toVmctlError } from '../src/errors.js';
 import type { PlannedVm, UnplannedVm } from '../src/model/plan.js';
 import { type VmSpec, stepTitle } from '../src/model/spec.js';
 import type { TaskEnvironment } from './context.js';
+import { assertAddressIsFree } from './lan.js';
 import { type UpOutlook, outlook, warmOutlook } from './up-facts.js';
 
 export interface PlanOptions {
@@ -30,8 +31,12 @@ export async function plan(env: TaskEnvironment, options: PlanOptions): Promise<
 }
 
 /** Throws when a VM that would be started could not be connected. */
-async function checkNetwork({ hypervisor }: TaskEnvironment, spec: VmSpec, found: UpOutlook): Promise<void> {
-  if (found.action === 'create') await hypervisor.checkNetwork(spec);
+async function checkNetwork(env: TaskEnvironment, spec: VmSpec, found: UpOutlook): Promise<void> {
+  const { hypervisor } = env;
+  if (found.action === 'create') {
+    await hypervisor.checkNetwork(spec);
+    await assertAddressIsFree(env, spec, () => false);
+  }
   if (found.action !== 'start' || found.existing === null) return;
   const { handle } = found.existing.observed;
   await hypervisor.checkNetworkFor(handle.backend, handle.spec);

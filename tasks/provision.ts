@@ -1,18 +1,22 @@
 /** Provision: the guest is waited for, and the steps of the VMFile are run in it, in order. */
 import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { VmctlError } from '../src/errors.js';
 import type { StageContext } from '../src/model/event.js';
 import { type ProvisionStep, type StepSuccess, type VmSpec, stepTitle } from '../src/model/spec.js';
 import type { ProvisionedVm, RunningVm, SuspendedVm } from '../src/model/vm.js';
 import { VM_FILES } from '../src/paths.js';
 import type { RegistryEntry } from '../src/registry.js';
+import { joinLan } from '../src/provision/lan.js';
 import { runSteps } from '../src/provision/provisioner.js';
 import { hasStepsForEach } from '../src/provision/step-plan.js';
 import { type StepCounts, type StepMemory, runInOrder } from '../src/provision/step-sequence.js';
 import type { SshConnection } from '../src/ssh/client.js';
 import { tailOfFile } from '../src/util/exec.js';
 import { sshAccess } from './access.js';
+import { assertPluggedIn } from './cable.js';
 import type { TaskEnvironment } from './context.js';
+import { currentLan } from './lan.js';
 
 const READY_SECONDS = 120;
 /** Emulated guests boot several times slower; a Debian with cloud-init takes one to two minutes, two at once more. */
@@ -40,8 +44,9 @@ export async function provisionRecorded(
   const { steps: history } = await env.registry.record(entry);
   const remember = (steps: readonly StepSuccess[]) => env.registry.updateRecord(entry, { steps });
   const { stepsRun, stepsSkipped } = await provisionVm(env, vm, { ...options, phase, history, remember }, context);
+  const hosts = options.spec.ssh.declared ? (currentLan(vm.handle, options.spec)?.identity.hosts ?? null) : null;
   const isLast = phase !== 'common' || !hasStepsForEach(options.spec);
-  if (isLast) await env.registry.updateRecord(entry, { provisioning: 'done', lastFailure: null });
+  if (isLast) await env.registry.updateRecord(entry, { provisioning: 'done', hosts, lastFailure: null });
   const skipped = stepsSkipped === 0 ? '' : `, ${stepsSkipped} skipped`;
   return `${stepsRun} ${stepsRun === 1 ? 'step' : 'steps'} run${skipped}`;
 }
@@ -64,12 +69,43 @@ export async function provisionVm(
   }
   await using connection = await connectWhenReady(env, vm, { spec }, context);
   options.onReady();
+  const lan = currentLan(vm.handle, spec);
+  if (lan !== null) await joinLan(connection, lan, context);
   const logFile = join(vm.handle.directory, VM_FILES.provisionLog);
   const { history, remember, phase = 'all' } = options;
+  const own = lan?.variables ?? {};
+  // In a group, what is not for each VM is the same in all of them.
+  const variables = spec.group === null ? { variables: own } : { ownVariables: own };
   const index = spec.group?.index ?? 1;
   const memory = { history, remember, phase };
-  const counts = await runSteps(connection, steps, { name: spec.name, index, logFile, ...memory, ...context });
+  const counts = await runSteps(connection, steps, {
+    name: spec.name,
+    index,
+    ...variables,
+    logFile,
+    ...memory,
+    ...context,
+  });
   return provisioned(vm, counts);
+}
+
+/** Tells a VM that is up and provisioned who is on its LAN by now; gives whether that was news. */
+export async function refreshLan(
+  env: TaskEnvironment,
+  job: { readonly vm: RunningVm; readonly entry: RegistryEntry; readonly spec: VmSpec },
+  context: StageContext,
+): Promise<boolean> {
+  const { vm, entry, spec } = job;
+  const lan = spec.ssh.declared ? currentLan(vm.handle, spec) : null;
+  if (lan === null) return false;
+  const { hosts } = await env.registry.record(entry);
+  if (isDeepStrictEqual(hosts, lan.identity.hosts)) return false;
+  if (env.hypervisor.capabilitiesOf(vm.handle).guestAccess.supported) {
+    await using connection = await connectWhenReady(env, vm, { spec }, context);
+    await joinLan(connection, lan, context);
+  }
+  await env.registry.updateRecord(entry, { hosts: lan.identity.hosts });
+  return true;
 }
 
 function provisioned(vm: RunningVm, { run, skipped }: StepCounts): ProvisionedVm {
@@ -77,11 +113,10 @@ function provisioned(vm: RunningVm, { run, skipped }: StepCounts): ProvisionedVm
 }
 
 /** Waits until somebody can log in to a VM that was started, where somebody is to be able to. */
-export async function awaitLogin(env: TaskEnvironment, vm: RunningVm): Promise<void> {
+export async function awaitLogin(env: TaskEnvironment, vm: RunningVm, context: StageContext): Promise<void> {
   const { spec } = vm.handle;
   const { guestAccess } = env.hypervisor.capabilitiesOf(vm.handle);
   if (!guestAccess.supported || !spec.ssh.declared || spec.network.kind === 'none') return;
-  const context = { signal: env.signal, reporter: env.events.reporter(spec.name, 'start') };
   await using _connection = await connectWhenReady(env, vm, { spec }, context);
 }
 
@@ -100,6 +135,7 @@ export async function connectWhenReady(
     await catchUpConsole();
     const now = await env.hypervisor.observe(handle);
     if (now.state === 'suspended') throw pausedError(spec.name, now);
+    assertPluggedIn(now);
     return now.state === 'stopped' ? null : now;
   };
   // A forward stays what it is; the address of a guest on a bridge may be that of its run before.
@@ -141,7 +177,14 @@ function pretend(
   { history, remember, phase = 'all' }: StepMemory,
   context: StageContext,
 ): Promise<StepCounts> {
-  return runInOrder(steps, { history, remember, phase, ...context }, async (step) => {
-    context.reporter.log(`${stepTitle(step)} (not run: this backend has no guests)`);
+  const total = steps.length;
+  return runInOrder(steps, { history, remember, phase, ...context }, async (step, number) => {
+    const title = stepTitle(step);
+    context.reporter.status(`step ${number}/${total}: ${title} (not run: this backend has no guests)`, {
+      kind: 'provision-step',
+      number,
+      total,
+      title,
+    });
   });
 }

@@ -3,6 +3,7 @@ import type { StageContext } from '../src/model/event.js';
 import type { RunningVm, StoppedVm } from '../src/model/vm.js';
 import type { RegistryEntry } from '../src/registry.js';
 import type { TaskEnvironment } from './context.js';
+import { forgetPowerCut } from './crash.js';
 import { forgetRequest } from './stop.js';
 import { settleFrozen } from './warm-restore.js';
 
@@ -14,6 +15,7 @@ export async function startVm(
   const stopped = await settleFrozen(env, vm.stopped, context);
   await env.hypervisor.checkDisk(stopped.handle);
   await forgetRequest(stopped.handle);
+  await forgetPowerCut(stopped.handle);
   // Recorded first: whatever happens from here on, the next `up` knows that there is something left to do.
   await env.registry.updateRecord(vm.entry, { provisioning: 'pending' });
   const running = await env.hypervisor.start(stopped, context, { kind: vm.freezable === true ? 'freezable' : 'boot' });

@@ -1,5 +1,5 @@
 /** What there is already of a VM that is to come up, looked at before anything is decided. */
-import { VmctlError } from '../src/errors.js';
+import { VmctlError, toVmctlError } from '../src/errors.js';
 import type { Change, UpAction } from '../src/model/plan.js';
 import type { VmSpec } from '../src/model/spec.js';
 import type { ObservedVm } from '../src/model/vm.js';
@@ -24,8 +24,13 @@ export async function existingVm(env: TaskEnvironment, spec: VmSpec): Promise<Ex
   const { registry, hypervisor } = env;
   const entry = await ownEntry(registry, spec);
   if (entry === null) return null;
-  const observed = await hypervisor.observe(await registry.handle(entry));
-  return { entry, observed, record: await registry.record(entry) };
+  const handle = await registry.handle(entry).catch((error: unknown) => {
+    // A plan holds no lock, and the VM may be removed just now.
+    if (toVmctlError(error).code === 'VM_NOT_FOUND') return null;
+    throw error;
+  });
+  if (handle === null) return null;
+  return { entry, observed: await hypervisor.observe(handle), record: await registry.record(entry) };
 }
 
 /** What will happen to a VM, and in which ways it is no longer as declared. */

@@ -10,9 +10,10 @@ import { hasStepsForEach } from '../src/provision/step-plan.js';
 import type { RegistryEntry } from '../src/registry.js';
 import { unlessAborted } from '../src/util/wait.js';
 import { type TaskEnvironment, takePlace } from './context.js';
+import { assertAddressIsFree } from './lan.js';
 import { prepareVm } from './prepare.js';
 import { recordFailure } from './record-failure.js';
-import { provisionRecorded } from './provision.js';
+import { provisionRecorded, refreshLan } from './provision.js';
 import { resolveVm } from './resolve.js';
 import { startVm } from './start.js';
 import { awaitPowerOff, stopVm } from './stop.js';
@@ -98,6 +99,10 @@ class UpFlow {
     this.run.atEnd(() => this.#settleFrozen());
   }
 
+  get isMadeAnew(): boolean {
+    return this.#options.anew;
+  }
+
   task(): ListrTask {
     const { run } = this;
     const steps = [
@@ -131,6 +136,7 @@ class UpFlow {
     const aboutHost = { signal: context.signal, reporter: events.reporter(null, 'start') };
     await hypervisor.checkHostFor(made?.backend ?? hypervisor.kind, aboutHost, made?.spec ?? this.#spec);
     if (!isNew) return { skipped: 'already there' };
+    await assertAddressIsFree(this.#env, this.#spec, (name) => this.#options.flows.get(name)?.isMadeAnew ?? false);
     this.#resolved = await resolveVm(this.#env, this.#spec, context);
     if (this.#options.provision) this.#warm = await this.#findWarm(this.#resolved, context);
     noteCold(this.#warm, context);
@@ -183,8 +189,7 @@ class UpFlow {
     const vm = this.#vm;
     if (vm === null || this.#entry === null) throw new VmctlError('INTERNAL', 'Internal error: nothing was prepared');
     if (vm.state === 'running' && this.#action !== 'start') return { skipped: 'already running' };
-    await this.#awaitDependencies(context);
-    this.#leaveBoots = await this.#takeBootPlace(context);
+    await this.#awaitTurn(context);
     if (vm.state === 'suspended' && this.#action !== 'start') {
       // Not this run's to stop again: it may have run for days before it was paused.
       const resumed = await this.#env.hypervisor.resume(vm, context);
@@ -231,7 +236,11 @@ class UpFlow {
     if (vm === null || vm.state !== 'running' || this.#entry === null) {
       throw new VmctlError('INTERNAL', 'Internal error: nothing was started');
     }
-    if (this.#action === 'none') return { skipped: 'already provisioned' };
+    if (this.#action === 'none') {
+      const job = { vm, entry: this.#entry, spec: this.#spec };
+      const isNews = this.#options.provision && (await refreshLan(this.#env, job, context));
+      return isNews ? { done: 'told who is on its LAN now' } : { skipped: 'already provisioned' };
+    }
     if (!this.#options.provision) return { skipped: 'not asked for' };
     const onReady = () => {
       if (this.#begun === 'booting') this.#begun = 'ready';
@@ -279,12 +288,25 @@ class UpFlow {
     return lookUpWarm(this.#env, this.#spec, resolved.image);
   }
 
+  /** Waits for the VMs that this one needs, and for a place among the guests that boot. */
+  async #awaitTurn(context: StageContext): Promise<void> {
+    const { boots } = this.#env.limits;
+    await this.#awaitDependencies(context);
+    const full = boots.pending >= boots.concurrency;
+    if (full) {
+      context.reporter.status('waiting for another guest to finish booting', { kind: 'waiting', on: 'boot-place' });
+    }
+    this.#leaveBoots = await takePlace(boots, context.signal);
+    if (full || this.#spec.dependsOn.length > 0) context.reporter.status('starting');
+  }
+
   /** Throws `DEPENDENCY_FAILED`, naming the chain, when a VM that this one needs did not come up. */
   async #awaitDependencies(context: StageContext): Promise<void> {
     const flows = this.#spec.dependsOn
       .map((name) => this.#options.flows.get(name))
       .filter((flow) => flow !== undefined);
-    if (flows.length > 0) context.reporter.status(`waiting for ${flows.map(({ run }) => run.name).join(', ')}`);
+    const vms = flows.map(({ run }) => run.name);
+    if (vms.length > 0) context.reporter.status(`waiting for ${vms.join(', ')}`, { kind: 'waiting', on: 'vms', vms });
     for (const { run } of flows) {
       const outcome = await unlessAborted(run.ended, context.signal);
       if (outcome.result !== 'failed') continue;
@@ -298,12 +320,6 @@ class UpFlow {
         },
       );
     }
-  }
-
-  async #takeBootPlace(context: StageContext): Promise<() => void> {
-    const { boots } = this.#env.limits;
-    if (boots.pending >= boots.concurrency) context.reporter.status('waiting for another guest to finish booting');
-    return takePlace(boots, context.signal);
   }
 
   /** Records the failure; after an interruption also stops what this run has begun. */

@@ -69,7 +69,11 @@ export class VmRun {
       signal: context.signal,
       // The other one may be waiting for a slow guest; it is alive, and a dead one's lock is taken over.
       timeoutMs: Number.POSITIVE_INFINITY,
-      onWait: (owner) => context.reporter.status(`waiting for "${owner.command}" (pid ${owner.pid}) to finish with it`),
+      onWait: (owner) =>
+        context.reporter.status(`waiting for "${owner.command}" (pid ${owner.pid}) to finish with it`, {
+          kind: 'waiting',
+          on: 'lock',
+        }),
     });
     this.#locked = true;
     this.atEnd(release);

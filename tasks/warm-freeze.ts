@@ -134,7 +134,7 @@ async function bringBack(env: TaskEnvironment, job: FreezeJob, context: StageCon
   if (observed.state === 'suspended' && !half) return env.hypervisor.resume(observed, context);
   if (observed.state !== 'stopped') await env.hypervisor.stop(observed, { graceMs: 0 }, context);
   const running = await startVm(env, { stopped: { state: 'stopped', handle }, entry }, context);
-  await awaitLogin(env, running);
+  await awaitLogin(env, running, context);
   const provisioning = hasStepsForEach(job.spec) ? 'pending' : 'done';
   await env.registry.updateRecord(entry, { provisioning, warm: half ? { key, settled: true } : record.warm });
   return running;

@@ -15,6 +15,7 @@ import { withLock } from '../src/util/lock.js';
 import { findDamage, readManifest } from '../src/warm/manifest.js';
 import { findByDisk, noteUse } from '../src/warm/store.js';
 import type { TaskEnvironment } from './context.js';
+import { forgetPowerCut } from './crash.js';
 import { type ChosenIdentity, chooseIdentity, giveChosenIdentity, pinnedKey } from './identity.js';
 import { connectWhenReady } from './provision.js';
 import { forgetRequest } from './stop.js';
@@ -66,6 +67,7 @@ export async function restoreVm(env: TaskEnvironment, job: RestoreJob, context: 
   const folder = env.paths.frozen(key);
   await env.hypervisor.checkDisk(stopped.handle);
   await forgetRequest(stopped.handle);
+  await forgetPowerCut(stopped.handle);
   await env.registry.updateRecord(entry, { provisioning: 'pending', warm: { key, settled: false } });
   const identity = await identityOf(env, folder, job);
   const vm = await env.hypervisor.start(stopped, context, startMode(folder, job, identity));

@@ -43,7 +43,13 @@ export async function openProject(options: ProjectOptions, given?: Outside): Pro
   const settings: Settings = { ...loaded, ...(options.backend === undefined ? {} : { backend: options.backend }) };
   const { vms } = options;
   const declared = vms === undefined || isList(vms) ? undefined : vms;
-  const project = await parseProject({ file: options.file ?? settings.file, vms: declared, cwd, home });
+  const project = await parseProject({
+    file: options.file ?? settings.file,
+    vms: declared,
+    cwd,
+    home,
+    backend: settings.backend,
+  });
   const { specs, errors } = selectWithDependencies(project.specs, isList(vms) ? vms : []);
   const [unknown] = errors;
   if (unknown !== undefined) throw unknown;

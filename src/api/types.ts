@@ -3,6 +3,8 @@
 import type { Readable } from 'node:stream';
 import type { VmctlErrorJson } from '../errors.js';
 import type { EventListener } from '../model/event.js';
+import type { Nic } from '../model/vm.js';
+import type { LanPlace } from '../model/lan.js';
 import type { VmDeclaration } from '../vmfile/declaration.js';
 import type { ExecResult } from './errors.js';
 
@@ -152,7 +154,13 @@ export interface VmStatus {
   readonly pid: number | null;
   readonly accelerator: string | null;
   readonly forwards: readonly { readonly host: number; readonly guest: number }[];
+  /** Null for a VM that is on no LAN. */
+  readonly lan: LanPlace | null;
   readonly provisioning: 'pending' | 'done' | 'failed';
+  /** The cables that are out: `lan`, or `outside`, by which vmctl reaches the guest. */
+  readonly unplugged: readonly Nic[];
+  /** ISO 8601; null where its power was not cut, or it was started since. */
+  readonly powerCutAt: string | null;
   readonly lastFailure: { readonly step: string; readonly time: string; readonly error: VmctlErrorJson } | null;
   /** Absolute path of the VM's own files. */
   readonly directory: string;
@@ -161,12 +169,24 @@ export interface VmStatus {
 /** What can be done with a VM in any state. */
 export interface AnyVm {
   readonly name: string;
+  /** Where it is on its LAN, which it is in every state; null for a VM that is on none. */
+  readonly lan: LanPlace | null;
   /** What it is doing now. */
   status(): Promise<VmStatus>;
   /** The lines of what the guest printed on its serial console, or the provisioners. Control sequences are left out. */
   log(kind?: 'console' | 'provision', options?: LogOptions): AsyncIterable<string>;
   /** Ends it if it runs, and removes every file of it. */
   destroy(): Promise<void>;
+}
+
+export interface RebootOptions {
+  /**
+   * True: its reset button is pressed, which no guest can refuse, and which loses what it has not flushed to its disk.
+   * Default false: it is powered off and started, and its ports are others then.
+   */
+  readonly hard?: boolean | undefined;
+  /** How long it may take to power off; default 30 s. */
+  readonly grace?: Duration | undefined;
 }
 
 /** A VM that is up. */
@@ -193,20 +213,37 @@ export interface RunningVm extends AnyVm {
   screenshot(): Promise<Uint8Array>;
   /** Powers it off, by force if the guest does not react within the grace; default 30 s. */
   stop(options?: { readonly grace?: Duration | undefined }): Promise<StoppedVm>;
+  /** Pauses its vCPUs: the guest stands still, and does not notice. */
   suspend(): Promise<SuspendedVm>;
+  /** Another name of `suspend`. */
+  pause(): Promise<SuspendedVm>;
+  /**
+   * Cuts its power: the guest is gone at once, with everything that it has not flushed to its disk (fsync(2), sync(1)).
+   * What it has flushed is there after the next start.
+   */
+  crash(): Promise<StoppedVm>;
+  /**
+   * Pulls out a network cable: that of its LAN where it is on one, else the one to the outside. While the outside one is
+   * out, commands and copies throw `VM_STATE`; those that are under way break off.
+   */
+  disconnect(nic?: Nic): Promise<void>;
+  /** Plugs the cable in again. A start does that with every cable. */
+  connect(nic?: Nic): Promise<void>;
+  /** Stops it and starts it again, or resets it; settles when it can be logged in to. */
+  reboot(options?: RebootOptions): Promise<RunningVm>;
   /**
    * Takes it back to the moment at which it was frozen after its provisioning, disk and memory; what runs in it now is
    * ended. Its ports stay. Throws `UNSUPPORTED` where it was not frozen: that takes `warm`.
    */
   reset(): Promise<RunningVm>;
-  /** Stops it and starts it again; settles when it can be logged in to. Its ports are others then. */
-  reboot(options?: { readonly grace?: Duration | undefined }): Promise<RunningVm>;
 }
 
 /** A VM whose vCPUs are paused. */
 export interface SuspendedVm extends AnyVm {
   readonly state: 'suspended';
   resume(): Promise<RunningVm>;
+  /** Cuts its power, as for one that runs. */
+  crash(): Promise<StoppedVm>;
   stop(options?: { readonly grace?: Duration | undefined }): Promise<StoppedVm>;
 }
 

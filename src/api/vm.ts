@@ -4,6 +4,7 @@ import { copyBetween } from '../../tasks/copy.js';
 import { takeScreenshot } from '../../tasks/screenshot.js';
 import { sshCommand } from '../../tasks/ssh-login.js';
 import { VmctlError } from '../errors.js';
+import { lanOf, lanPlace } from '../model/lan.js';
 import { waitForCondition } from '../provision/conditions.js';
 import { exec, spawn } from './command.js';
 import { guestCondition } from './condition.js';
@@ -17,9 +18,10 @@ const WAIT_MS = 60_000;
 
 type StopOptions = Parameters<RunningVm['stop']>[0];
 
-function anyVm(machine: Machine): Pick<RunningVm, 'name' | 'status' | 'log' | 'destroy'> {
+function anyVm(machine: Machine): Pick<RunningVm, 'name' | 'lan' | 'status' | 'log' | 'destroy'> {
   return {
     name: machine.name,
+    lan: machine.lan,
     status: () => statusOf(machine),
     log: (kind = 'console', options = {}) => logLines(machine, kind, options),
     destroy: () => machine.destroy(),
@@ -52,17 +54,17 @@ export function runningVm(machine: Machine): RunningVm {
     },
     screenshot: () => takeScreenshot(machine.env, machine.entry),
     stop: (options) => stop(machine, options),
-    suspend: async () => {
-      await machine.suspend();
-      return suspendedVm(machine);
-    },
+    suspend: () => suspend(machine),
+    pause: () => suspend(machine),
+    crash: () => crash(machine),
+    disconnect: (nic) => machine.setCable({ nic: nic ?? null, up: false }),
+    connect: (nic) => machine.setCable({ nic: nic ?? null, up: true }),
     reset: async () => {
       await machine.reset();
       return runningVm(machine);
     },
     reboot: async (options) => {
-      await machine.stop(graceOf(options));
-      await machine.start();
+      await machine.reboot({ hard: options?.hard ?? false, graceMs: graceOf(options) });
       return runningVm(machine);
     },
   };
@@ -77,6 +79,7 @@ function suspendedVm(machine: Machine): SuspendedVm {
       return runningVm(machine);
     },
     stop: (options) => stop(machine, options),
+    crash: () => crash(machine),
   };
 }
 
@@ -96,6 +99,16 @@ async function stop(machine: Machine, options: StopOptions): Promise<StoppedVm> 
   return stoppedVm(machine);
 }
 
+async function suspend(machine: Machine): Promise<SuspendedVm> {
+  await machine.suspend();
+  return suspendedVm(machine);
+}
+
+async function crash(machine: Machine): Promise<StoppedVm> {
+  await machine.crash();
+  return stoppedVm(machine);
+}
+
 function graceOf(options: StopOptions): number {
   return milliseconds(options?.grace ?? STOP_GRACE_MS, 'grace');
 }
@@ -103,7 +116,7 @@ function graceOf(options: StopOptions): number {
 async function statusOf({ env, entry }: Machine): Promise<VmStatus> {
   const found = await inspectVm(env, entry);
   if ('problem' in found) throw new VmctlError('VM_DAMAGED', found.problem, { fields: { vm: entry.name } });
-  const { observed, record } = found;
+  const { observed, record, powerCutAt } = found;
   const live = observed.state === 'stopped' ? null : observed;
   return {
     name: entry.name,
@@ -112,6 +125,9 @@ async function statusOf({ env, entry }: Machine): Promise<VmStatus> {
     pid: live?.pid ?? null,
     accelerator: live?.accelerator ?? null,
     forwards: live?.forwards ?? [],
+    unplugged: live?.unplugged ?? [],
+    powerCutAt,
+    lan: lanPlace(lanOf(observed.handle.spec)),
     provisioning: record.provisioning,
     lastFailure: record.lastFailure,
     directory: entry.directory,

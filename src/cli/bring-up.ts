@@ -20,6 +20,7 @@ export interface BringUpFlags {
   readonly pull?: PullPolicy;
   readonly cold: boolean;
   readonly json: boolean;
+  readonly timeline?: string;
 }
 
 /** A session for the VMFile and the limits that the flags name. */
@@ -53,11 +54,25 @@ export async function bringUp(
     anew: new Set(anew ? chosen : []),
   });
   cli.onInterrupt = () => 'stopping what was begun';
-  const outcomes = await showGraph(cli, session.env, graph, { json: flags.json, errors });
+  const show = () => showGraph(cli, session.env, graph, { json: flags.json, errors });
+  const outcomes = await (flags.timeline === undefined
+    ? show()
+    : drawn(cli, session, { ...request, file: flags.timeline }, show));
   const counts = { up: 0, unchanged: 0, failed: errors.length };
   for (const { result } of outcomes.values()) counts[result === 'done' ? 'up' : result] += 1;
   if (flags.json) printJsonLine(cli, { type: 'result', ...counts });
   else printSummary(cli, counts);
+}
+
+/** Loaded only for those who want a picture. */
+async function drawn<T>(
+  cli: Cli,
+  { env }: Session,
+  { anew, file }: { readonly anew: boolean; readonly file: string },
+  show: () => Promise<T>,
+): Promise<T> {
+  const { withTimeline } = await import('./timeline/file.js');
+  return withTimeline(cli, { events: env.events, file, title: `vmctl ${anew ? 'reload' : 'up'}` }, show);
 }
 
 /** A flag has the last word, over the VMFile's own timeout too. */

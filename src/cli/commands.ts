@@ -69,6 +69,26 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     examples: ['vmctl resume web', 'vmctl resume web db'],
     load: () => import('./commands/resume.js'),
   },
+  reboot: {
+    summary: 'power VMs off and start them again, or reset them',
+    examples: ['vmctl reboot web', 'vmctl reboot web db --hard'],
+    load: () => import('./commands/reboot.js'),
+  },
+  crash: {
+    summary: 'cut the power of VMs: what their guests have not flushed to their disks is lost',
+    examples: ['vmctl crash db', 'vmctl crash db && vmctl start db'],
+    load: () => import('./commands/crash.js'),
+  },
+  disconnect: {
+    summary: 'pull out a network cable of VMs',
+    examples: ['vmctl disconnect db', 'vmctl disconnect web db --nic outside'],
+    load: () => import('./commands/disconnect.js'),
+  },
+  connect: {
+    summary: 'plug in the network cable of VMs again',
+    examples: ['vmctl connect db', 'vmctl connect web db --nic outside'],
+    load: () => import('./commands/connect.js'),
+  },
   reset: {
     summary: 'take VMs back to the moment at which they were frozen, disk and memory',
     examples: ['vmctl reset web', 'vmctl reset web db'],

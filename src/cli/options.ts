@@ -1,4 +1,5 @@
 /** How option values of the command line are read. A wrong one is a usage error that says what was expected. */
+import { extname } from 'node:path';
 import { InvalidArgumentError } from 'commander';
 import { PULL_POLICIES, type PullPolicy } from '../model/pull-policy.js';
 import { vmName } from '../vmfile/names.js';
@@ -22,6 +23,18 @@ function pullOption(value: string): PullPolicy {
   const policy = PULL_POLICIES.find((known) => known === value);
   if (policy !== undefined) return policy;
   throw new InvalidArgumentError(`It must be one of ${PULL_POLICIES.join(', ')}.`);
+}
+
+/** The option of what brings VMs up. */
+export const TIMELINE_OPTION = [
+  '--timeline <file>',
+  'draw what happened, and when, into this .svg or .html file',
+  timelineOption,
+] as const;
+
+function timelineOption(value: string): string {
+  if (['.svg', '.html'].includes(extname(value))) return value;
+  throw new InvalidArgumentError('Its name must end in .svg or .html.');
 }
 
 /** Gathers a repeated option. */

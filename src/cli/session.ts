@@ -37,7 +37,7 @@ export function environmentOf(cli: Cli, command: string, settings: Settings): Ta
 }
 
 /** Loaded when asked for: most commands that only look need none, and their time is that of loading code. */
-async function settingsOf(cli: Cli): Promise<Settings> {
+export async function settingsOf(cli: Cli): Promise<Settings> {
   const { loadSettings } = await import('../settings/load.js');
   return loadSettings(cli);
 }

@@ -6,6 +6,7 @@ import type { Forward, VmSpec } from '../model/spec.js';
 import type {
   Accelerator,
   BackendKind,
+  Nic,
   ObservedVm,
   ResolvedVm,
   RunningVm,
@@ -21,6 +22,12 @@ export interface Capabilities {
   /** Whether there is a guest behind it that can be logged in to. */
   readonly guestAccess: Capability;
   readonly suspend: Capability;
+  /** Whether a VM's power can be cut. */
+  readonly crash: Capability;
+  /** Whether a VM has a reset button. */
+  readonly reset: Capability;
+  /** Whether the cable of a VM's network card can be pulled out while it runs. */
+  readonly links: Capability;
   readonly console: Capability;
   /** Whether a VM has a screen that can be looked at. */
   readonly screenshot: Capability;
@@ -33,6 +40,12 @@ export interface Capabilities {
 /** For a VM without a screen. */
 export function noScreen(name: string, reason: string): VmctlError {
   return new VmctlError('UNSUPPORTED', `VM "${name}" has no screen: ${reason}`, { fields: { vm: name } });
+}
+
+/** The end of a cable that is plugged in or pulled out. */
+export interface LinkChange {
+  readonly nic: Nic;
+  readonly up: boolean;
 }
 
 /** For a backend that cannot save a VM's memory. */
@@ -182,6 +195,12 @@ export interface Hypervisor {
   stop(vm: RunningVm | SuspendedVm, options: StopOptions, context: StageContext): Promise<StopMethod>;
   suspend(vm: RunningVm, context: StageContext): Promise<SuspendedVm>;
   resume(vm: SuspendedVm, context: StageContext): Promise<RunningVm>;
+  /** Cuts the VM's power: it is gone at once, and keeps no more than its guest has flushed to its disk before. */
+  crash(vm: RunningVm | SuspendedVm, context: StageContext): Promise<void>;
+  /** Presses the VM's reset button; settles when its guest begins anew. A cable that is out stays out. */
+  reset(vm: RunningVm, context: StageContext): Promise<void>;
+  /** Plugs a cable in or pulls it out, whatever the guest does; it is in again after the next start. */
+  setLink(vm: RunningVm | SuspendedVm, link: LinkChange, context: StageContext): Promise<void>;
   /**
    * Pauses the VM and writes its state, memory included, to `path`, which comes into being complete or not at all. The
    * VM stays paused, so that its disk can be kept as it was at that moment; `resume` or `stop` it then.

@@ -9,11 +9,14 @@ import { VmctlError } from '../errors.js';
 import type { StageContext } from '../model/event.js';
 import type { VmSpec } from '../model/spec.js';
 import {
+  NICS,
+  type Nic,
   type ObservedVm,
   type ResolvedVm,
   type RunningVm,
   type StoppedVm,
   type SuspendedVm,
+  type Transition,
   type VmHandle,
   type VmState,
   assertTransition,
@@ -27,6 +30,7 @@ import {
   type ConsoleEndpoint,
   FROZEN_FILES,
   type Hypervisor,
+  type LinkChange,
   type PrepareOptions,
   type SavedState,
   type StartMode,
@@ -44,7 +48,7 @@ export interface NoopOptions {
   readonly before?: (operation: NoopOperation, name: string, signal: AbortSignal) => Promise<void>;
 }
 
-export type NoopOperation = 'prepare' | 'start' | 'stop' | 'suspend' | 'resume' | 'save' | 'freeze' | 'destroy';
+export type NoopOperation = 'prepare' | 'save' | 'freeze' | 'destroy' | Transition;
 
 const SUPPORTED = { supported: true } as const;
 const NO_GUEST = { supported: false, reason: 'the Noop backend has no guests' } as const;
@@ -54,6 +58,9 @@ export class NoopBackend implements Hypervisor {
   readonly capabilities: Capabilities = {
     guestAccess: NO_GUEST,
     suspend: SUPPORTED,
+    crash: SUPPORTED,
+    reset: SUPPORTED,
+    links: SUPPORTED,
     console: NO_GUEST,
     screenshot: NO_GUEST,
     memorySnapshots: SUPPORTED,
@@ -101,12 +108,31 @@ export class NoopBackend implements Hypervisor {
 
   async suspend(vm: RunningVm, context: StageContext): Promise<SuspendedVm> {
     await this.#change(vm.handle, 'suspend', 'suspended', context);
-    return { state: 'suspended', pausedBy: 'request', ...live(vm.handle) };
+    return { state: 'suspended', pausedBy: 'request', ...live(vm.handle, await readUnplugged(vm.handle)) };
   }
 
   async resume(vm: SuspendedVm, context: StageContext): Promise<RunningVm> {
     await this.#change(vm.handle, 'resume', 'running', context);
-    return { state: 'running', ...live(vm.handle) };
+    return { state: 'running', ...live(vm.handle, await readUnplugged(vm.handle)) };
+  }
+
+  async crash({ handle }: RunningVm | SuspendedVm, context: StageContext): Promise<void> {
+    await this.#change(handle, 'crash', 'stopped', context);
+  }
+
+  async reset({ handle }: RunningVm, context: StageContext): Promise<void> {
+    await this.#change(handle, 'reset', 'running', context);
+  }
+
+  async setLink({ handle }: RunningVm | SuspendedVm, { nic, up }: LinkChange, context: StageContext): Promise<void> {
+    const state = await readState(handle);
+    const before = await readUnplugged(handle);
+    await this.#change(handle, up ? 'connect' : 'disconnect', state, context);
+    await writeMemory(
+      handle,
+      state,
+      NICS.filter((one) => (one === nic ? !up : before.includes(one))),
+    );
   }
 
   async save(vm: RunningVm | SuspendedVm, path: string, context: StageContext): Promise<SuspendedVm> {
@@ -162,7 +188,8 @@ export class NoopBackend implements Hypervisor {
   async observe(handle: VmHandle): Promise<ObservedVm> {
     const state = await readState(handle);
     if (state === 'stopped') return { state, handle };
-    return state === 'running' ? { state, ...live(handle) } : { state, pausedBy: 'request', ...live(handle) };
+    const rest = live(handle, await readUnplugged(handle));
+    return state === 'running' ? { state, ...rest } : { state, pausedBy: 'request', ...rest };
   }
 
   checkDisk(handle: VmHandle): Promise<void> {
@@ -189,18 +216,12 @@ export class NoopBackend implements Hypervisor {
     return [];
   }
 
-  async #change(
-    handle: VmHandle,
-    transition: 'start' | 'stop' | 'suspend' | 'resume',
-    to: VmState,
-    context: StageContext,
-  ): Promise<void> {
+  async #change(handle: VmHandle, transition: Transition, to: VmState, context: StageContext): Promise<void> {
     assertTransition(handle.name, await readState(handle), transition);
     await this.#enter(transition, handle.name, context);
-    const path = join(handle.directory, VM_FILES.runtime);
     // Stopping writes nothing, as with the other backends: it has to work on a full disk.
-    if (to === 'stopped') await rm(path, { force: true });
-    else await writeFileAtomically(path, `${to}\n`);
+    if (to === 'stopped') await rm(join(handle.directory, VM_FILES.runtime), { force: true });
+    else await writeMemory(handle, to, transition === 'start' ? [] : await readUnplugged(handle));
   }
 
   async #enter(operation: NoopOperation, name: string, context: StageContext): Promise<void> {
@@ -221,11 +242,26 @@ async function checkSaved({ name }: VmHandle, { state, memory }: SavedState): Pr
   });
 }
 
-function live(handle: VmHandle): Omit<RunningVm, 'state'> {
-  return { handle, pid: null, ssh: null, forwards: [], accelerator: 'none' };
+function live(handle: VmHandle, unplugged: readonly Nic[] = []): Omit<RunningVm, 'state'> {
+  return { handle, pid: null, ssh: null, forwards: [], accelerator: 'none', unplugged };
+}
+
+/** What is remembered of a VM that does not stand still: a word for its state, and one for each cable that is out. */
+async function writeMemory(handle: VmHandle, state: VmState, unplugged: readonly Nic[]): Promise<void> {
+  await writeFileAtomically(join(handle.directory, VM_FILES.runtime), `${[state, ...unplugged].join(' ')}\n`);
+}
+
+async function readMemory(handle: VmHandle): Promise<readonly string[]> {
+  const text = await readTextIfPresent(join(handle.directory, VM_FILES.runtime));
+  return (text ?? '').trim().split(' ');
 }
 
 async function readState(handle: VmHandle): Promise<VmState> {
-  const text = (await readTextIfPresent(join(handle.directory, VM_FILES.runtime)))?.trim();
-  return text === 'running' || text === 'suspended' ? text : 'stopped';
+  const [state] = await readMemory(handle);
+  return state === 'running' || state === 'suspended' ? state : 'stopped';
+}
+
+async function readUnplugged(handle: VmHandle): Promise<readonly Nic[]> {
+  const words = await readMemory(handle);
+  return NICS.filter((nic) => words.includes(nic));
 }

@@ -8,6 +8,7 @@ import type {
   Capabilities,
   ConsoleEndpoint,
   Hypervisor,
+  LinkChange,
   PrepareOptions,
   StartMode,
   StopMethod,
@@ -99,6 +100,18 @@ export class RouterHypervisor implements Hypervisor {
 
   resume(vm: SuspendedVm, context: StageContext): Promise<RunningVm> {
     return this.#backend(vm.handle.backend).resume(vm, context);
+  }
+
+  crash(vm: RunningVm | SuspendedVm, context: StageContext): Promise<void> {
+    return this.#backend(vm.handle.backend).crash(vm, context);
+  }
+
+  reset(vm: RunningVm, context: StageContext): Promise<void> {
+    return this.#backend(vm.handle.backend).reset(vm, context);
+  }
+
+  setLink(vm: RunningVm | SuspendedVm, link: LinkChange, context: StageContext): Promise<void> {
+    return this.#backend(vm.handle.backend).setLink(vm, link, context);
   }
 
   save(vm: RunningVm | SuspendedVm, path: string, context: StageContext): Promise<SuspendedVm> {

@@ -149,10 +149,10 @@ export interface FoundRun {
   readonly state: RunState;
 }
 
-/** All runs below a state directory, by id. */
+/** All runs below a state directory, by id. A link that lies there is none: what it leads to is not ours to remove. */
 export async function listRuns(base: StatePaths): Promise<readonly FoundRun[]> {
   const found: FoundRun[] = [];
-  for (const id of (await namesIn(base.runs)).toSorted()) {
+  for (const id of (await foldersIn(base.runs)).toSorted()) {
     const lease = await readLease(base.run(id));
     found.push({ id, paths: runPaths(base, id), lease, state: await stateOf(lease) });
   }
@@ -180,9 +180,10 @@ export async function baseOf(paths: StatePaths): Promise<StatePaths> {
   return lease === null ? paths : statePaths(lease.base);
 }
 
-async function namesIn(path: string): Promise<readonly string[]> {
+async function foldersIn(path: string): Promise<readonly string[]> {
   try {
-    return await readdir(path);
+    const entries = await readdir(path, { withFileTypes: true });
+    return entries.filter((entry) => entry.isDirectory()).map(({ name }) => name);
   } catch (error) {
     if (isMissing(error)) return [];
     throw error;

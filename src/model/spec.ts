@@ -58,10 +58,26 @@ export type ChecksumSource = Checksum | ChecksumList;
 export type FirmwareKind = 'bios' | 'uefi';
 
 export type NetworkSpec =
-  | { readonly kind: 'user'; readonly forwards: readonly Forward[] }
+  | { readonly kind: 'user'; readonly forwards: readonly Forward[]; readonly lan: LanSpec | null }
   | { readonly kind: 'tap'; readonly bridge: string }
   | { readonly kind: 'vnic'; readonly vnic: string }
   | { readonly kind: 'none' };
+
+/** A second card, on a segment of its own with the other VMs that name the same LAN. */
+export interface LanSpec {
+  readonly name: string;
+  /** This VM's, an IPv4 address. */
+  readonly address: string;
+  /** Everybody on it, this VM too, in the order of the file. */
+  readonly members: readonly LanMember[];
+}
+
+export interface LanMember {
+  readonly vm: string;
+  readonly address: string;
+  /** What the others call it: the VM's name, and its host name where that is another one. */
+  readonly names: readonly string[];
+}
 
 /** A TCP port of 127.0.0.1 that leads to a port of the guest. As a wish, host 0 means "any free one". */
 export interface Forward {

@@ -37,6 +37,10 @@ export interface ProvisionOptions extends StepMemory {
   readonly index?: number;
   /** Absolute path of `provision.log`; appended to. */
   readonly logFile: string;
+  /** What every step is told besides its own `env`, which wins. */
+  readonly variables?: Readonly<Record<string, string>>;
+  /** What the steps for each VM are told besides. */
+  readonly ownVariables?: Readonly<Record<string, string>>;
   readonly reporter: StageReporter;
   readonly signal: AbortSignal;
   /** Milliseconds since the epoch; the system's clock by default. */
@@ -100,9 +104,9 @@ class StepRun {
   }
 
   async run(): Promise<void> {
-    const { log, reporter, clock, signal } = this.#context;
+    const { log, reporter, clock, signal, number, total } = this.#context;
     const title = stepTitle(this.#step);
-    reporter.status(`step ${this.#label}: ${title}`);
+    reporter.status(`step ${this.#label}: ${title}`, { kind: 'provision-step', number, total, title });
     log.write(this.#label, 'start', title);
     const begun = clock();
     const took = (): string => `${((clock() - begun) / 1000).toFixed(1)} s`;
@@ -178,9 +182,9 @@ class StepRun {
   }
 
   #environment({ run, environment }: ShellStep): Readonly<Record<string, string>> {
-    if (run !== 'each') return environment;
-    const { name, index = 1 } = this.#context;
-    return { VMCTL_NAME: name, VMCTL_INDEX: String(index), ...environment };
+    const { name, index = 1, variables, ownVariables } = this.#context;
+    if (run !== 'each') return { ...variables, ...environment };
+    return { VMCTL_NAME: name, VMCTL_INDEX: String(index), ...variables, ...ownVariables, ...environment };
   }
 
   #line(line: string, stream: 'stdout' | 'stderr' | 'note'): void {

@@ -6,6 +6,7 @@ import { findCycles } from './cycles.js';
 import type { Findings } from './diagnostic.js';
 import { checkGroup, checkNames } from './group-checks.js';
 import { declarationsByName } from './groups.js';
+import { checkLans } from './lan-checks.js';
 import { didYouMean } from './suggest.js';
 
 export interface DeclaredVms {
@@ -26,6 +27,7 @@ export function checkProject({ vms, complete }: DeclaredVms, findings: Findings)
   }
   checkHostPorts(vms, findings);
   checkVnics(vms, findings);
+  checkLans(vms, findings);
   checkDependencies({ vms, complete }, findings);
 }
 

@@ -38,6 +38,8 @@ export interface UserNetworkDeclaration {
   readonly kind: 'user';
   /** Ports of the guest; `vm.port(guest)` tells where each is reached. A bare number takes a free port of the host. */
   readonly forwards?: readonly (number | { readonly guest: number; readonly host?: number })[];
+  /** The name of a private network that it is on with the other VMs that name it; an address by its place by default. */
+  readonly lan?: string | { readonly name: string; readonly address?: string };
 }
 
 export interface TapNetworkDeclaration {

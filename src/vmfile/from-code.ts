@@ -163,11 +163,12 @@ function fieldsOf(sheet: Sheet, place: Place, value: Readonly<Record<string, unk
 
 function networkNode(sheet: Sheet, place: Place, value: unknown): KdlNode {
   if (!isRecord(value)) return field(sheet, place, value);
-  const { kind, forwards, ...rest } = value;
+  const { kind, forwards, lan, ...rest } = value;
   const children = (at: Place) => [
     ...(Array.isArray(forwards) ? forwards : forwards === undefined ? [] : [forwards]).map((forward: unknown, i) =>
       forwardNode(sheet, inside(inside(at, 'forwards'), i), forward),
     ),
+    ...(lan === undefined ? [] : [lanNode(sheet, inside(at, 'lan'), lan)]),
     ...fieldsOf(sheet, at, rest),
   ];
   return node(sheet, place, { name: 'network', values: kind === undefined ? [] : [kind], children });
@@ -178,6 +179,12 @@ function forwardNode(sheet: Sheet, place: Place, forward: unknown): KdlNode {
   const { guest, host = 0, ...rest } = forward;
   const values = guest === undefined ? [host] : [host, guest];
   return node(sheet, place, { name: 'forward', values, properties: rest });
+}
+
+function lanNode(sheet: Sheet, place: Place, lan: unknown): KdlNode {
+  if (!isRecord(lan)) return node(sheet, place, { name: 'lan', values: [lan] });
+  const { name, ...properties } = lan;
+  return node(sheet, place, { name: 'lan', values: name === undefined ? [] : [name], properties });
 }
 
 /** What it has decides what kind of step it is. */

@@ -16,11 +16,6 @@ interface UnsupportedFeature {
 
 export const UNSUPPORTED: readonly UnsupportedFeature[] = [
   {
-    what: '`lan`',
-    instead: 'use `forward` and the address 10.0.2.2, which is the host',
-    places: ({ network }) => [network?.value.kind === 'user' ? network.value.lan?.span : undefined],
-  },
-  {
     what: '`ready`',
     instead: 'wait for it in a `provision "shell"`',
     places: ({ ready }) => [ready?.span],

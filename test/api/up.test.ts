@@ -61,6 +61,23 @@ test('a VM goes from state to state, and each lets somebody do what is possible 
   expect(await readdir(join(vms.stateDirectory, 'vms'))).toEqual([]);
 });
 
+test('failures on purpose are told in events and in the status, and end with a VM that runs', async () => {
+  await using programs = await Programs.create();
+  const steps: string[] = [];
+  const onEvent = ({ step, type }: VmEvent) => void (type === 'done' && steps.push(step));
+  await using vms = await upIn({ vms: { web: WEB }, onEvent }, programs.outside);
+  steps.length = 0;
+  await vms.web.disconnect();
+  expect((await vms.web.status()).unplugged).toEqual(['outside']);
+  await vms.web.connect('outside');
+  expect((await vms.web.status()).unplugged).toEqual([]);
+  expect(await failure(vms.web.disconnect('lan'))).toMatchObject({ code: 'USAGE', hint: 'It has: outside' });
+  const off = await (await (await vms.web.reboot({ hard: true })).pause()).crash();
+  expect([off.state, (await off.status()).powerCutAt]).toEqual(['stopped', expect.stringMatching(/^\d{4}-.*Z$/)]);
+  expect((await (await off.start()).status()).powerCutAt).toBeNull();
+  expect(steps).toEqual(['disconnect', 'connect', 'reboot', 'suspend', 'crash', 'start']);
+});
+
 test('the VMs of a group are had by the name of the group, in their order', async () => {
   await using programs = await Programs.create();
   await using vms = await upIn({ vms: { worker: { ...WEB, count: 2 }, web: WEB } }, programs.outside);

@@ -29,7 +29,20 @@ describe('completion', () => {
 
   it('knows the VMs that there are', async () => {
     await using rig = await twoVms();
-    for (const command of ['start', 'stop', 'destroy', 'status', 'ssh', 'exec', 'log', 'suspend', 'down']) {
+    for (const command of [
+      'start',
+      'stop',
+      'destroy',
+      'status',
+      'ssh',
+      'exec',
+      'log',
+      'suspend',
+      'crash',
+      'disconnect',
+      'reboot',
+      'down',
+    ]) {
       expect(await completeWords(rig, command, '')).toEqual(['db', 'web']);
     }
     expect(await complete(rig, 'stop', 'web', 'd')).toEqual([`db\t${rig.project}/VMFile.kdl`]);

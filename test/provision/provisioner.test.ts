@@ -134,6 +134,13 @@ describe('a shell step', () => {
     expect(lines.at(-1)).toEqual(['over', 'stdout']);
   });
 
+  it('has the variables that are for every step, and its own before them', async () => {
+    const variables = { VMCTL_LAN_ADDRESS: '10.77.0.11', VMCTL_PEER_B: '10.77.0.12' };
+    const step = inline('echo "$VMCTL_LAN_ADDRESS $VMCTL_PEER_B"', { environment: { VMCTL_PEER_B: 'mine' } });
+    await run([step], { variables });
+    expect(lines).toContainEqual(['10.77.0.11 mine', 'stdout']);
+  });
+
   it('has the environment that is declared, and its values are in no log', async () => {
     const environment = { TOKEN: "s3cret' $(id)", OTHER: 'two' };
     await run([inline('printf %s "$TOKEN" > token; echo "$OTHER"', { environment })]);

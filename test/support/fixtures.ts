@@ -49,7 +49,7 @@ export function vmSpec(changes: Partial<VmSpec> = {}): VmSpec {
     memoryMib: 1024,
     diskBytes: null,
     firmware: 'bios',
-    network: { kind: 'user', forwards: [] },
+    network: { kind: 'user', forwards: [], lan: null },
     cloudInit: { hostname: 'web', userData: { kind: 'generated-key' }, networkConfig: null },
     ssh: { declared: true, user: 'vm', privateKey: null, timeoutSeconds: null },
     dependsOn: [],

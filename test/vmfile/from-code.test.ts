@@ -42,6 +42,8 @@ test('VMs in code become the same specs as in a VMFile', () => {
     db: { image: 'disk.qcow2', network: { kind: 'tap', bridge: 'br1' }, dependsOn: undefined },
     worker: { image: 'disk.qcow2', count: 2, provision: [{ inline: 'hostname', run: 'each' }] },
     bare: { imagePreset: 'debian-12', cloudInit: false, ssh: false, network: 'none' },
+    one: { image: 'disk.qcow2', network: { kind: 'user', lan: 'back' } },
+    two: { image: 'disk.qcow2', network: { kind: 'user', lan: { name: 'back', address: '10.77.0.9' } } },
   });
   expect(diagnostics).toEqual([]);
   const file = readFile(`
@@ -62,7 +64,9 @@ test('VMs in code become the same specs as in a VMFile', () => {
     }
     vm "db" { image "disk.qcow2"; network "tap" bridge="br1"; cloud-init; ssh }
     vm "worker" count=2 { image "disk.qcow2"; cloud-init; ssh; provision "shell" { inline "hostname"; run "each" } }
-    vm "bare" { image-preset "debian-12"; network "none" }`);
+    vm "bare" { image-preset "debian-12"; network "none" }
+    vm "one" { image "disk.qcow2"; network "user" { lan "back" }; cloud-init; ssh }
+    vm "two" { image "disk.qcow2"; network "user" { lan "back" address="10.77.0.9" }; cloud-init; ssh }`);
   expect(file.diagnostics).toEqual([]);
   const withoutFile = (spec: object) => ({ ...spec, project: null });
   expect(specs.map(withoutFile)).toEqual(file.specs.map(withoutFile));
@@ -80,6 +84,12 @@ test.each<[place: string, vm: object, kdl: string]>([
     { network: { kind: 'user', forwards: [99_999] } },
     'network "user" { forward 0 99999 }',
   ],
+  [
+    'vms.web.network.lan.address: "10.78.0.1"',
+    { network: { kind: 'user', lan: { name: 'x', address: '10.78.0.1' } } },
+    'ssh; network "user" { lan "x" address="10.78.0.1" }',
+  ],
+  ['vms.web.network.lan: #true', { network: { kind: 'user', lan: true } }, 'network "user" { lan #true }'],
   ['vms.web.ssh.user: "A"', { ssh: { user: 'A' } }, 'ssh { user "A" }'],
   ['vms.web.ssh.usr: "a"', { ssh: { usr: 'a' } }, 'ssh { usr "a" }'],
   ['vms.web.dependsOn: "wbe"', { dependsOn: 'wbe' }, 'depends-on "wbe"'],

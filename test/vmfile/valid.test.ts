@@ -42,7 +42,7 @@ const DEFAULTS: Omit<VmSpec, 'name' | 'image'> = {
   memoryMib: 1024,
   diskBytes: null,
   firmware: 'bios',
-  network: { kind: 'user', forwards: [] },
+  network: { kind: 'user', forwards: [], lan: null },
   cloudInit: null,
   ssh: { declared: false, user: 'vm', privateKey: null, timeoutSeconds: null },
   dependsOn: [],
@@ -93,7 +93,7 @@ describe('the example of the specification', () => {
         vcpus: 2,
         memoryMib: 2048,
         diskBytes: 21_474_836_480,
-        network: { kind: 'user', forwards: [{ host: 8080, guest: 80 }] },
+        network: { kind: 'user', forwards: [{ host: 8080, guest: 80 }], lan: null },
         cloudInit: { hostname: 'web', userData: { kind: 'generated-key' }, networkConfig: null },
         ssh: { declared: true, user: 'debian', privateKey: null, timeoutSeconds: null },
         dependsOn: ['db'],
@@ -145,6 +145,7 @@ describe('a VMFile with everything that the language has', () => {
           { host: 0, guest: 22 },
           { host: 8080, guest: 80 },
         ],
+        lan: null,
       },
       cloudInit: {
         hostname: 'web-1.example.org',
@@ -184,6 +185,15 @@ describe('a VMFile with everything that the language has', () => {
         checksum: { algorithm: 'list', url: 'https://cloud.example.org/SHA256SUMS' },
       },
       firmware: 'uefi',
+      network: {
+        kind: 'user',
+        forwards: [],
+        lan: {
+          name: 'back',
+          address: '10.77.0.7',
+          members: [{ vm: 'preset', address: '10.77.0.7', names: ['preset'] }],
+        },
+      },
       cloudInit: { hostname: 'preset', userData: { kind: 'generated-key' }, networkConfig: null },
       ssh: { declared: true, user: 'debian', privateKey: null, timeoutSeconds: null },
     });
@@ -241,14 +251,6 @@ describe('what the language has and this version cannot do', () => {
         network: { kind: 'vnic', vnic: 'vnic0' },
         dependsOn: [],
         warm: 'memory',
-        provision: [],
-      },
-      {
-        name: 'c',
-        image: { kind: 'url', url: 'https://example.org/x.qcow2' },
-        checksum: 'https://example.org/SHA256SUMS',
-        network: { kind: 'user', forwards: [], lan: { name: 'back', address: '10.77.0.11' } },
-        dependsOn: [],
         provision: [],
       },
       {

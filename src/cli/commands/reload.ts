@@ -1,6 +1,14 @@
 import type { CommandModule } from '../cli.js';
 import { type BringUpFlags, bringUp } from '../bring-up.js';
-import { COLD_OPTION, FILE_OPTION, PULL_OPTION, collect, waitOption, positiveOption } from '../options.js';
+import {
+  COLD_OPTION,
+  FILE_OPTION,
+  PULL_OPTION,
+  TIMELINE_OPTION,
+  collect,
+  waitOption,
+  positiveOption,
+} from '../options.js';
 
 export const command: CommandModule = {
   configure(program, cli) {
@@ -13,6 +21,7 @@ export const command: CommandModule = {
       .option(...PULL_OPTION)
       .option(...COLD_OPTION)
       .option('--timeout <duration>', 'how long to wait for SSH of each VM, such as 90s or 5m', waitOption)
+      .option(...TIMELINE_OPTION)
       .option('--json', 'print the events as JSON, one object a line', false)
       .action((names: readonly string[], flags: BringUpFlags) =>
         bringUp(cli, { names: [...names, ...flags.name], flags, anew: true }),

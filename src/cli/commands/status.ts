@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { identityFiles } from '../../../tasks/access.js';
 import { type Inspection, inspectVm } from '../../../tasks/inspect.js';
 import { bytesText } from '../../../tasks/progress-text.js';
+import { lanOf, lanPlace } from '../../model/lan.js';
 import { VM_FILES } from '../../paths.js';
 import type { Cli, CommandModule } from '../cli.js';
 import { pairs, printJson } from '../report.js';
@@ -34,7 +35,7 @@ async function gather(inspection: Inspection, home: string) {
     directory: entry.directory,
   };
   if ('problem' in inspection) return { ...common, state: 'damaged', problem: inspection.problem };
-  const { handle, observed, record, remarks } = inspection;
+  const { handle, observed, record, remarks, powerCutAt } = inspection;
   const { spec, image } = handle;
   const live = observed.state === 'stopped' ? null : observed;
   return {
@@ -47,6 +48,9 @@ async function gather(inspection: Inspection, home: string) {
     image: image.path,
     network: spec.network.kind,
     mac: handle.mac,
+    unplugged: live?.unplugged ?? [],
+    powerCutAt,
+    lan: lanPlace(lanOf(spec)),
     pid: live?.pid ?? null,
     accelerator: live?.accelerator ?? null,
     forwards: live?.forwards ?? [],
@@ -80,8 +84,8 @@ function asText(facts: Facts): string {
   return pairs([
     ['name', facts.name],
     ['state', facts.accelerator === null ? facts.state : `${facts.state} (${facts.accelerator})`],
-    ...remarks.flatMap(({ what, next, details }) => [
-      ['problem', what] as const,
+    ...remarks.flatMap(({ kind, what, next, details }) => [
+      [kind, what] as const,
       ...(details?.split('\n') ?? []).map((line) => ['', line] as const),
       ...(next === null ? [] : [['next step', next] as const]),
     ]),
@@ -93,6 +97,7 @@ function asText(facts: Facts): string {
     ['disk', bytesText(facts.diskBytes)],
     ['image', facts.image],
     ['network', facts.mac === null ? facts.network : `${facts.network}, ${facts.mac}`],
+    ['LAN', facts.lan === null ? '-' : `${facts.lan.name}, ${facts.lan.address}, ${facts.lan.mac}`],
     ['PID', facts.pid === null ? '-' : String(facts.pid)],
     ['SSH', address],
     ['forwards', forwards === '' ? '-' : forwards],

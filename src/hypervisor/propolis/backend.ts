@@ -42,14 +42,33 @@ import { type Estate, makeDisk, partsOf, planParts, releaseParts, vnicOf } from 
 import { bootVm } from './boot.js';
 import { fetchConsole } from './console-log.js';
 import { findServersBelow } from './find-processes.js';
+import { pressReset } from './faults.js';
 import { findSsh } from './guest-address.js';
 import { type HostConfig, examinePropolisHost, requireHost } from './host.js';
 import { HostRunner } from './host-runner.js';
 import { checkSize } from './instance-spec.js';
-import { CAPABILITIES, DEFAULTS, NO_SCREEN, NO_SNAPSHOTS, NO_SUSPEND, type PropolisOptions } from './options.js';
+import {
+  CAPABILITIES,
+  DEFAULTS,
+  NO_LINKS,
+  NO_SCREEN,
+  NO_SNAPSHOTS,
+  NO_SUSPEND,
+  type PropolisOptions,
+} from './options.js';
 import { readParts, writeParts } from './parts.js';
 import { askGuest } from './power-off.js';
-import { type Place, awaitServer, endServer, findServer, isLive, startError, startServer, stateOf } from './server.js';
+import {
+  type Place,
+  awaitServer,
+  endServer,
+  findServer,
+  isLive,
+  killServer,
+  startError,
+  startServer,
+  stateOf,
+} from './server.js';
 import { Undo } from './undo.js';
 import { type WantedVnic, attachVnic, checkVnic, removeVnic } from './vnic.js';
 import { findVolume } from './volumes.js';
@@ -164,6 +183,24 @@ export class PropolisBackend implements Hypervisor {
     throw cannotPause(handle.name, 'resumed');
   }
 
+  async crash({ handle }: RunningVm | SuspendedVm): Promise<void> {
+    assertTransition(handle.name, (await this.observe(handle)).state, 'crash');
+    const server = await findServer(handle);
+    if (server !== null) await killServer(handle, handle.uuid, server, this.#host);
+    const vnic = this.#vnicOf(handle.spec);
+    if (vnic !== null) await removeVnic(vnic, this.#host);
+  }
+
+  async reset({ handle }: RunningVm, context: StageContext): Promise<void> {
+    assertTransition(handle.name, (await this.observe(handle)).state, 'reset');
+    const server = await findServer(handle);
+    if (server !== null) await pressReset(handle, server, context);
+  }
+
+  async setLink({ handle }: RunningVm | SuspendedVm): Promise<void> {
+    throw new VmctlError('UNSUPPORTED', `a cable of VM "${handle.name}" cannot be unplugged: ${NO_LINKS.reason}`);
+  }
+
   async save({ handle }: RunningVm | SuspendedVm): Promise<SuspendedVm> {
     throw noMemorySnapshots(handle.name, NO_SNAPSHOTS.reason);
   }
@@ -199,7 +236,7 @@ export class PropolisBackend implements Hypervisor {
     const server = await findServer(handle);
     if (server === null || !isLive(await stateOf(handle, server))) return { state: 'stopped', handle };
     const ssh = await findSsh(handle, this.#host);
-    return { state: 'running', handle, pid: server.process.pid, ssh, forwards: [], accelerator: 'none' };
+    return { state: 'running', handle, pid: server.process.pid, ssh, forwards: [], accelerator: 'none', unplugged: [] };
   }
 
   console(handle: VmHandle): ConsoleEndpoint {

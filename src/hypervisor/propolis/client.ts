@@ -30,6 +30,7 @@ export type InstanceState = (typeof STATES)[number];
 const instanceSchema = v.object({
   instance: v.object({ properties: v.object({ id: v.string() }), state: v.picklist(STATES) }),
 });
+const monitorSchema = v.object({ gen: v.number(), state: v.picklist(STATES) });
 const refusalSchema = v.object({
   message: v.string(),
   request_id: v.optional(v.string()),
@@ -77,6 +78,9 @@ interface Answer {
   readonly text: string;
 }
 
+/** What the state of a VM can be changed to, and what that is for. */
+const CHANGES = { Run: 'start the VM', Stop: 'stop the VM', Reboot: 'reset the VM' } as const;
+
 const ANSWER_TIMEOUT_MS = 30_000;
 /** The server remembers as many of the first bytes, and of the last. */
 const HISTORY_BYTES = 1024 ** 2;
@@ -117,10 +121,18 @@ export class PropolisClient {
     return { id: instance.properties.id, state: instance.state };
   }
 
-  /** Queues the change, which takes its time. `Stop` is the end of power, not a word to the guest. */
-  async change(to: 'Run' | 'Stop'): Promise<void> {
-    const purpose = to === 'Run' ? 'start the VM' : 'stop the VM';
+  /** Queues the change, which takes its time. `Stop` is the end of power and `Reboot` the reset button, no words to the guest. */
+  async change(to: keyof typeof CHANGES): Promise<void> {
+    const purpose = CHANGES[to];
     await this.#ask({ method: 'PUT', path: '/instance/state', purpose, body: to, expected: 204 });
+  }
+
+  /** The state of this number or of a later one, as soon as the VM gets there; the first one has the number 1. */
+  async monitor(generation: number): Promise<{ readonly generation: number; readonly state: InstanceState }> {
+    const body = { gen: generation };
+    const ask: Ask = { method: 'GET', path: '/instance/state-monitor', purpose: 'tell of the VM', body, expected: 200 };
+    const { gen, state } = this.#read(monitorSchema, ask, await this.#ask(ask));
+    return { generation: gen, state };
   }
 
   /**

@@ -40,12 +40,16 @@ const no = (reason: string) => ({ supported: false, reason }) as const;
 const INSTEAD = 'use network "vnic" name="vmctl0", or "none"';
 
 export const NO_SUSPEND = no('Propolis can start and stop a VM, and not pause it');
+export const NO_LINKS = no('Propolis has no way to pull the cable out of a VNIC');
 export const NO_SNAPSHOTS = no('vmctl does not save what runs on Propolis');
 export const NO_SCREEN = no('vmctl does not ask Propolis for a picture');
 
 export const CAPABILITIES: Capabilities = {
   guestAccess: SUPPORTED,
   suspend: NO_SUSPEND,
+  crash: SUPPORTED,
+  reset: SUPPORTED,
+  links: NO_LINKS,
   console: SUPPORTED,
   screenshot: NO_SCREEN,
   memorySnapshots: NO_SNAPSHOTS,

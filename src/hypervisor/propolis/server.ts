@@ -204,9 +204,20 @@ export async function endServer(
 ): Promise<'halt' | 'SIGTERM' | 'SIGKILL'> {
   const halted = await halt(place, server, meanwhile);
   if (await endBySignal(server, 'TERM', host)) return halted ? 'halt' : 'SIGTERM';
+  await killServer(place, uuid, server, host);
+  return 'SIGKILL';
+}
+
+/** Ends the server without a word, so that it flushes nothing, and the VM that it leaves in the kernel. */
+export async function killServer(
+  place: Place,
+  uuid: string | null,
+  server: LiveServer,
+  host: HostRunner,
+): Promise<void> {
   const killed = await endBySignal(server, 'KILL', host);
   if (uuid !== null) await host.change(['bhyvectl', `--vm=${uuid}`, '--destroy']).catch(() => {});
-  if (killed) return 'SIGKILL';
+  if (killed) return;
   const { pid } = server.process;
   throw new VmctlError(
     'PROPOLIS',

@@ -1,12 +1,13 @@
 /** QEMU on Linux and macOS. It runs detached; vmctl talks to it over QMP and finds it again by its command line. */
 import { randomUUID } from 'node:crypto';
-import { rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { realpath, rm, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { SEED_VOLUME, seedFiles } from '../../cloud-init/seed.js';
 import { buildIso } from '../../cloud-init/iso9660.js';
 import { VmctlError } from '../../errors.js';
 import { createOverlay } from '../../image/qemu-img.js';
 import type { StageContext } from '../../model/event.js';
+import { type LanSegment, lanIdentity, lanSegment } from '../../model/lan.js';
 import type { VmSpec } from '../../model/spec.js';
 import {
   type ObservedVm,
@@ -14,8 +15,10 @@ import {
   type RunningVm,
   type StoppedVm,
   type SuspendedVm,
+  type Transition,
   type VmHandle,
   assertTransition,
+  illegalTransition,
 } from '../../model/vm.js';
 import { PRIVATE_FILE_MODE, VM_FILES } from '../../paths.js';
 import { type CommandRunner, runCommand, startDetached } from '../../util/exec.js';
@@ -27,6 +30,7 @@ import type {
   Capabilities,
   ConsoleEndpoint,
   Hypervisor,
+  LinkChange,
   PrepareOptions,
   StartMode,
   StopMethod,
@@ -39,6 +43,7 @@ import { buildWorkDirectory, removeWorkDirectory, stableMac, writeGuestAccess } 
 import { type AcceleratorChoice, type AcceleratorWish, chooseAccelerator } from './accelerator.js';
 import { type BinaryOptions, findBinary } from './binary.js';
 import { parseUserNetwork, qemuArguments } from './command-line.js';
+import { changeLink, cutPower, pressReset } from './faults.js';
 import { copyVariables, requireFirmware, uefiCodeFor } from './firmware.js';
 import { branchDisk, freezeFiles, prepareFromFrozen } from './freeze.js';
 import { LEASE_FILES, findSsh } from './guest-address.js';
@@ -46,6 +51,7 @@ import { examineQemuHost } from './host.js';
 import { placeMemory, removeMemory } from './memory.js';
 import { machineFacts } from './machine-facts.js';
 import {
+  type LiveQemu,
   type Runtime,
   crashOf,
   findQemu,
@@ -77,8 +83,11 @@ const START_TIMEOUT_MS = 30_000;
 /** Long enough for a busy QEMU to answer; a QMP socket that another vmctl is using stays silent. */
 const OBSERVE_TIMEOUT_MS = 1_000;
 
-/** Somebody paused it, it was saved, or it waits for the state that it is to go on from. */
-const PAUSED: readonly string[] = ['paused', 'postmigrate', 'finish-migrate', 'inmigrate'];
+/**
+ * Somebody paused it, also while it was resetting itself (`prelaunch`), it was saved, or it waits for the state that it is
+ * to go on from.
+ */
+const PAUSED: readonly string[] = ['paused', 'prelaunch', 'postmigrate', 'finish-migrate', 'inmigrate'];
 
 const SUPPORTED = { supported: true } as const;
 
@@ -87,6 +96,9 @@ export class QemuBackend implements Hypervisor {
   readonly capabilities: Capabilities = {
     guestAccess: SUPPORTED,
     suspend: SUPPORTED,
+    crash: SUPPORTED,
+    reset: SUPPORTED,
+    links: SUPPORTED,
     console: SUPPORTED,
     screenshot: SUPPORTED,
     memorySnapshots: SUPPORTED,
@@ -146,7 +158,10 @@ export class QemuBackend implements Hypervisor {
       const overlay = { base: image, path: join(directory, VM_FILES.overlay), sizeBytes: spec.diskBytes };
       await createOverlay(overlay, { signal: context.signal });
       if (vm.seed !== null) {
-        const iso = buildIso({ volume: SEED_VOLUME, files: seedFiles(vm.seed, { instanceId: uuid, mac }) });
+        const iso = buildIso({
+          volume: SEED_VOLUME,
+          files: seedFiles(vm.seed, { instanceId: uuid, mac, lan: lanIdentity(spec) }),
+        });
         await writeFile(join(directory, VM_FILES.seed), iso, { mode: PRIVATE_FILE_MODE });
       }
       await writeGuestAccess(directory, vm);
@@ -170,19 +185,13 @@ export class QemuBackend implements Hypervisor {
     const memory = await placeMemory(handle, mode);
     const awaitsState = mode.kind === 'restore';
     const readdressed = awaitsState && (mode.readdressed ?? false);
-    const words = qemuArguments(withForwards(handle, mode), {
-      accelerator,
-      hasSeed,
-      uefiCode,
-      memory,
-      awaitsState,
-      readdressed,
-      extraArguments,
-    });
+    const segment = await segmentOf(handle);
+    const machine = { accelerator, hasSeed, uefiCode, segment, memory, awaitsState, readdressed, extraArguments };
+    const words = qemuArguments(withForwards(handle, mode), machine);
     const tap = tapOf(handle.spec);
     const recorded =
       tap === null ? null : { name: tap.name, leaseFiles: [...(this.#options.leaseFiles ?? LEASE_FILES)] };
-    const runtime = { pid: null, accelerator, forwards: null, tap: recorded };
+    const runtime = { pid: null, accelerator, forwards: null, tap: recorded, unplugged: [] };
     // Written first: a vmctl that is killed from here on leaves a trace that says "look for a QEMU".
     await writeRuntime(handle, runtime);
     if (tap !== null) await attachTap(tap, this.#run);
@@ -258,6 +267,20 @@ export class QemuBackend implements Hypervisor {
     return { ...live, state: 'running' };
   }
 
+  async crash({ handle }: RunningVm | SuspendedVm): Promise<void> {
+    await cutPower(handle, await this.#live(handle, 'crash'));
+    await this.#disconnect(tapOf(handle.spec)?.name ?? null);
+  }
+
+  async reset({ handle }: RunningVm): Promise<void> {
+    await this.#live(handle, 'reset');
+    await pressReset(handle);
+  }
+
+  async setLink({ handle }: RunningVm | SuspendedVm, link: LinkChange): Promise<void> {
+    await changeLink(handle, await this.#live(handle, link.up ? 'connect' : 'disconnect'), link);
+  }
+
   async save(vm: RunningVm | SuspendedVm, path: string, context: StageContext): Promise<SuspendedVm> {
     const { handle } = vm;
     const { state } = await this.observe(handle);
@@ -319,6 +342,7 @@ export class QemuBackend implements Hypervisor {
       ssh: await findSsh(handle, { forwards, leaseFiles: qemu.runtime.tap?.leaseFiles ?? LEASE_FILES, run: this.#run }),
       forwards,
       accelerator: qemu.runtime.accelerator,
+      unplugged: qemu.runtime.unplugged,
     };
     if (PAUSED.includes(status)) return { state: 'suspended', pausedBy: 'request', ...live };
     // QEMU manual, "-drive werror=enospc", the default: a write that the host's disk refuses pauses the guest.
@@ -376,6 +400,16 @@ export class QemuBackend implements Hypervisor {
     return chooseAccelerator({ wish: this.#options.accelerator, binary, cacheFile: this.#options.hostFile, signal });
   }
 
+  /** The QEMU of a VM that is about to make this transition. */
+  async #live(handle: VmHandle, transition: Transition): Promise<LiveQemu> {
+    const { state } = await this.observe(handle);
+    assertTransition(handle.name, state, transition);
+    const qemu = await findQemu(handle);
+    if (qemu !== null) return qemu;
+    // It has ended between the two looks.
+    throw illegalTransition(handle.name, 'stopped', transition);
+  }
+
   async #command(handle: VmHandle, transition: 'suspend' | 'resume', command: string): Promise<void> {
     assertTransition(handle.name, (await this.observe(handle)).state, transition);
     const qmp = await connectQmp(join(handle.directory, VM_FILES.qmpSocket));
@@ -409,6 +443,13 @@ export class QemuBackend implements Hypervisor {
   #findBinary(): Promise<string> {
     return findBinary(this.#options);
   }
+}
+
+/** Symbolic links resolved, so that VMs of one folder meet by whatever path they were started. */
+async function segmentOf({ spec, directory }: VmHandle): Promise<LanSegment | null> {
+  const { network, project } = spec;
+  if (network.kind !== 'user' || network.lan === null) return null;
+  return lanSegment({ project, vms: await realpath(dirname(directory)), name: network.lan.name });
 }
 
 /** The same with the ports of this host that it is to have. */

@@ -5,6 +5,7 @@
  * reaches an option, and no socket path can be too long. The base image is named inside the overlay only.
  */
 import { VM_FILES } from '../../paths.js';
+import { type LanSegment, lanIdentity } from '../../model/lan.js';
 import type { Forward } from '../../model/spec.js';
 import type { Accelerator, VmHandle } from '../../model/vm.js';
 import { tapOf } from './tap.js';
@@ -14,6 +15,8 @@ export interface MachineOptions {
   readonly hasSeed: boolean;
   /** Absolute path of the UEFI code, whose variables are in the VM's directory; null starts a BIOS. */
   readonly uefiCode: string | null;
+  /** Where the frames of the VM's LAN go; null for a VM that is on none. */
+  readonly segment: LanSegment | null;
   readonly memory: MemoryPlace;
   /** Whether the machine waits, paused, for the state that it is to load. */
   readonly awaitsState: boolean;
@@ -55,6 +58,7 @@ export function qemuArguments(handle: VmHandle, options: MachineOptions): readon
     ...rootDisk(),
     ...(options.hasSeed ? seed() : []),
     ...network(handle, options),
+    ...lan(handle, options.segment),
     ...options.extraArguments,
   ];
 }
@@ -132,6 +136,17 @@ function network({ spec, mac }: VmHandle, { readdressed = false }: MachineOption
     (forward) => `,hostfwd=tcp:127.0.0.1:${forward.host}-${guest}:${forward.guest}`,
   );
   return ['-netdev', `user,id=net0${start}${forwards.join('')}`, ...card];
+}
+
+/** The second card: every QEMU that has joined the group on loopback hears each frame ("-netdev socket,mcast="). */
+function lan({ spec }: VmHandle, segment: LanSegment | null): readonly string[] {
+  const identity = lanIdentity(spec);
+  if (identity === null || segment === null) return [];
+  const { group, port } = segment;
+  return [
+    ...['-netdev', `socket,id=lan,mcast=${group}:${port},localaddr=127.0.0.1`],
+    ...['-device', `virtio-net-pci,id=lan0,netdev=lan,mac=${identity.mac}`],
+  ];
 }
 
 /** The guest's SSH port is always forwarded; QEMU lets the kernel choose the host's port, so nobody can be faster. */

@@ -4,13 +4,11 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { RunningVm, StoppedVm } from '../../../src/model/vm.js';
 import { listening, quiet } from '../../support/fixtures.js';
+import { actAsGuest } from '../../support/propolis-world.js';
 import { type PropolisLab, openPropolisLab } from '../lab.js';
 
-/** Speaks to the fake server as the guest does. */
-async function guestOf({ handle }: Pick<RunningVm, 'handle'>, act: string, body = ''): Promise<void> {
-  const { address }: { address: string } = JSON.parse(await readFile(join(handle.directory, 'runtime.json'), 'utf8'));
-  await fetch(`http://${address}/guest/${act}`, { method: 'POST', body });
-}
+const guestOf = ({ handle }: Pick<RunningVm, 'handle'>, act: 'print' | 'power-off', words?: string) =>
+  actAsGuest(handle.directory, act, words);
 
 const stopped = (handle: RunningVm['handle']): StoppedVm => ({ state: 'stopped', handle });
 
@@ -405,7 +403,7 @@ describe('the host', () => {
     const wanted = await spec(lab);
     await expect(lab.backend.checkHost(quiet, { ...wanted, vcpus: 33 })).rejects.toMatchObject({ code: 'UNSUPPORTED' });
     await expect(
-      lab.backend.checkHost(quiet, { ...wanted, network: { kind: 'user', forwards: [] } }),
+      lab.backend.checkHost(quiet, { ...wanted, network: { kind: 'user', forwards: [], lan: null } }),
     ).rejects.toMatchObject({ code: 'UNSUPPORTED', message: expect.stringContaining('use network "vnic"') });
     lab.host.state.vnics = { vnic0: { over: 'e1000g0', mac: '2:8:20:1:2:3' } };
     await expect(lab.backend.checkHost(quiet, wanted)).rejects.toMatchObject({
