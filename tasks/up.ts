@@ -80,6 +80,9 @@ class UpFlow {
   /** Settles when this VM was frozen, or will not be. */
   readonly frozenOrNot: Promise<void>;
   #settleFrozen: () => void = () => {};
+  /** Settles when it is known whether this VM is to be frozen. */
+  readonly chosen: Promise<void>;
+  #settleChosen: () => void = () => {};
 
   constructor(env: TaskEnvironment, options: FlowOptions) {
     this.#env = env;
@@ -97,6 +100,10 @@ class UpFlow {
       this.#settleFrozen = resolve;
     });
     this.run.atEnd(() => this.#settleFrozen());
+    this.chosen = new Promise((resolve) => {
+      this.#settleChosen = resolve;
+    });
+    this.run.atEnd(() => this.#settleChosen());
   }
 
   get isMadeAnew(): boolean {
@@ -107,7 +114,7 @@ class UpFlow {
     const { run } = this;
     const steps = [
       run.step('parse', async () => ({ done: specSummary(this.#spec) })),
-      run.step('resolve', (context) => this.#resolve(context)),
+      run.step('resolve', (context) => this.#resolve(context).finally(() => this.#settleChosen())),
       ...(this.#options.anew ? [run.step('destroy', (context) => this.#destroy(context))] : []),
       run.step('prepare', (context) => this.#prepare(context)),
       run.step('start', (context) => this.#start(context)),
@@ -252,7 +259,7 @@ class UpFlow {
     if (this.#warm?.hit === true) {
       return { done: await provisionRecorded(this.#env, { ...job, vm, phase: 'each' }, context) };
     }
-    if (this.#warm?.key == null || !hasStepsForEach(this.#spec)) {
+    if (this.#warm === null || this.#warm.key === null || !hasStepsForEach(this.#spec)) {
       const done = await provisionRecorded(this.#env, { ...job, vm }, context);
       return { done: await this.#freeze(vm, this.#entry, context).then(() => done) };
     }
@@ -273,16 +280,27 @@ class UpFlow {
     return running;
   }
 
+  /** The VMs of its group that come before it: the first that can be frozen is. */
+  #siblingsBefore(): readonly UpFlow[] {
+    const all = [...this.#options.flows.values()];
+    const { group } = this.#spec;
+    return group === null
+      ? []
+      : all.slice(0, all.indexOf(this)).filter((flow) => flow.#spec.group?.name === group.name);
+  }
+
   /** Where another VM of this run is about to be frozen under the same key, waits for that, and starts from it. */
   async #findWarm(resolved: ResolvedVm, context: StageContext): Promise<WarmFinding> {
     const found = await lookUpWarm(this.#env, this.#spec, resolved.image);
     if (found.hit || found.key === null) return found;
     const { freezers } = this.#options;
+    for (const sibling of this.#siblingsBefore()) await unlessAborted(sibling.chosen, context.signal);
     const first = freezers.get(found.key);
     if (first === undefined) {
       freezers.set(found.key, this);
       return found;
     }
+    this.#settleChosen();
     context.reporter.status(`waiting for ${first.run.name}, to start from it when it is frozen`);
     await unlessAborted(first.frozenOrNot, context.signal);
     return lookUpWarm(this.#env, this.#spec, resolved.image);
