@@ -36,6 +36,8 @@ export const VM_FILES = {
   runtime: 'runtime.json',
   /** The pinned host key, in OpenSSH's format, under the alias of the VM's name. */
   knownHosts: 'known_hosts',
+  /** What a copy of another VM has of its own: its host key and its machine-id. */
+  identity: 'identity.json',
   /** What a guest with UEFI keeps over its restarts: a private copy of the firmware's variables. */
   firmwareVariables: 'firmware-variables.fd',
   /** The guest's memory, where the VM may be frozen and this is its first run. */

@@ -63,13 +63,14 @@ async function readKey(path: string): Promise<string> {
 }
 
 /**
- * The key that was injected through the seed. Where there was no seed the first key that the guest shows is kept, and
+ * The key that was injected through the seed; while the guest is given another one, either of them. Where there was no seed the first key that the guest shows is kept, and
  * demanded from then on.
  */
 async function hostKeyPolicy(handle: VmHandle): Promise<HostKeyPolicy> {
   const path = join(handle.directory, VM_FILES.knownHosts);
-  const line = (await readTextIfPresent(path))?.trim();
-  if (line !== undefined && line !== '') return { kind: 'pinned', publicKey: line.split(' ').slice(1, 3).join(' ') };
+  const lines = (await readTextIfPresent(path))?.split('\n').filter((line) => line.trim() !== '') ?? [];
+  const [pinned, orElse] = lines.map((line) => line.split(' ').slice(1, 3).join(' '));
+  if (pinned !== undefined) return { kind: 'pinned', publicKey: pinned, ...(orElse === undefined ? {} : { orElse }) };
   const onLearned = (publicKey: string) => writeFileAtomically(path, knownHostsLine(handle.name, publicKey));
   return { kind: 'learn', onLearned };
 }

@@ -62,8 +62,8 @@ function planned(
     steps: found.steps.map(({ number, step, runs, reason: why }) => ({
       number,
       title: stepTitle(step),
-      runs: provisions && runs && !restored,
-      reason: restored ? RESTORED : provisions ? why : 'provisioners are not run',
+      runs: provisions && runs && !(restored && step.run !== 'each'),
+      reason: restored && step.run !== 'each' ? RESTORED : provisions ? why : 'provisioners are not run',
     })),
   };
 }

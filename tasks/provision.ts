@@ -9,6 +9,7 @@ import { VM_FILES } from '../src/paths.js';
 import type { RegistryEntry } from '../src/registry.js';
 import { joinLan } from '../src/provision/lan.js';
 import { runSteps } from '../src/provision/provisioner.js';
+import { hasStepsForEach } from '../src/provision/step-plan.js';
 import { type StepCounts, type StepMemory, runInOrder } from '../src/provision/step-sequence.js';
 import type { SshConnection } from '../src/ssh/client.js';
 import { tailOfFile } from '../src/util/exec.js';
@@ -35,15 +36,17 @@ export interface ProvisionOptions extends StepMemory {
 /** Provisions the VM and records what succeeded; gives how it went, in a few words. The caller holds the VM's lock. */
 export async function provisionRecorded(
   env: TaskEnvironment,
-  job: Omit<ProvisionOptions, keyof StepMemory> & { readonly vm: RunningVm; readonly entry: RegistryEntry },
+  job: Omit<ProvisionOptions, keyof StepMemory> &
+    Pick<StepMemory, 'phase'> & { readonly vm: RunningVm; readonly entry: RegistryEntry },
   context: StageContext,
 ): Promise<string> {
-  const { vm, entry, ...options } = job;
+  const { vm, entry, phase = 'all', ...options } = job;
   const { steps: history } = await env.registry.record(entry);
   const remember = (steps: readonly StepSuccess[]) => env.registry.updateRecord(entry, { steps });
-  const { stepsRun, stepsSkipped } = await provisionVm(env, vm, { ...options, history, remember }, context);
+  const { stepsRun, stepsSkipped } = await provisionVm(env, vm, { ...options, phase, history, remember }, context);
   const hosts = options.spec.ssh.declared ? (currentLan(vm.handle, options.spec)?.identity.hosts ?? null) : null;
-  await env.registry.updateRecord(entry, { provisioning: 'done', hosts, lastFailure: null });
+  const isLast = phase !== 'common' || !hasStepsForEach(options.spec);
+  if (isLast) await env.registry.updateRecord(entry, { provisioning: 'done', hosts, lastFailure: null });
   const skipped = stepsSkipped === 0 ? '' : `, ${stepsSkipped} skipped`;
   return `${stepsRun} ${stepsRun === 1 ? 'step' : 'steps'} run${skipped}`;
 }
@@ -69,12 +72,12 @@ export async function provisionVm(
   const lan = currentLan(vm.handle, spec);
   if (lan !== null) await joinLan(connection, lan, context);
   const logFile = join(vm.handle.directory, VM_FILES.provisionLog);
-  const { history, remember } = options;
+  const { history, remember, phase = 'all' } = options;
   const own = lan?.variables ?? {};
   // In a group, what is not for each VM is the same in all of them.
   const variables = spec.group === null ? { variables: own } : { ownVariables: own };
   const index = spec.group?.index ?? 1;
-  const memory = { history, remember };
+  const memory = { history, remember, phase };
   const counts = await runSteps(connection, steps, {
     name: spec.name,
     index,
@@ -171,11 +174,11 @@ function readySeconds(env: TaskEnvironment, vm: RunningVm, spec: VmSpec): number
 /** Where there is no guest, each step is told and nothing is done. */
 function pretend(
   steps: readonly ProvisionStep[],
-  { history, remember }: StepMemory,
+  { history, remember, phase = 'all' }: StepMemory,
   context: StageContext,
 ): Promise<StepCounts> {
   const total = steps.length;
-  return runInOrder(steps, { history, remember, ...context }, async (step, number) => {
+  return runInOrder(steps, { history, remember, phase, ...context }, async (step, number) => {
     const title = stepTitle(step);
     context.reporter.status(`step ${number}/${total}: ${title} (not run: this backend has no guests)`, {
       kind: 'provision-step',

@@ -3,10 +3,12 @@ import { basename, dirname } from 'node:path';
 import { VmctlError, toVmctlError } from '../src/errors.js';
 import type { StageContext } from '../src/model/event.js';
 import type { ObservedVm, RunningVm } from '../src/model/vm.js';
+import { hasStepsForEach } from '../src/provision/step-plan.js';
 import type { RegistryEntry } from '../src/registry.js';
 import { findDamage, readManifest } from '../src/warm/manifest.js';
 import { type TaskEnvironment, takePlace } from './context.js';
 import { singleStepTasks } from './single-step.js';
+import { provisionRecorded } from './provision.js';
 import { stopVm } from './stop.js';
 import { type TaskGraph, runningSummary } from './up.js';
 import { restoreVm } from './warm-restore.js';
@@ -17,7 +19,12 @@ export function resetTasks(env: TaskEnvironment, entries: readonly RegistryEntry
     work: async (entry, context, run) => {
       const observed = await env.hypervisor.observe(await env.registry.handle(entry));
       run.atEnd(await takePlace(env.limits.boots, context.signal));
-      return { done: runningSummary(await resetVm(env, { observed, entry }, context)) };
+      const vm = await resetVm(env, { observed, entry }, context);
+      const { spec } = vm.handle;
+      if (hasStepsForEach(spec)) {
+        await provisionRecorded(env, { vm, entry, spec, runSteps: true, phase: 'each', onReady: () => {} }, context);
+      }
+      return { done: runningSummary(vm) };
     },
   });
 }

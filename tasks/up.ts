@@ -7,6 +7,7 @@ import { type StageContext, type Step, silentReporter } from '../src/model/event
 import type { UpAction } from '../src/model/plan.js';
 import type { VmSpec } from '../src/model/spec.js';
 import type { ObservedVm, ResolvedVm, RunningVm, StoppedVm, VmHandle } from '../src/model/vm.js';
+import { hasStepsForEach } from '../src/provision/step-plan.js';
 import type { RegistryEntry } from '../src/registry.js';
 import { unlessAborted } from '../src/util/wait.js';
 import { type TaskEnvironment, takePlace } from './context.js';
@@ -45,9 +46,10 @@ export interface TaskGraph {
 
 export function upTasks(env: TaskEnvironment, options: UpOptions): TaskGraph {
   const flows = new Map<string, UpFlow>();
+  const freezers = new Map<string, UpFlow>();
   for (const spec of options.specs) {
     const anew = options.anew?.has(spec.name) ?? false;
-    flows.set(spec.name, new UpFlow(env, { spec, provision: options.provision, anew, flows }));
+    flows.set(spec.name, new UpFlow(env, { spec, provision: options.provision, anew, flows, freezers }));
   }
   const runs = new Map([...flows].map(([name, flow]) => [name, flow.run]));
   return { tasks: [...flows.values()].map((flow) => flow.task()), runs };
@@ -58,6 +60,8 @@ interface FlowOptions {
   readonly provision: boolean;
   readonly anew: boolean;
   readonly flows: ReadonlyMap<string, UpFlow>;
+  /** Who is to be frozen under a key, for the others that would be: the VMs of one group. */
+  readonly freezers: Map<string, UpFlow>;
 }
 
 /** One VM's way up: what each step found or made, for the steps after it. */
@@ -74,6 +78,12 @@ class UpFlow {
   /** What an interruption has to take back: this run has started the VM, and how far it is. */
   #begun: 'no' | 'booting' | 'ready' = 'no';
   #leaveBoots: () => void = () => {};
+  /** Settles when this VM was frozen, or will not be. */
+  readonly frozenOrNot: Promise<void>;
+  #settleFrozen: () => void = () => {};
+  /** Settles when it is known whether this VM is to be frozen. */
+  readonly chosen: Promise<void>;
+  #settleChosen: () => void = () => {};
 
   constructor(env: TaskEnvironment, options: FlowOptions) {
     this.#env = env;
@@ -87,6 +97,14 @@ class UpFlow {
       onFailure: (step, error) => this.#undo(step, error),
     });
     this.run.atEnd(() => this.#leaveBoots());
+    this.frozenOrNot = new Promise((resolve) => {
+      this.#settleFrozen = resolve;
+    });
+    this.run.atEnd(() => this.#settleFrozen());
+    this.chosen = new Promise((resolve) => {
+      this.#settleChosen = resolve;
+    });
+    this.run.atEnd(() => this.#settleChosen());
   }
 
   get isMadeAnew(): boolean {
@@ -97,7 +115,7 @@ class UpFlow {
     const { run } = this;
     const steps = [
       run.step('parse', async () => ({ done: specSummary(this.#spec) })),
-      run.step('resolve', (context) => this.#resolve(context)),
+      run.step('resolve', (context) => this.#resolve(context).finally(() => this.#settleChosen())),
       ...(this.#options.anew ? [run.step('destroy', (context) => this.#destroy(context))] : []),
       run.step('prepare', (context) => this.#prepare(context)),
       run.step('start', (context) => this.#start(context)),
@@ -128,7 +146,7 @@ class UpFlow {
     if (!isNew) return { skipped: 'already there' };
     await assertAddressIsFree(this.#env, this.#spec, (name) => this.#options.flows.get(name)?.isMadeAnew ?? false);
     this.#resolved = await resolveVm(this.#env, this.#spec, context);
-    if (this.#options.provision) this.#warm = await lookUpWarm(this.#env, this.#spec, this.#resolved.image);
+    if (this.#options.provision) this.#warm = await this.#findWarm(this.#resolved, context);
     noteCold(this.#warm, context);
     if (this.#action === 'recreate' && !this.#options.anew) await this.#destroy(context);
     return { done: basename(this.#resolved.image.path) };
@@ -238,19 +256,55 @@ class UpFlow {
     };
     const { provisioning } = await this.#env.registry.record(this.#entry);
     if (this.#warm?.hit === true && provisioning === 'done') return { skipped: 'was done before it was frozen' };
-    const runSteps = provisioning !== 'done';
-    const job = { vm, entry: this.#entry, spec: this.#spec, runSteps, onReady };
-    const done = await provisionRecorded(this.#env, job, context);
-    await this.#freeze(vm, this.#entry, context);
-    return { done };
+    const job = { entry: this.#entry, spec: this.#spec, runSteps: provisioning !== 'done', onReady };
+    if (this.#warm?.hit === true) {
+      return { done: await provisionRecorded(this.#env, { ...job, vm, phase: 'each' }, context) };
+    }
+    if (this.#warm === null || this.#warm.key === null || !hasStepsForEach(this.#spec)) {
+      const done = await provisionRecorded(this.#env, { ...job, vm }, context);
+      return { done: await this.#freeze(vm, this.#entry, context).then(() => done) };
+    }
+    const common = await provisionRecorded(this.#env, { ...job, vm, phase: 'common' }, context);
+    const frozen = await this.#freeze(vm, this.#entry, context);
+    const each = await provisionRecorded(this.#env, { ...job, vm: frozen, phase: 'each' }, context);
+    return { done: `${common} for all, ${each} for each` };
   }
 
   /** Only what this run has made: what was done in an older one by hand is in no key. */
-  async #freeze(vm: RunningVm, entry: RegistryEntry, context: StageContext): Promise<void> {
+  async #freeze(vm: RunningVm, entry: RegistryEntry, context: StageContext): Promise<RunningVm> {
     const warm = this.#warm;
-    if (warm === null || warm.key === null || warm.level === 'off') return;
+    if (warm === null || warm.key === null || warm.level === 'off') return vm;
     const { key, components, level } = warm;
-    this.#vm = await freezeVm(this.#env, { vm, entry, spec: this.#spec, key, components, level }, context);
+    const running = await freezeVm(this.#env, { vm, entry, spec: this.#spec, key, components, level }, context);
+    this.#vm = running;
+    this.#settleFrozen();
+    return running;
+  }
+
+  /** The VMs of its group that come before it: the first that can be frozen is. */
+  #siblingsBefore(): readonly UpFlow[] {
+    const all = [...this.#options.flows.values()];
+    const { group } = this.#spec;
+    return group === null
+      ? []
+      : all.slice(0, all.indexOf(this)).filter((flow) => flow.#spec.group?.name === group.name);
+  }
+
+  /** Where another VM of this run is about to be frozen under the same key, waits for that, and starts from it. */
+  async #findWarm(resolved: ResolvedVm, context: StageContext): Promise<WarmFinding> {
+    const found = await lookUpWarm(this.#env, this.#spec, resolved.image);
+    if (found.hit || found.key === null) return found;
+    const { freezers } = this.#options;
+    for (const sibling of this.#siblingsBefore()) await unlessAborted(sibling.chosen, context.signal);
+    const first = freezers.get(found.key);
+    if (first === undefined) {
+      freezers.set(found.key, this);
+      return found;
+    }
+    this.#settleChosen();
+    context.reporter.status(`waiting for ${first.run.name}, to start from it when it is frozen`);
+    await unlessAborted(first.frozenOrNot, context.signal);
+    return lookUpWarm(this.#env, this.#spec, resolved.image);
   }
 
   /** Waits for the VMs that this one needs, and for a place among the guests that boot. */

@@ -5,6 +5,7 @@ import type { StageContext } from '../src/model/event.js';
 import type { VmSpec } from '../src/model/spec.js';
 import type { RunningVm, StoppedVm, VmHandle } from '../src/model/vm.js';
 import { settleGuest } from '../src/provision/settle.js';
+import { hasStepsForEach } from '../src/provision/step-plan.js';
 import type { RegistryEntry } from '../src/registry.js';
 import { acquireLock } from '../src/util/lock.js';
 import type { Components } from '../src/warm/key.js';
@@ -14,6 +15,7 @@ import { awaitLogin, connectWhenReady } from './provision.js';
 import { startVm } from './start.js';
 import { stopVm } from './stop.js';
 import { keepWithinBudget } from './warm-collect.js';
+import { kindOf } from './warm-key.js';
 import { makeRoom } from './warm-lookup.js';
 import { restoreVm } from './warm-restore.js';
 
@@ -100,8 +102,10 @@ async function freeze(env: TaskEnvironment, job: FreezeJob, context: StageContex
     const stopped = await env.hypervisor.freeze(now, staging, context);
     const { steps } = await env.registry.record(entry);
     const frozenAt = new Date().toISOString();
-    const { name, project } = spec;
-    await publishFrozen(env.paths, { key, level, name, project, frozenAt, components, steps: [...steps] });
+    const { project } = spec;
+    const guest = { hostname: spec.cloudInit?.hostname ?? null, mac: vm.handle.mac };
+    const name = kindOf(spec);
+    await publishFrozen(env.paths, { key, level, name, project, ...guest, frozenAt, components, steps: [...steps] });
     return stopped;
   } catch (error) {
     await rm(staging, { recursive: true, force: true });
@@ -131,6 +135,7 @@ async function bringBack(env: TaskEnvironment, job: FreezeJob, context: StageCon
   if (observed.state !== 'stopped') await env.hypervisor.stop(observed, { graceMs: 0 }, context);
   const running = await startVm(env, { stopped: { state: 'stopped', handle }, entry }, context);
   await awaitLogin(env, running, context);
-  await env.registry.updateRecord(entry, { provisioning: 'done', warm: half ? { key, settled: true } : record.warm });
+  const provisioning = hasStepsForEach(job.spec) ? 'pending' : 'done';
+  await env.registry.updateRecord(entry, { provisioning, warm: half ? { key, settled: true } : record.warm });
   return running;
 }

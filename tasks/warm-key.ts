@@ -22,7 +22,7 @@ export async function warmComponents(
       ...(await hypervisor.stateFacts(signal)),
       backend: hypervisor.kind,
       VMFile: spec.project,
-      name: spec.name,
+      name: kindOf(spec),
       warm: level,
       image: [image.path, image.virtualBytes, await fileFacts(image.path)],
       vcpus: spec.vcpus,
@@ -30,10 +30,12 @@ export async function warmComponents(
       disk: spec.diskBytes,
       firmware: spec.firmware,
       network: guestNetwork(spec),
-      'cloud-init': [spec.cloudInit, await cloudInitFiles(spec.cloudInit)],
+      'cloud-init': [commonCloudInit(spec), await cloudInitFiles(spec.cloudInit)],
       'ssh user': spec.ssh.user,
     };
     for (const [index, step] of spec.provision.entries()) {
+      // Run after the VM was frozen, in each that starts from it.
+      if (step.run === 'each') continue;
       const digest = await stepDigest(step);
       if (digest === null) return null;
       parts[`provision step ${index + 1} (${stepTitle(step)})`] = digest;
@@ -42,6 +44,18 @@ export async function warmComponents(
   } catch {
     return null;
   }
+}
+
+/** What VMs have in common that start from the same frozen one: the name of their group. */
+export function kindOf({ name, group }: Pick<VmSpec, 'name' | 'group'>): string {
+  return group?.name ?? name;
+}
+
+/** Without what tells the VMs of a group apart. */
+function commonCloudInit({ cloudInit, group }: VmSpec): CloudInitSpec | null {
+  if (cloudInit === null || group === null) return cloudInit;
+  const [label = '', ...domain] = cloudInit.hostname.split('.');
+  return { ...cloudInit, hostname: [label.replace(new RegExp(`-${group.index}$`), ''), ...domain].join('.') };
 }
 
 /** Forwards are the host's own affair: the guest does not see them. */

@@ -8,7 +8,7 @@ import { listFrozen, removeFrozen } from '../src/warm/store.js';
 import { exists } from '../src/util/fs.js';
 import { withLock } from '../src/util/lock.js';
 import type { TaskEnvironment } from './context.js';
-import { warmComponents } from './warm-key.js';
+import { kindOf, warmComponents } from './warm-key.js';
 import { findImageUse, usersOf } from './image-use.js';
 import { join } from 'node:path';
 import { FROZEN_FILES } from '../src/hypervisor/hypervisor.js';
@@ -45,6 +45,12 @@ export function warmReach(env: Pick<TaskEnvironment, 'warm' | 'hypervisor'>, spe
     // Nothing is provisioned in it, so there is nothing to save either.
     return { level: 'off', less: spec.warm === null ? null : 'it cannot be logged in to' };
   }
+  if (spec.group !== null && spec.network.kind === 'tap') {
+    return { level: 'off', less: 'all of its group would be on the network "tap" with one MAC address' };
+  }
+  if (spec.group !== null && spec.network.kind === 'user' && spec.network.lan !== null) {
+    return { level: 'off', less: 'each of its group has an address of its own on the LAN' };
+  }
   if (wanted === 'memory' && spec.network.kind === 'tap') {
     return { level: 'disk', less: 'what it knows of its network "tap" does not last' };
   }
@@ -75,7 +81,7 @@ export async function lookUpWarm(env: TaskEnvironment, spec: VmSpec, image: Base
 /** Which part is another one than in the newest frozen VM of the same name and VMFile. */
 async function missReason(env: TaskEnvironment, spec: VmSpec, components: Components): Promise<string> {
   const own = (await listFrozen(env.paths)).filter(
-    ({ manifest }) => manifest?.project === spec.project && manifest.name === spec.name,
+    ({ manifest }) => manifest?.project === spec.project && manifest.name === kindOf(spec),
   );
   const newest = own
     .flatMap(({ manifest }) => manifest ?? [])

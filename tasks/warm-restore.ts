@@ -8,13 +8,16 @@ import type { Forward, VmSpec } from '../src/model/spec.js';
 import type { RunningVm, StoppedVm, VmHandle } from '../src/model/vm.js';
 import { VM_FILES } from '../src/paths.js';
 import { settleGuest } from '../src/provision/settle.js';
+import { hasStepsForEach } from '../src/provision/step-plan.js';
 import type { RegistryEntry } from '../src/registry.js';
+import type { SshConnection } from '../src/ssh/client.js';
 import { withLock } from '../src/util/lock.js';
-import { findDamage } from '../src/warm/manifest.js';
+import { findDamage, readManifest } from '../src/warm/manifest.js';
 import { findSnapshotByDisk } from '../src/warm/snapshots.js';
 import { findByDisk, noteUse } from '../src/warm/store.js';
 import type { TaskEnvironment } from './context.js';
 import { forgetPowerCut } from './crash.js';
+import { type ChosenIdentity, chooseIdentity, giveChosenIdentity, pinnedKey } from './identity.js';
 import { connectWhenReady } from './provision.js';
 import { forgetRequest } from './stop.js';
 import type { UsableFrozen } from './warm-lookup.js';
@@ -61,30 +64,59 @@ const ANSWER_SECONDS = 45;
  * record says that it is not to be used. Throws what keeps it from that; the VM may be running.
  */
 export async function restoreVm(env: TaskEnvironment, job: RestoreJob, context: StageContext): Promise<RunningVm> {
-  const { stopped, entry, key } = job;
+  const { stopped, entry, key, spec } = job;
   const folder = env.paths.frozen(key);
   await env.hypervisor.checkDisk(stopped.handle);
   await forgetRequest(stopped.handle);
   await forgetPowerCut(stopped.handle);
   await env.registry.updateRecord(entry, { provisioning: 'pending', warm: { key, settled: false } });
-  const vm = await env.hypervisor.start(stopped, context, startMode(folder, job));
-  await settle(env, vm, job, context);
+  const identity = await identityOf(env, folder, job);
+  const vm = await env.hypervisor.start(stopped, context, startMode(folder, job, identity));
+  await settle(env, vm, { ...job, identity }, context);
   await noteUse(folder);
-  await env.registry.updateRecord(entry, { provisioning: 'done', warm: { key, settled: true }, lastFailure: null });
+  const provisioning = hasStepsForEach(spec) ? 'pending' : 'done';
+  await env.registry.updateRecord(entry, { provisioning, warm: { key, settled: true }, lastFailure: null });
   return vm;
 }
 
-function startMode(folder: string, { level, forwards }: RestoreJob): StartMode {
-  if (level === 'disk') return { kind: 'boot' };
-  const saved = { state: join(folder, FROZEN_FILES.state), memory: join(folder, FROZEN_FILES.memory) };
-  return { kind: 'restore', saved, ...(forwards === undefined ? {} : { forwards }) };
+/** What makes it a machine of its own, where it is one of several; null for any other, and where there is no guest. */
+async function identityOf(env: TaskEnvironment, folder: string, job: RestoreJob): Promise<ChosenIdentity | null> {
+  const { stopped, spec, level } = job;
+  const { handle } = stopped;
+  const { guestAccess } = env.hypervisor.capabilitiesOf(handle);
+  const manifest = spec.group === null || !guestAccess.supported ? null : await readManifest(folder);
+  if (manifest === null) return null;
+  const { hostname, mac } = manifest;
+  const publicKey = await pinnedKey(join(folder, VM_FILES.knownHosts));
+  // Where it boots, its card has the frozen one's address, as its configuration has it.
+  const own = { hostname: spec.cloudInit?.hostname ?? spec.name, mac: level === 'memory' ? handle.mac : mac };
+  return chooseIdentity(handle, own, { hostname, mac, publicKey });
 }
 
-async function settle(env: TaskEnvironment, vm: RunningVm, job: RestoreJob, context: StageContext): Promise<void> {
+function startMode(folder: string, { level, forwards }: RestoreJob, identity: ChosenIdentity | null): StartMode {
+  if (level === 'disk') return { kind: 'boot' };
+  const saved = { state: join(folder, FROZEN_FILES.state), memory: join(folder, FROZEN_FILES.memory) };
+  const readdressed = identity !== null && identity.own.mac !== identity.former.mac;
+  return { kind: 'restore', saved, readdressed, ...(forwards === undefined ? {} : { forwards }) };
+}
+
+async function settle(
+  env: TaskEnvironment,
+  vm: RunningVm,
+  job: RestoreJob & { readonly identity: ChosenIdentity | null },
+  context: StageContext,
+): Promise<void> {
   if (!env.hypervisor.capabilitiesOf(vm.handle).guestAccess.supported) return;
-  const limit = job.level === 'memory' ? { seconds: ANSWER_SECONDS } : {};
-  await using connection = await connectWhenReady(env, vm, { spec: job.spec, ...limit }, context);
-  if (job.level === 'disk') return;
+  const { level, spec, identity } = job;
+  const limit = level === 'memory' ? { seconds: ANSWER_SECONDS } : {};
+  const connect = () => connectWhenReady(env, vm, { spec, ...limit }, context);
+  await using connection = await connect();
+  if (level === 'memory') await settleMemory(connection, vm, context);
+  if (identity === null) return;
+  await using _own = await giveChosenIdentity(vm.handle, identity, { connection, connect }, context);
+}
+
+async function settleMemory(connection: SshConnection, vm: RunningVm, context: StageContext): Promise<void> {
   context.reporter.status('setting its clock, and new random numbers');
   const problem = await settleGuest(connection, { beforeSaving: false, signal: context.signal });
   if (problem === null) return;

@@ -60,7 +60,7 @@ const AREAS: readonly Area[] = [
   },
   {
     path: 'src/hypervisor/frozen',
-    mayImport: ['src/hypervisor/hypervisor', ...LEAVES],
+    mayImport: ['src/hypervisor/hypervisor', 'src/hypervisor/work-directory', ...LEAVES],
     because: 'what backends share: what a frozen VM consists of',
   },
   { path: 'src/hypervisor/noop', mayImport: BACKEND, because: 'a backend knows no other one and never the registry' },

@@ -3,10 +3,12 @@ import { chmod, copyFile, readFile, realpath, stat, writeFile } from 'node:fs/pr
 import { join } from 'node:path';
 import * as v from 'valibot';
 import { VmctlError } from '../errors.js';
+import type { VmSpec } from '../model/spec.js';
 import type { BaseImage, VmHandle } from '../model/vm.js';
 import { PRIVATE_FILE_MODE, VM_FILES } from '../paths.js';
 import { exists, writeFileAtomically } from '../util/fs.js';
 import { FROZEN_FILES } from './hypervisor.js';
+import { stableMac } from './work-directory.js';
 
 /** What a VM that starts from a frozen one needs a copy of, where there is such a file. */
 const COMPANIONS = [
@@ -60,6 +62,16 @@ export async function readOrigin(folder: string): Promise<Origin> {
   throw new VmctlError('VM_DAMAGED', `the frozen VM in ${folder} is not complete: ${ORIGIN} cannot be read`, {
     fields: { path: folder },
   });
+}
+
+/**
+ * The MAC address of a VM that starts from a frozen one: that one's, which the guest's configuration knows. One of several
+ * that go on from the same memory gets its own, which the guest is then told; until it has been, it shows the frozen one's.
+ */
+export async function macOfCopy(spec: VmSpec, folder: string): Promise<string | null> {
+  const { mac } = await readOrigin(folder);
+  if (mac === null || spec.group === null || !(await exists(join(folder, FROZEN_FILES.memory)))) return mac;
+  return stableMac(spec.project, spec.name);
 }
 
 /** Records that the VM stands on the frozen one's disk from now on. */

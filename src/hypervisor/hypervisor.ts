@@ -78,6 +78,8 @@ export type StartMode =
       readonly saved: SavedState;
       /** Ports of this host that it is to have; default those that its spec says. */
       readonly forwards?: readonly Forward[];
+      /** True where its network card is to get another MAC address than it had when it was saved; default false. */
+      readonly readdressed?: boolean;
     };
 
 /** What a frozen VM consists of, each file in one folder. */

@@ -40,7 +40,7 @@ import {
   noScreen,
 } from './hypervisor.js';
 import { checkBaseImage } from './base-image.js';
-import { frozenImage, keepCompanions, readOrigin, recordBranch, takeCompanions } from './frozen.js';
+import { frozenImage, keepCompanions, macOfCopy, recordBranch, takeCompanions } from './frozen.js';
 import { buildWorkDirectory, removeWorkDirectory, stableMac, writeGuestAccess } from './work-directory.js';
 
 export interface NoopOptions {
@@ -157,7 +157,7 @@ export class NoopBackend implements Hypervisor {
   }
 
   async prepareFrozen(spec: VmSpec, folder: string, options: PrepareOptions, context: StageContext): Promise<VmHandle> {
-    const { mac } = await readOrigin(folder);
+    const mac = await macOfCopy(spec, folder);
     const image = await frozenImage(folder);
     const { name } = spec;
     return buildWorkDirectory(options, async (directory) => {

@@ -50,7 +50,7 @@ export async function settleGuest(connection: SshConnection, options: SettleOpti
 }
 
 /** Whatever the user's login shell is. */
-const AS_ROOT = `sh -c 'if [ "$(id -u)" = 0 ]; then exec sh -s; else exec sudo -n sh -s; fi'`;
+export const AS_ROOT = `sh -c 'if [ "$(id -u)" = 0 ]; then exec sh -s; else exec sudo -n sh -s; fi'`;
 
 interface ScriptFacts {
   /** Milliseconds since the epoch. */

@@ -61,6 +61,23 @@ function decide(run: RunPolicy, known: StepDecision['known']): Pick<StepDecision
   }
 }
 
+/** Those for all VMs of a group, those for each by itself, or all of them. */
+export type StepPhase = 'common' | 'each' | 'all';
+
+/** Whether a step belongs to what is to be run now. */
+export function isInPhase(run: RunPolicy, phase: StepPhase): boolean {
+  return phase === 'all' || (run === 'each') === (phase === 'each');
+}
+
+/** Whether something is left to do in a VM that goes on from one in which the steps for all were run. */
+export function hasStepsForEach({
+  provision,
+}: {
+  readonly provision: readonly { readonly run: RunPolicy }[];
+}): boolean {
+  return provision.some(({ run }) => run === 'each');
+}
+
 /** What is to be remembered before the steps are run: every success that still belongs to a step, at its place now. */
 export function carriedOver(plan: readonly StepDecision[]): readonly StepSuccess[] {
   return plan.flatMap(({ number, earlier }) => (earlier === null ? [] : [{ number, digest: earlier.digest }]));

@@ -3,13 +3,15 @@ import type { StageReporter } from '../model/event.js';
 import { type ProvisionStep, type StepSuccess, stepTitle } from '../model/spec.js';
 import { throwIfAborted } from '../util/wait.js';
 import { stepDigest } from './step-digest.js';
-import { type StepDecision, carriedOver, planSteps, withSuccess } from './step-plan.js';
+import { type StepDecision, type StepPhase, carriedOver, isInPhase, planSteps, withSuccess } from './step-plan.js';
 
 export interface StepMemory {
   /** What succeeded before, in this VM. */
   readonly history: readonly StepSuccess[];
   /** Called when that changes, with everything to remember from then on. */
   readonly remember: (history: readonly StepSuccess[]) => Promise<void>;
+  /** Which steps are meant; the others are neither run nor counted. Default all. */
+  readonly phase?: StepPhase;
 }
 
 export interface SequenceOptions extends StepMemory {
@@ -54,6 +56,7 @@ export async function runInOrder(
   try {
     for (const { step, number, digest, runs, known, reason, earlier } of plan) {
       throwIfAborted(options.signal);
+      if (!isInPhase(step.run, options.phase ?? 'all')) continue;
       if (!runs) {
         options.reporter.log(`step ${number}/${plan.length} skipped, ${reason}: ${stepTitle(step)}`);
         counts.skipped += 1;

@@ -42,7 +42,8 @@ export interface ConnectOptions {
  */
 export async function connectSsh(target: SshTarget, options: ConnectOptions): Promise<SshConnection> {
   const seen: { hostKey: Buffer | null; banner: string } = { hostKey: null, banner: '' };
-  const pinned = target.hostKey.kind === 'pinned' ? parsePublicKey(target.hostKey.publicKey) : null;
+  const accepted = pinnedKeys(target);
+  const pinned = accepted[0] ?? null;
   let keys: PrivateKeys = { usable: [], unusable: [] };
   let socket = options.socket;
   try {
@@ -60,9 +61,9 @@ export async function connectSsh(target: SshTarget, options: ConnectOptions): Pr
       authHandler: keys.usable.map(({ key }) => ({ type: 'publickey' as const, username: target.user, key })),
       hostVerifier: (key: Buffer) => {
         seen.hostKey = key;
-        return pinned === null || pinned.blob.equals(key);
+        return pinned === null || accepted.some(({ blob }) => blob.equals(key));
       },
-      ...(pinned === null ? {} : { algorithms: { serverHostKey: negotiable(pinned) } }),
+      ...(pinned === null ? {} : { algorithms: { serverHostKey: [...new Set(accepted.flatMap(negotiable))] } }),
     });
     if (target.hostKey.kind === 'learn' && seen.hostKey !== null) {
       await target.hostKey.onLearned(publicKeyLine(seen.hostKey));
@@ -74,7 +75,7 @@ export async function connectSsh(target: SshTarget, options: ConnectOptions): Pr
     const offered = keys.usable.map(({ source }) => source);
     throw loginError(error, {
       target,
-      pinned,
+      accepted,
       shown: seen.hostKey,
       banner: seen.banner,
       offered,
@@ -155,6 +156,12 @@ const HOST_KEY_ALGORITHMS: Readonly<Record<string, ServerHostKeyAlgorithm[]>> = 
   // RFC 8332: one key, three signatures.
   'ssh-rsa': ['rsa-sha2-512', 'rsa-sha2-256', 'ssh-rsa'],
 };
+
+/** The keys that the server may show; none where it may show any. */
+function pinnedKeys({ hostKey }: SshTarget): readonly PublicKey[] {
+  if (hostKey.kind === 'learn') return [];
+  return [hostKey.publicKey, ...(hostKey.orElse === undefined ? [] : [hostKey.orElse])].map(parsePublicKey);
+}
 
 /** Only the pinned key's type is negotiated: a server with several keys would else show its favourite. */
 function negotiable(pinned: PublicKey): ServerHostKeyAlgorithm[] {

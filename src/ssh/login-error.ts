@@ -7,8 +7,8 @@ import type { SshTarget } from './target.js';
 
 export interface LoginFacts {
   readonly target: SshTarget;
-  /** The key that must be shown; null when any may. */
-  readonly pinned: PublicKey | null;
+  /** The keys of which one must be shown; none when any may. */
+  readonly accepted: readonly PublicKey[];
   /** The key that was shown; null when it did not come to that. */
   readonly shown: Buffer | null;
   readonly offered: readonly string[];
@@ -21,9 +21,10 @@ export interface LoginFacts {
 /** Turns what ssh2 reports into `SSH_HOST_KEY`, `SSH_AUTHENTICATION` or `SSH_TRANSPORT`. */
 export function loginError(error: unknown, facts: LoginFacts): VmctlError {
   if (error instanceof VmctlError) return error;
-  const { pinned, shown } = facts;
+  const { shown } = facts;
+  const pinned = facts.accepted[0] ?? null;
   const words = error instanceof Error ? error.message : String(error);
-  if (pinned !== null && shown !== null && !pinned.blob.equals(shown)) {
+  if (pinned !== null && shown !== null && !facts.accepted.some(({ blob }) => blob.equals(shown))) {
     return hostKeyError(facts, pinned, `it shows ${fingerprint(shown)}`);
   }
   if (pinned !== null && words.includes('no matching host key format')) {

@@ -3,8 +3,8 @@ import type { Endpoint } from '../model/vm.js';
 
 /** How the server proves who it is. */
 export type HostKeyPolicy =
-  /** `ssh-ed25519 AAAA…`: this key and no other. */
-  | { readonly kind: 'pinned'; readonly publicKey: string }
+  /** `ssh-ed25519 AAAA…`: this key and no other; while the server is being given another one, that one instead. */
+  | { readonly kind: 'pinned'; readonly publicKey: string; readonly orElse?: string }
   /** Any key, once: it is told after the login, and is for the caller to keep. */
   | { readonly kind: 'learn'; readonly onLearned: (publicKey: string) => Promise<void> | void };
 

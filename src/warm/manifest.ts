@@ -20,6 +20,9 @@ const manifestSchema = v.object({
   /** The VM that was frozen, and the VMFile that it is of. */
   name: v.string(),
   project: v.nullable(v.string()),
+  /** What the guest calls itself; null where nobody told it. */
+  hostname: v.nullable(v.string()),
+  mac: v.nullable(v.string()),
   /** ISO 8601. */
   frozenAt: v.string(),
   components: v.record(v.string(), v.string()),

@@ -128,6 +128,17 @@ describe('logging in', () => {
     expect(server.logins).toBe(0);
   });
 
+  it('believes a server that is being given another host key with either, and with no third one', async () => {
+    await serve();
+    const [before, after] = [keys.host.publicKey, generateKeyPair('after').publicKey];
+    for (const [publicKey, orElse] of [[before, after] as const, [after, before] as const]) {
+      await using connection = await connect({ hostKey: { kind: 'pinned', publicKey, orElse } });
+      expect(await connection.exec('exit 2')).toMatchObject({ exitCode: 2 });
+    }
+    const others = { kind: 'pinned', publicKey: after, orElse: generateKeyPair('third').publicKey } as const;
+    await expect(connect({ hostKey: others })).rejects.toMatchObject({ code: 'SSH_HOST_KEY' });
+  });
+
   it('does not learn the host key of a server that refuses the login', async () => {
     await serve();
     server.refuseLogins = 1;

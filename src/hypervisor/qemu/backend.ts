@@ -185,8 +185,9 @@ export class QemuBackend implements Hypervisor {
     const hasSeed = await exists(join(handle.directory, VM_FILES.seed));
     const memory = await placeMemory(handle, mode);
     const awaitsState = mode.kind === 'restore';
+    const readdressed = awaitsState && (mode.readdressed ?? false);
     const segment = await segmentOf(handle);
-    const machine = { accelerator, hasSeed, uefiCode, segment, memory, awaitsState, extraArguments };
+    const machine = { accelerator, hasSeed, uefiCode, segment, memory, awaitsState, readdressed, extraArguments };
     const words = qemuArguments(withForwards(handle, mode), machine);
     const tap = tapOf(handle.spec);
     const recorded =

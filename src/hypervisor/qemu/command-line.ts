@@ -20,6 +20,8 @@ export interface MachineOptions {
   readonly memory: MemoryPlace;
   /** Whether the machine waits, paused, for the state that it is to load. */
   readonly awaitsState: boolean;
+  /** Whether the guest, whose MAC address is in that state, will have another one; default false. */
+  readonly readdressed?: boolean;
   /** From the user's configuration, appended as they are. */
   readonly extraArguments: readonly string[];
 }
@@ -55,7 +57,7 @@ export function qemuArguments(handle: VmHandle, options: MachineOptions): readon
     ...['-device', 'virtio-rng-pci', '-device', 'vmgenid,guid=auto'],
     ...rootDisk(),
     ...(options.hasSeed ? seed() : []),
-    ...network(handle),
+    ...network(handle, options),
     ...lan(handle, options.segment),
     ...options.extraArguments,
   ];
@@ -115,14 +117,25 @@ function seed(): readonly string[] {
   ];
 }
 
-function network({ spec, mac }: VmHandle): readonly string[] {
+/** What QEMU's network gives to the first who asks for an address, and where its forwards lead. */
+const GUEST_ADDRESS = '10.0.2.15';
+const ADDRESS_BEFORE = '10.0.2.14';
+
+/**
+ * QEMU remembers in its state that the first of its addresses is that of the saved MAC address, and would give the second
+ * one to the new one. So the addresses begin one earlier, and the second one is the guest's as before.
+ */
+function network({ spec, mac }: VmHandle, { readdressed = false }: MachineOptions): readonly string[] {
   if (mac === null) return [];
   const card = ['-device', `virtio-net-pci,netdev=net0,mac=${mac}`];
   const tap = tapOf(spec);
   if (tap !== null) return ['-netdev', `tap,id=net0,ifname=${tap.name},script=no,downscript=no`, ...card];
   if (spec.network.kind !== 'user') return [];
-  const forwards = withSsh(spec.network.forwards).map(({ host, guest }) => `,hostfwd=tcp:127.0.0.1:${host}-:${guest}`);
-  return ['-netdev', `user,id=net0${forwards.join('')}`, ...card];
+  const [start, guest] = readdressed ? [`,dhcpstart=${ADDRESS_BEFORE}`, GUEST_ADDRESS] : ['', ''];
+  const forwards = withSsh(spec.network.forwards).map(
+    (forward) => `,hostfwd=tcp:127.0.0.1:${forward.host}-${guest}:${forward.guest}`,
+  );
+  return ['-netdev', `user,id=net0${start}${forwards.join('')}`, ...card];
 }
 
 /** The second card: every QEMU that has joined the group on loopback hears each frame ("-netdev socket,mcast="). */

@@ -10,7 +10,7 @@ import type { VmSpec } from '../../model/spec.js';
 import type { VmHandle } from '../../model/vm.js';
 import { PRIVATE_FILE_MODE, VM_FILES } from '../../paths.js';
 import { exists } from '../../util/fs.js';
-import { copyIfPresent, frozenImage, keepCompanions, readOrigin, recordBranch, takeCompanions } from '../frozen.js';
+import { copyIfPresent, frozenImage, keepCompanions, macOfCopy, recordBranch, takeCompanions } from '../frozen.js';
 import { FROZEN_FILES, type PrepareOptions } from '../hypervisor.js';
 import { buildWorkDirectory } from '../work-directory.js';
 
@@ -49,7 +49,7 @@ export async function prepareFromFrozen(
   folder: string,
   options: PrepareOptions & { readonly signal: AbortSignal },
 ): Promise<VmHandle> {
-  const { mac } = await readOrigin(folder);
+  const mac = await macOfCopy(spec, folder);
   const image = await frozenImage(folder);
   const { name } = spec;
   return buildWorkDirectory(options, async (directory) => {

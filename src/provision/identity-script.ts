@@ -1,0 +1,198 @@
+/**
+ * The program that makes a guest another machine: a text for `sh` as root, and nothing but that. It needs POSIX and what
+ * every guest has, coreutils or busybox. Whatever is so already it leaves alone, so it can be run again after it was
+ * interrupted anywhere; and it is read whole before it begins, so that a connection that breaks off does not cut it.
+ */
+import type { KeyPair } from '../model/vm.js';
+import { shellQuote } from '../ssh/shell-quote.js';
+
+/** What makes a guest another machine than the one that it is a copy of. */
+export interface Identity {
+  /** Before its first dot the host's short name. */
+  readonly hostname: string;
+  /** 32 hexadecimal digits in lower case (machine-id(5)). */
+  readonly machineId: string;
+  /** Null for a guest whose network card is left alone. */
+  readonly mac: string | null;
+  readonly hostKey: KeyPair;
+}
+
+/** What the guest calls itself until then. */
+export interface FormerIdentity {
+  /** Null where that is not known: then it is what the guest says. */
+  readonly hostname: string | null;
+  readonly mac: string | null;
+}
+
+/** The text for `sh`. It has the private key in it, and so has no place on a command line. */
+export function identityScript(identity: Identity, former: FormerIdentity): string {
+  const { hostname, machineId, hostKey, mac } = identity;
+  const values = {
+    name: hostname,
+    short: label(hostname),
+    former_name: former.hostname ?? '',
+    machine_id: machineId,
+    public_key: hostKey.publicKey,
+    private_key: hostKey.privateKey.trimEnd(),
+  };
+  const set = Object.entries(values).map(([name, value]) => `${name}=${shellQuote(value)}`);
+  const card = mac === null || former.mac === null || mac === former.mac ? [] : [cardPart(mac, former.mac)];
+  return [...set, COMMON, HOSTNAME, MACHINE_ID, ...card, HOST_KEY, main(card.length > 0), ''].join('\n');
+}
+
+function label(hostname: string): string {
+  return hostname.split('.', 1).join('');
+}
+
+const COMMON = `
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
+export PATH
+umask 022
+set -e
+trap '' HUP PIPE
+
+fail() { echo "$*" >&2; exit 1; }
+
+# put FILE MODE: what comes in becomes the file, unless it is that already.
+put() {
+  (umask 077 && cat >"$1.vmctl-new") || fail "cannot write $1"
+  if cmp -s "$1.vmctl-new" "$1"; then rm -f "$1.vmctl-new"
+  else chmod "$2" "$1.vmctl-new" && mv -f "$1.vmctl-new" "$1" || fail "cannot write $1"
+  fi
+}
+
+# process FILE NAME: the process whose number the file has, if it is of that name.
+process() {
+  [ -s "$1" ] && read -r pid <"$1" && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$2" ]
+}`;
+
+/** A name with dots in it stays one: some systems keep the whole name, most the short one. */
+const HOSTNAME = `
+set_hostname() {
+  : "\${former_name:=$(cat /proc/sys/kernel/hostname)}"
+  given=$short
+  case $(cat /etc/hostname 2>/dev/null) in *.*) given=$name ;; esac
+  [ "$(cat /etc/hostname 2>/dev/null)" = "$given" ] || echo "$given" | put /etc/hostname 644
+  echo "$given" >/proc/sys/kernel/hostname || fail "cannot set the hostname"
+  [ -e /etc/hosts ] || : >/etc/hosts
+  awk -v from="$former_name" -v from_short="\${former_name%%.*}" -v to="$name" -v to_short="$short" '
+    BEGIN { names = to == to_short ? to : to " " to_short }
+    /^[ \\t]*(127\\.|::1)/ {
+      line = $1
+      changed = 0
+      for (i = 2; i <= NF && $i !~ /^#/; i++) {
+        if ($i == to_short) known = 1
+        if ($i != from && $i != from_short) line = line " " $i
+        else if (!changed++) line = line " " names
+      }
+      for (; i <= NF; i++) line = line " " $i
+      if (changed) { known = 1; $0 = line }
+    }
+    { print }
+    END { if (!known) print "127.0.1.1 " names }
+  ' /etc/hosts | put /etc/hosts 644
+}`;
+
+/** systemd and D-Bus read it; a guest that has none needs none. The journal is kept in a folder of that name. */
+const MACHINE_ID = `
+set_machine_id() {
+  for file in /etc/machine-id /var/lib/dbus/machine-id; do
+    if [ -f "$file" ] && [ ! -L "$file" ] && [ "$(cat "$file")" != "$machine_id" ]; then
+      echo "$machine_id" | put "$file" 444
+      changed=yes
+    fi
+  done
+  [ -n "\${changed:-}" ] && [ -d /run/systemd/system ] || return 0
+  systemctl --no-block try-restart systemd-journald.service || :
+}`;
+
+/**
+ * The address of the card, and the files that know the card by it: else its configuration would find no card after the
+ * next start. Until then a driver still tells the former one as the permanent one, so systemd's files, which may be read
+ * again at any time, get both. The host's side learns the new address from what the guest sends unasked (`arp_notify`,
+ * ip-sysctl).
+ */
+function cardPart(mac: string, former: string): string {
+  const pattern = former.toLowerCase().replaceAll(/[a-f]/g, (digit) => `[${digit}${digit.toUpperCase()}]`);
+  return `
+# readdress REPLACEMENT FOLDER...: in the files there that do not know the new address yet.
+readdress() {
+  replacement=$1
+  shift
+  for folder; do [ ! -d "$folder" ] || grep -rliF ${former} "$folder" || :; done | while IFS= read -r file; do
+    ! grep -qiF ${mac} "$file" || continue
+    cp -p "$file" "$file.vmctl-new" && sed "s/${pattern}/$replacement/g" "$file" >"$file.vmctl-new" &&
+      mv -f "$file.vmctl-new" "$file" || fail "cannot write $file"
+  done
+}
+
+set_address() {
+  readdress '${mac} ${former}' /etc/systemd/network /run/systemd/network
+  readdress ${mac} /etc/netplan /run/netplan /etc/network /etc/NetworkManager/system-connections \\
+    /run/NetworkManager/system-connections /etc/sysconfig/network-scripts /etc/udev/rules.d
+  for card in /sys/class/net/*; do
+    [ -e "$card/device" ] && [ "$(cat "$card/address")" = ${former.toLowerCase()} ] || continue
+    card=\${card##*/}
+    echo 1 >"/proc/sys/net/ipv4/conf/$card/arp_notify"
+    ip link set dev "$card" address ${mac} || fail "cannot give $card the address ${mac}"
+  done
+}`;
+}
+
+/**
+ * OpenSSH executes itself anew on SIGHUP (sshd(8)); dropbear has to be started again. Connections that are there, this
+ * one too, stay. Host keys of other types are those of all the copies, and go.
+ */
+const HOST_KEY = `
+set_openssh_key() {
+  key=/etc/ssh/ssh_host_ed25519_key
+  named=$(cat /etc/ssh/sshd_config /etc/ssh/sshd_config.d/*.conf 2>/dev/null | sed -n 's/^[ \\t]*[Hh][Oo][Ss][Tt][Kk][Ee][Yy][ \\t][ \\t]*//p')
+  case "$named" in '' | *$key*) ;; *) fail "sshd_config names other host keys than $key" ;; esac
+  if [ "$(cat $key 2>/dev/null)" != "$private_key" ]; then
+    echo "$private_key" | put $key 600
+    echo "$public_key" | put $key.pub 644
+    for other in /etc/ssh/ssh_host_*; do
+      case $other in $key | $key.pub) ;; *) rm -f "$other" ;; esac
+    done
+  fi
+  sync
+  if process /run/sshd.pid sshd; then kill -HUP "$pid"
+  elif [ -d /run/systemd/system ]; then
+    # Without a service there is a socket, and an sshd for each connection.
+    for unit in ssh.service sshd.service; do
+      ! systemctl --quiet is-active $unit || systemctl reload $unit
+    done
+  else fail "there is no /run/sshd.pid to tell which sshd is to read the new host key"
+  fi
+}
+
+set_dropbear_key() {
+  key=/etc/dropbear/dropbear_ed25519_host_key
+  (umask 077 && echo "$private_key" >/run/vmctl-host-key)
+  dropbearconvert openssh dropbear /run/vmctl-host-key /run/vmctl-host-key.dropbear >/dev/null 2>&1 ||
+    fail "dropbearconvert cannot read the new host key"
+  put $key 600 </run/vmctl-host-key.dropbear
+  rm -f /run/vmctl-host-key /run/vmctl-host-key.dropbear /etc/dropbear/dropbear_rsa_host_key \\
+    /etc/dropbear/dropbear_ecdsa_host_key /etc/dropbear/dropbear_dss_host_key
+  sync
+  cat "/proc/$pid/cmdline" >/run/vmctl-dropbear
+  kill "$pid"
+  while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
+  # One that stays in the foreground is started again by whoever looks after it.
+  tr '\\0' '\\n' </run/vmctl-dropbear | grep -qx -e -F ||
+    xargs -0 sh -c '"$@"' sh </run/vmctl-dropbear >/dev/null 2>>/var/log/dropbear.log ||
+    fail "dropbear did not start again: $(tail -n1 /var/log/dropbear.log)"
+  rm -f /run/vmctl-dropbear
+}
+
+set_host_key() {
+  if process /run/dropbear.pid dropbear || process /var/run/dropbear.pid dropbear; then set_dropbear_key
+  elif [ -d /etc/ssh ] && command -v sshd >/dev/null; then set_openssh_key
+  else fail "it has neither OpenSSH nor dropbear"
+  fi
+}`;
+
+function main(withCard: boolean): string {
+  const parts = ['set_hostname', 'set_machine_id', ...(withCard ? ['set_address'] : []), 'set_host_key'];
+  return `\n{ ${parts.join('; ')}; exit; }`;
+}
