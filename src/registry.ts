@@ -13,7 +13,7 @@ import { isDeepStrictEqual } from 'node:util';
 import * as v from 'valibot';
 import { VmctlError, type VmctlErrorJson } from './errors.js';
 import type { Step } from './model/event.js';
-import type { StepSuccess } from './model/spec.js';
+import type { ReadySpec, StepSuccess } from './model/spec.js';
 import type { VmHandle } from './model/vm.js';
 import { type StatePaths, VM_FILES } from './paths.js';
 import {
@@ -36,7 +36,16 @@ export interface VmRecord {
   readonly provisioning: 'pending' | 'done' | 'failed';
   /** The steps that succeeded at some time since the VM was made, each as it was when it last did. */
   readonly steps: readonly StepSuccess[];
+  /** What is waited for before it counts as up, by its last `up`; null where that is nothing. Absent before the first. */
+  readonly ready?: ReadyRecord | null | undefined;
+  /** How much of its console log is of earlier starts, in bytes; absent where that is nothing. */
+  readonly consoleFrom?: number | undefined;
   readonly lastFailure: { readonly step: Step; readonly time: string; readonly error: VmctlErrorJson } | null;
+}
+
+export interface ReadyRecord extends ReadySpec {
+  /** When all of it was first seen to hold since the last start, in ISO 8601; null: not yet. */
+  readonly since: string | null;
 }
 
 const FRESH_RECORD: VmRecord = { provisioning: 'pending', steps: [], lastFailure: null };

@@ -1,9 +1,8 @@
-/** Provision: the guest is waited for, and the steps of the VMFile are run in it, in order. */
+/** Provision: the guest is waited for, the steps of the VMFile are run in it, in order, and then it has to be ready. */
 import { join } from 'node:path';
-import { VmctlError } from '../src/errors.js';
 import type { StageContext } from '../src/model/event.js';
 import { type ProvisionStep, type StepSuccess, type VmSpec, stepTitle } from '../src/model/spec.js';
-import type { ProvisionedVm, RunningVm, SuspendedVm } from '../src/model/vm.js';
+import type { ProvisionedVm, RunningVm } from '../src/model/vm.js';
 import { VM_FILES } from '../src/paths.js';
 import type { RegistryEntry } from '../src/registry.js';
 import { runSteps } from '../src/provision/provisioner.js';
@@ -12,57 +11,57 @@ import type { SshConnection } from '../src/ssh/client.js';
 import { tailOfFile } from '../src/util/exec.js';
 import { sshAccess } from './access.js';
 import type { TaskEnvironment } from './context.js';
-
-const READY_SECONDS = 120;
-/** Emulated guests boot several times slower; a Debian with cloud-init takes one to two minutes, two at once more. */
-const READY_SECONDS_EMULATED = 480;
+import { awaitReady, defaultWaitSeconds, hasLogin, pausedError } from './ready.js';
 
 const CONSOLE_TAIL_LINES = 20;
 
-export interface ProvisionOptions extends StepMemory {
+export interface ProvisionJob {
+  readonly vm: RunningVm;
+  readonly entry: RegistryEntry;
   /** What the VMFile declares now; it may have other steps than when the VM was prepared. */
   readonly spec: VmSpec;
-  /** False: only wait until the guest can be logged in to. */
+  /** False: only wait until the guest can be logged in to, and until it is ready. */
   readonly runSteps: boolean;
-  /** Called when the guest answers: its boot is over. */
-  readonly onReady: () => void;
+  /** Called when the guest answers: its boot is over. Awaited before anything is done in it. */
+  readonly onBooted: () => Promise<void> | void;
 }
 
-/** Provisions the VM and records what succeeded; gives how it went, in a few words. The caller holds the VM's lock. */
+/**
+ * Provisions the VM, waits until it is ready, and records what succeeded; gives how it went, in a few words. The caller
+ * holds the VM's lock.
+ */
 export async function provisionRecorded(
   env: TaskEnvironment,
-  job: Omit<ProvisionOptions, keyof StepMemory> & { readonly vm: RunningVm; readonly entry: RegistryEntry },
+  job: ProvisionJob,
   context: StageContext,
 ): Promise<string> {
-  const { vm, entry, ...options } = job;
+  const { vm, entry, spec } = job;
   const { steps: history } = await env.registry.record(entry);
   const remember = (steps: readonly StepSuccess[]) => env.registry.updateRecord(entry, { steps });
-  const { stepsRun, stepsSkipped } = await provisionVm(env, vm, { ...options, history, remember }, context);
+  await using connection = await logIn(env, vm, spec, context);
+  await job.onBooted();
+  const { stepsRun, stepsSkipped } = await provisionVm(env, { ...job, connection, history, remember }, context);
+  await awaitReady(env, { vm, entry, spec, connection }, context);
   await env.registry.updateRecord(entry, { provisioning: 'done', lastFailure: null });
-  const skipped = stepsSkipped === 0 ? '' : `, ${stepsSkipped} skipped`;
-  return `${stepsRun} ${stepsRun === 1 ? 'step' : 'steps'} run${skipped}`;
+  const parts = [
+    `${stepsRun} ${stepsRun === 1 ? 'step' : 'steps'} run`,
+    ...(stepsSkipped === 0 ? [] : [`${stepsSkipped} skipped`]),
+    ...(spec.ready === null ? [] : ['ready']),
+  ];
+  return parts.join(', ');
 }
 
-export async function provisionVm(
+/** `connection` is null where nobody is to be able to log in: then there is nothing to do. */
+async function provisionVm(
   env: TaskEnvironment,
-  vm: RunningVm,
-  options: ProvisionOptions,
+  job: Omit<ProvisionJob, 'onBooted'> & StepMemory & { readonly connection: SshConnection | null },
   context: StageContext,
 ): Promise<ProvisionedVm> {
-  const { spec } = options;
-  const steps = options.runSteps ? spec.provision : [];
-  if (!env.hypervisor.capabilitiesOf(vm.handle).guestAccess.supported) {
-    options.onReady();
-    return provisioned(vm, await pretend(steps, options, context));
-  }
-  if (!spec.ssh.declared || spec.network.kind === 'none') {
-    options.onReady();
-    return provisioned(vm, { run: 0, skipped: 0 });
-  }
-  await using connection = await connectWhenReady(env, vm, spec, context);
-  options.onReady();
+  const { vm, spec, connection, history, remember } = job;
+  const steps = job.runSteps ? spec.provision : [];
+  if (!hasGuest(env, vm)) return provisioned(vm, await pretend(steps, job, context));
+  if (connection === null) return provisioned(vm, { run: 0, skipped: 0 });
   const logFile = join(vm.handle.directory, VM_FILES.provisionLog);
-  const { history, remember } = options;
   const counts = await runSteps(connection, steps, { name: spec.name, logFile, history, remember, ...context });
   return provisioned(vm, counts);
 }
@@ -71,13 +70,34 @@ function provisioned(vm: RunningVm, { run, skipped }: StepCounts): ProvisionedVm
   return { vm, stepsRun: run, stepsSkipped: skipped };
 }
 
-/** Waits until somebody can log in to a VM that was started, where somebody is to be able to. */
-export async function awaitLogin(env: TaskEnvironment, vm: RunningVm): Promise<void> {
+function hasGuest(env: TaskEnvironment, { handle }: RunningVm): boolean {
+  return env.hypervisor.capabilitiesOf(handle).guestAccess.supported;
+}
+
+/** Null where there is no guest, or nobody is to be able to log in to it. */
+async function logIn(
+  env: TaskEnvironment,
+  vm: RunningVm,
+  spec: VmSpec,
+  context: StageContext,
+): Promise<SshConnection | null> {
+  return hasGuest(env, vm) && hasLogin(spec) ? connectWhenReady(env, vm, spec, context) : null;
+}
+
+/**
+ * Waits for a VM that was started without its VMFile: until somebody can log in, where somebody is to be able to, and
+ * until it is ready, where an `up` has waited for that: a VM that was never provisioned may never be. The caller holds
+ * the VM's lock.
+ */
+export async function awaitUsable(
+  env: TaskEnvironment,
+  { vm, entry }: { readonly vm: RunningVm; readonly entry: RegistryEntry },
+  context: StageContext,
+): Promise<void> {
   const { spec } = vm.handle;
-  const { guestAccess } = env.hypervisor.capabilitiesOf(vm.handle);
-  if (!guestAccess.supported || !spec.ssh.declared || spec.network.kind === 'none') return;
-  const context = { signal: env.signal, reporter: env.events.reporter(spec.name, 'start') };
-  await using _connection = await connectWhenReady(env, vm, spec, context);
+  await using connection = await logIn(env, vm, spec, context);
+  const { ready = null } = await env.registry.record(entry);
+  if (ready !== null) await awaitReady(env, { vm, entry, spec: { ...spec, ready }, connection }, context);
 }
 
 /** Waits for the SSH banner, the pinned host key and a login that works. */
@@ -108,19 +128,9 @@ async function connectWhenReady(
   });
 }
 
-/** A paused guest answers nobody, so there is no sense in waiting for it. */
-function pausedError(name: string, vm: SuspendedVm): VmctlError {
-  const byDisk = vm.pausedBy === 'disk-error';
-  const why = byDisk ? 'the host’s disk refused a write; it is probably full' : 'somebody suspended it';
-  return new VmctlError('VM_STATE', `VM "${name}" was paused while it was waited for: ${why}`, {
-    hint: `${byDisk ? 'Free some space, then' : 'To continue,'} run: vmctl up ${name}`,
-    fields: { vm: name, state: vm.state },
-  });
-}
-
 function readySeconds(env: TaskEnvironment, vm: RunningVm, spec: VmSpec): number {
   const declared = spec.ssh.timeoutSeconds ?? env.sshTimeoutSeconds;
-  return declared ?? (vm.accelerator === 'tcg' ? READY_SECONDS_EMULATED : READY_SECONDS);
+  return declared ?? defaultWaitSeconds(vm);
 }
 
 /** Where there is no guest, each step is told and nothing is done. */

@@ -8,11 +8,16 @@ import type { TaskEnvironment } from './context.js';
 export async function recordFailure(
   env: TaskEnvironment,
   entry: RegistryEntry,
-  failure: { readonly step: Step; readonly error: VmctlError },
+  failure: {
+    readonly step: Step;
+    readonly error: VmctlError;
+    /** True for a VM that was found running and provisioned, and stays that. */
+    readonly staysProvisioned?: boolean;
+  },
 ): Promise<void> {
-  const { step, error } = failure;
+  const { step, error, staysProvisioned = false } = failure;
   if (error.code === 'ABORTED' || (await env.registry.get(entry.name)) === null) return;
   const lastFailure = { step, time: new Date().toISOString(), error: error.toJSON() };
-  const provisioning = step === 'provision' ? ({ provisioning: 'failed' } as const) : {};
+  const provisioning = step === 'provision' && !staysProvisioned ? ({ provisioning: 'failed' } as const) : {};
   await env.registry.updateRecord(entry, { lastFailure, ...provisioning });
 }

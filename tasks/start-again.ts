@@ -1,12 +1,22 @@
 /** Starting a VM that exists, without its VMFile. */
 import type { RegistryEntry } from '../src/registry.js';
 import { type TaskEnvironment, takePlace } from './context.js';
+import { awaitUsable } from './provision.js';
 import { singleStepTasks } from './single-step.js';
 import { startVm } from './start.js';
 import { awaitPowerOff, isPoweringOff } from './stop.js';
 import { type TaskGraph, runningSummary } from './up.js';
 
-export function startTasks(env: TaskEnvironment, entries: readonly RegistryEntry[]): TaskGraph {
+export interface StartOptions {
+  /** True: a VM is started when it can be used, and not as soon as it runs. */
+  readonly untilUsable?: boolean;
+}
+
+export function startTasks(
+  env: TaskEnvironment,
+  entries: readonly RegistryEntry[],
+  { untilUsable = false }: StartOptions = {},
+): TaskGraph {
   return singleStepTasks(env, entries, {
     step: 'start',
     work: async (entry, context, run) => {
@@ -18,7 +28,9 @@ export function startTasks(env: TaskEnvironment, entries: readonly RegistryEntry
       const { spec } = observed.handle;
       await env.hypervisor.checkHostFor(entry.backend, { signal: context.signal, reporter }, spec);
       run.atEnd(await takePlace(env.limits.boots, context.signal));
-      return { done: runningSummary(await startVm(env, { stopped: observed, entry }, context)) };
+      const vm = await startVm(env, { stopped: observed, entry }, context);
+      if (untilUsable) await awaitUsable(env, { vm, entry }, context);
+      return { done: runningSummary(vm) };
     },
   });
 }

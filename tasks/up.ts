@@ -12,6 +12,7 @@ import { type TaskEnvironment, takePlace } from './context.js';
 import { prepareVm } from './prepare.js';
 import { recordFailure } from './record-failure.js';
 import { provisionRecorded } from './provision.js';
+import { type ReadyJob, awaitReady } from './ready.js';
 import { resolveVm } from './resolve.js';
 import { startVm } from './start.js';
 import { awaitPowerOff, stopVm } from './stop.js';
@@ -27,6 +28,11 @@ export interface UpOptions {
   readonly provision: boolean;
   /** VMs that are made anew, also where they exist and are as declared. */
   readonly anew?: ReadonlySet<string>;
+  /**
+   * True: all VMs boot before any is provisioned, and `depends-on` orders the provisioning. Default false: a VM boots
+   * when those that it depends on are up.
+   */
+  readonly bootFirst?: boolean;
 }
 
 /** How long an interrupted VM may take to power off by itself. */
@@ -40,9 +46,10 @@ export interface TaskGraph {
 
 export function upTasks(env: TaskEnvironment, options: UpOptions): TaskGraph {
   const flows = new Map<string, UpFlow>();
+  const { provision, bootFirst = false } = options;
   for (const spec of options.specs) {
     const anew = options.anew?.has(spec.name) ?? false;
-    flows.set(spec.name, new UpFlow(env, { spec, provision: options.provision, anew, flows }));
+    flows.set(spec.name, new UpFlow(env, { spec, provision, anew, bootFirst, flows }));
   }
   const runs = new Map([...flows].map(([name, flow]) => [name, flow.run]));
   return { tasks: [...flows.values()].map((flow) => flow.task()), runs };
@@ -52,12 +59,19 @@ interface FlowOptions {
   readonly spec: VmSpec;
   readonly provision: boolean;
   readonly anew: boolean;
+  readonly bootFirst: boolean;
   readonly flows: ReadonlyMap<string, UpFlow>;
 }
 
 /** One VM's way up: what each step found or made, for the steps after it. */
 class UpFlow {
   readonly run: VmRun;
+  /**
+   * Settles when nobody has to wait for its boot any more: it has booted, has failed, or is held by another process,
+   * which may be waiting for one of ours.
+   */
+  readonly booted: Promise<void>;
+  #setBooted: () => void = () => {};
   readonly #env: TaskEnvironment;
   readonly #spec: VmSpec;
   readonly #options: FlowOptions;
@@ -81,6 +95,10 @@ class UpFlow {
       onFailure: (step, error) => this.#undo(step, error),
     });
     this.run.atEnd(() => this.#leaveBoots());
+    this.booted = new Promise((resolve) => {
+      this.#setBooted = resolve;
+    });
+    void this.run.ended.then(this.#setBooted);
   }
 
   task(): ListrTask {
@@ -102,7 +120,7 @@ class UpFlow {
   /** Finds out what there is already, and gets what is missing. */
   async #resolve(context: StageContext): Promise<StepResult> {
     const { hypervisor, events } = this.#env;
-    await this.run.lock(context);
+    await this.run.lock(context, this.#setBooted);
     const found = await outlook(this.#env, this.#spec, this.#options.anew);
     this.#action = found.action;
     this.#entry = found.existing?.entry ?? null;
@@ -142,7 +160,7 @@ class UpFlow {
     const vm = this.#vm;
     if (vm === null || this.#entry === null) throw new VmctlError('INTERNAL', 'Internal error: nothing was prepared');
     if (vm.state === 'running' && this.#action !== 'start') return { skipped: 'already running' };
-    await this.#awaitDependencies(context);
+    if (!this.#options.bootFirst) await this.#awaitDependencies(context);
     this.#leaveBoots = await this.#takeBootPlace(context);
     if (vm.state === 'suspended' && this.#action !== 'start') {
       // Not this run's to stop again: it may have run for days before it was paused.
@@ -161,21 +179,42 @@ class UpFlow {
     if (vm === null || vm.state !== 'running' || this.#entry === null) {
       throw new VmctlError('INTERNAL', 'Internal error: nothing was started');
     }
-    if (this.#action === 'none') return { skipped: 'already provisioned' };
+    const job = { vm, entry: this.#entry, spec: this.#spec };
+    if (this.#action === 'none') return this.#checkReady(job, context);
     if (!this.#options.provision) return { skipped: 'not asked for' };
-    const onReady = () => {
-      if (this.#begun === 'booting') this.#begun = 'ready';
-      this.#leaveBoots();
-    };
-    const { provisioning } = await this.#env.registry.record(this.#entry);
+    const { provisioning } = await this.#env.registry.record(job.entry);
     const runSteps = provisioning !== 'done';
-    return {
-      done: await provisionRecorded(
-        this.#env,
-        { vm, entry: this.#entry, spec: this.#spec, runSteps, onReady },
-        context,
-      ),
+    const onBooted = () => this.#onBooted(context);
+    return { done: await provisionRecorded(this.#env, { ...job, runSteps, onBooted }, context) };
+  }
+
+  /** What runs is left alone, and yet it is up only when it is ready. */
+  async #checkReady(job: Omit<ReadyJob, 'connection'>, context: StageContext): Promise<StepResult> {
+    this.#setBooted();
+    if (!this.#options.provision || job.spec.ready === null) return { skipped: 'already provisioned' };
+    await awaitReady(this.#env, { ...job, connection: null }, context);
+    await this.#env.registry.updateRecord(job.entry, { lastFailure: null });
+    return { done: 'already provisioned, ready' };
+  }
+
+  async #onBooted(context: StageContext): Promise<void> {
+    if (this.#begun === 'booting') this.#begun = 'ready';
+    this.#leaveBoots();
+    this.#setBooted();
+    if (!this.#options.bootFirst) return;
+    const flows = [...this.#options.flows.values()];
+    const booting = new Set(flows.filter((flow) => flow !== this));
+    const tell = () => {
+      if (booting.size > 0) {
+        context.reporter.status(`booted; waiting for ${[...booting].map(({ run }) => run.name).join(', ')} to boot`);
+      }
     };
+    tell();
+    for (const flow of flows) {
+      await unlessAborted(flow.booted, context.signal);
+      if (booting.delete(flow)) tell();
+    }
+    await this.#awaitDependencies(context);
   }
 
   /** Throws `DEPENDENCY_FAILED`, naming the chain, when a VM that this one needs did not come up. */
@@ -191,7 +230,7 @@ class UpFlow {
       const chain = outcome.error.code === 'DEPENDENCY_FAILED' ? `: ${outcome.error.message}` : '';
       throw new VmctlError(
         'DEPENDENCY_FAILED',
-        `"${this.run.name}" was not started, because "${run.name}" failed${chain}`,
+        `"${this.run.name}" was not ${this.#options.bootFirst ? 'provisioned' : 'started'}, because "${run.name}" failed${chain}`,
         {
           fields: { vm: this.run.name, dependency: run.name },
         },
@@ -210,7 +249,7 @@ class UpFlow {
     const entry = this.#entry ?? (await this.#env.registry.get(this.run.name));
     if (entry === null || entry.project !== this.#spec.project) return;
     if (error.code === 'ABORTED') return this.#stopBegun(step);
-    await recordFailure(this.#env, entry, { step, error });
+    await recordFailure(this.#env, entry, { step, error, staysProvisioned: this.#action === 'none' });
   }
 
   async #stopBegun(step: Step): Promise<void> {

@@ -1,10 +1,11 @@
 /** The VM objects: what each state lets somebody do, over the one machine behind them. */
 import { inspectVm } from '../../tasks/inspect.js';
 import { copyBetween } from '../../tasks/copy.js';
+import { conditionWorld, readyStatus } from '../../tasks/ready.js';
 import { takeScreenshot } from '../../tasks/screenshot.js';
 import { sshCommand } from '../../tasks/ssh-login.js';
 import { VmctlError } from '../errors.js';
-import { waitForCondition } from '../provision/conditions.js';
+import { waitForConditions } from '../provision/conditions.js';
 import { exec, spawn } from './command.js';
 import { guestCondition } from './condition.js';
 import { milliseconds } from './duration.js';
@@ -39,15 +40,12 @@ export function runningVm(machine: Machine): RunningVm {
     copyTo: (local, guest, options) => copy(machine, { direction: 'in', local, remote: guest }, options),
     copyFrom: (guest, local, options) => copy(machine, { direction: 'out', local, remote: guest }, options),
     waitFor: async (condition, { timeout = WAIT_MS, signal = new AbortController().signal } = {}) => {
-      machine.assertRunning();
-      const world = {
-        name: machine.name,
-        connection: () => machine.connection(signal),
-        forwardOf: (port: number) => machine.forwardOf(port),
-        consoleLog: machine.file('consoleLog'),
-      };
+      const vm = machine.assertRunning();
+      const { consoleFrom = 0 } = await machine.env.registry.record(machine.entry);
+      const connection = machine.login === null ? null : () => machine.connection(signal);
+      const world = conditionWorld(machine.env, vm, { connection, consoleFrom });
       const options = { timeoutMs: milliseconds(timeout, 'timeout'), signal };
-      await waitForCondition(guestCondition(condition), world, options);
+      await waitForConditions([guestCondition(condition)], world, options);
     },
     screenshot: () => takeScreenshot(machine.env, machine.entry),
     stop: (options) => stop(machine, options),
@@ -108,6 +106,7 @@ async function statusOf({ env, entry }: Machine): Promise<VmStatus> {
     accelerator: live?.accelerator ?? null,
     forwards: live?.forwards ?? [],
     provisioning: record.provisioning,
+    ready: readyStatus(found.handle.spec, record),
     lastFailure: record.lastFailure,
     directory: entry.directory,
   };

@@ -16,6 +16,7 @@ export interface BringUpFlags {
   readonly name: readonly string[];
   readonly provision: boolean;
   readonly parallel?: number;
+  readonly bootFirst?: true;
   readonly timeout?: number;
   readonly pull?: PullPolicy;
   readonly json: boolean;
@@ -25,11 +26,12 @@ export interface BringUpFlags {
 export function openProjectSession(
   cli: Cli,
   command: string,
-  flags: { readonly file?: string; readonly parallel?: number; readonly pull?: PullPolicy },
+  flags: Pick<Partial<BringUpFlags>, 'file' | 'parallel' | 'bootFirst' | 'pull'>,
 ): Promise<Session> {
   return openSession(cli, command, {
     ...(flags.file === undefined ? {} : { file: flags.file }),
     ...(flags.parallel === undefined ? {} : { 'concurrency.boots': flags.parallel }),
+    ...(flags.bootFirst === undefined ? {} : { bootFirst: true }),
     ...(flags.pull === undefined ? {} : { 'images.pull': flags.pull }),
   });
 }
@@ -50,6 +52,7 @@ export async function bringUp(
     specs: overrideTimeout(specs, flags.timeout),
     provision: flags.provision,
     anew: new Set(anew ? chosen : []),
+    bootFirst: session.settings.bootFirst ?? false,
   });
   cli.onInterrupt = () => 'stopping what was begun';
   const outcomes = await showGraph(cli, session.env, graph, { json: flags.json, errors });

@@ -22,6 +22,8 @@ export interface Capabilities {
   readonly guestAccess: Capability;
   readonly suspend: Capability;
   readonly console: Capability;
+  /** Whether what the serial console prints is kept in `console.log`. */
+  readonly consoleLog: Capability;
   /** Whether a VM has a screen that can be looked at. */
   readonly screenshot: Capability;
   /** The kinds of `network` that this backend can give a VM. */
@@ -148,6 +150,11 @@ export interface Hypervisor {
    */
   checkDisk(handle: VmHandle): Promise<void>;
   console(handle: VmHandle): ConsoleEndpoint;
+  /**
+   * Whether the guest has taken a connection that was made through this forward of 127.0.0.1, and still has it: the
+   * backend takes each at once itself, also where nobody listens in the guest.
+   */
+  forwardTaken(handle: VmHandle, hostPort: number): Promise<boolean>;
   /** What is on the screen of a VM that runs, as the bytes of a PNG file. Throws `UNSUPPORTED` where it has none. */
   screenshot(vm: RunningVm | SuspendedVm): Promise<Uint8Array>;
   /** What this host offers; finds out as much as it can, and throws `ABORTED` at most. */

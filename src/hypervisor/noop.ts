@@ -49,6 +49,7 @@ export class NoopBackend implements Hypervisor {
     guestAccess: NO_GUEST,
     suspend: SUPPORTED,
     console: NO_GUEST,
+    consoleLog: NO_GUEST,
     screenshot: NO_GUEST,
     networks: { user: SUPPORTED, tap: SUPPORTED, vnic: SUPPORTED, none: SUPPORTED },
   };
@@ -121,6 +122,10 @@ export class NoopBackend implements Hypervisor {
 
   console(): ConsoleEndpoint {
     return { kind: 'none' };
+  }
+
+  async forwardTaken(): Promise<boolean> {
+    return false;
   }
 
   async screenshot({ handle }: RunningVm | SuspendedVm): Promise<Uint8Array> {

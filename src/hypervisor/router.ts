@@ -119,6 +119,10 @@ export class RouterHypervisor implements Hypervisor {
     return this.#backend(handle.backend).console(handle);
   }
 
+  forwardTaken(handle: VmHandle, hostPort: number): Promise<boolean> {
+    return this.#backend(handle.backend).forwardTaken(handle, hostPort);
+  }
+
   screenshot(vm: RunningVm | SuspendedVm): Promise<Uint8Array> {
     return this.#backend(vm.handle.backend).screenshot(vm);
   }

@@ -15,6 +15,7 @@ import type {
   ImageSource,
   NetworkSpec,
   ProvisionStep,
+  ReadySpec,
   VmSpec,
 } from '../model/spec.js';
 import { type Diagnostic, Findings } from './diagnostic.js';
@@ -137,6 +138,7 @@ function resolveVm(vm: VmDefinition, context: Context): VmSpec | null {
       timeoutSeconds: ssh?.timeout?.value ?? null,
     },
     dependsOn: vm.dependsOn.map((name) => name.value),
+    ready: resolveReady(vm),
     provision,
   };
 }
@@ -297,6 +299,12 @@ function resolveCloudInit(vm: VmDefinition, locate: Locate): CloudInitSpec | nul
     if (sshKey !== undefined) return { kind: 'public-key', path: locate(sshKey, 'ssh-key') };
     return { kind: 'generated-key' };
   }
+}
+
+function resolveReady(vm: VmDefinition): ReadySpec | null {
+  if (vm.ready === undefined) return null;
+  const { conditions, timeout } = vm.ready.value;
+  return { conditions: conditions.map(({ value }) => value), timeoutSeconds: timeout?.value ?? null };
 }
 
 function resolveStep(step: ProvisionDeclaration, locate: Locate): ProvisionStep {

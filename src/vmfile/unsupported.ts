@@ -21,11 +21,6 @@ export const UNSUPPORTED: readonly UnsupportedFeature[] = [
     places: ({ network }) => [network?.value.kind === 'user' ? network.value.lan?.span : undefined],
   },
   {
-    what: '`ready`',
-    instead: 'wait for it in a `provision "shell"`',
-    places: ({ ready }) => [ready?.span],
-  },
-  {
     what: '`warm`',
     instead: 'leave it out',
     places: ({ warm }) => [warm === undefined || warm.value === 'off' ? undefined : warm.span],

@@ -45,6 +45,7 @@ const DEFAULTS: Omit<VmSpec, 'name' | 'image'> = {
   cloudInit: null,
   ssh: { declared: false, user: 'vm', privateKey: null, timeoutSeconds: null },
   dependsOn: [],
+  ready: null,
   provision: [],
 };
 
@@ -218,7 +219,7 @@ describe('what the language has and this version cannot do', () => {
           conditions: [
             { kind: 'port', port: 80 },
             { kind: 'http', path: '/health', port: 8080, status: 204 },
-            { kind: 'log', pattern: 'ready' },
+            { kind: 'log', pattern: 'ready', flags: 'i' },
             { kind: 'shell', command: 'test -e /tmp/x' },
             { kind: 'file', path: '/run/ready' },
             { kind: 'unit', unit: 'nginx.service' },

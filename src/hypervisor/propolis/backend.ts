@@ -108,6 +108,7 @@ export class PropolisBackend implements Hypervisor {
     guestAccess: SUPPORTED,
     suspend: NO_SUSPEND,
     console: SUPPORTED,
+    consoleLog: no('Propolis keeps no log of the serial console'),
     screenshot: NO_SCREEN,
     networks: {
       user: no(`network "user" needs QEMU, which illumos does not run; ${INSTEAD}`),
@@ -259,6 +260,11 @@ export class PropolisBackend implements Hypervisor {
 
   console(handle: VmHandle): ConsoleEndpoint {
     return { kind: 'stream', connect: (signal) => this.#openConsole(handle, signal) };
+  }
+
+  /** It has no such forwards. */
+  async forwardTaken(): Promise<boolean> {
+    return false;
   }
 
   async screenshot({ handle }: RunningVm | SuspendedVm): Promise<Uint8Array> {
