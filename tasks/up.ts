@@ -70,8 +70,9 @@ class UpFlow {
    * Settles when nobody has to wait for its boot any more: it has booted, has failed, or is held by another process,
    * which may be waiting for one of ours.
    */
-  readonly booted: Promise<void>;
+  readonly #booted: Promise<void>;
   #setBooted: () => void = () => {};
+  #hasBooted = false;
   readonly #env: TaskEnvironment;
   readonly #spec: VmSpec;
   readonly #options: FlowOptions;
@@ -95,8 +96,11 @@ class UpFlow {
       onFailure: (step, error) => this.#undo(step, error),
     });
     this.run.atEnd(() => this.#leaveBoots());
-    this.booted = new Promise((resolve) => {
-      this.#setBooted = resolve;
+    this.#booted = new Promise((resolve) => {
+      this.#setBooted = () => {
+        this.#hasBooted = true;
+        resolve();
+      };
     });
     void this.run.ended.then(this.#setBooted);
   }
@@ -191,8 +195,9 @@ class UpFlow {
   /** What runs is left alone, and yet it is up only when it is ready. */
   async #checkReady(job: Omit<ReadyJob, 'connection'>, context: StageContext): Promise<StepResult> {
     this.#setBooted();
-    if (!this.#options.provision || job.spec.ready === null) return { skipped: 'already provisioned' };
+    if (!this.#options.provision) return { skipped: 'already provisioned' };
     await awaitReady(this.#env, { ...job, connection: null }, context);
+    if (job.spec.ready === null) return { skipped: 'already provisioned' };
     await this.#env.registry.updateRecord(job.entry, { lastFailure: null });
     return { done: 'already provisioned, ready' };
   }
@@ -202,19 +207,24 @@ class UpFlow {
     this.#leaveBoots();
     this.#setBooted();
     if (!this.#options.bootFirst) return;
-    const flows = [...this.#options.flows.values()];
-    const booting = new Set(flows.filter((flow) => flow !== this));
+    await this.#awaitBoots(context);
+    await this.#awaitDependencies(context);
+  }
+
+  /** Waits until nobody has to wait for the boot of any VM of this run. */
+  async #awaitBoots({ reporter, signal }: StageContext): Promise<void> {
+    const booting = new Set([...this.#options.flows.values()].filter((flow) => !flow.#hasBooted));
     const tell = () => {
-      if (booting.size > 0) {
-        context.reporter.status(`booted; waiting for ${[...booting].map(({ run }) => run.name).join(', ')} to boot`);
-      }
+      const names = [...booting].map(({ run }) => run.name).join(', ');
+      if (names !== '' && !signal.aborted) reporter.status(`booted; waiting for ${names} to boot`);
     };
     tell();
-    for (const flow of flows) {
-      await unlessAborted(flow.booted, context.signal);
-      if (booting.delete(flow)) tell();
-    }
-    await this.#awaitDependencies(context);
+    const boots = [...booting].map(async (flow) => {
+      await flow.#booted;
+      booting.delete(flow);
+      tell();
+    });
+    await unlessAborted(Promise.all(boots), signal);
   }
 
   /** Throws `DEPENDENCY_FAILED`, naming the chain, when a VM that this one needs did not come up. */

@@ -4,7 +4,14 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi 
 import { VM_FILES, type StatePaths, statePaths } from '../src/paths.js';
 import { Registry } from '../src/registry.js';
 import * as fs from '../src/util/fs.js';
-import { type TemporaryDirectory, putVm, temporaryDirectory, vmHandle, withoutPrivileges } from './support/fixtures.js';
+import {
+  type TemporaryDirectory,
+  putVm,
+  vmSpec,
+  temporaryDirectory,
+  vmHandle,
+  withoutPrivileges,
+} from './support/fixtures.js';
 import { type Script, bundleScript } from './util/actor.js';
 
 vi.mock('../src/util/fs.js', { spy: true });
@@ -183,6 +190,34 @@ describe('the record', () => {
     expect(await newRegistry().record(web)).toEqual({ provisioning: 'failed', steps: [], lastFailure });
     await registry.updateRecord(web, { provisioning: 'done', lastFailure: null });
     expect(await registry.record(web)).toEqual({ provisioning: 'done', steps: [], lastFailure: null });
+  });
+
+  test('keeps what a VM is waited for, in every kind of it', async () => {
+    await add('web');
+    const conditions = [
+      { kind: 'port', port: 1 },
+      { kind: 'http', path: '/', port: 80, status: null },
+      { kind: 'log', pattern: 'up', flags: 'i' },
+      { kind: 'shell', command: 'true' },
+      { kind: 'file', path: '/x' },
+      { kind: 'unit', unit: 'a' },
+      { kind: 'cloud-init' },
+    ] as const;
+    const ready = { conditions, timeoutSeconds: 5, since: NOW.toISOString() };
+    await registry.updateRecord(await get('web'), { ready, consoleFrom: 7 });
+    expect(await newRegistry().record(await get('web'))).toMatchObject({ ready, consoleFrom: 7, steps: [] });
+    const handle = await putVm(paths, {
+      name: 'db',
+      spec: vmSpec({ name: 'db', ready: { conditions, timeoutSeconds: null } }),
+    });
+    expect(await registry.handle(await get('db'))).toEqual(handle);
+  });
+
+  test('of a VM that was made before there was `ready` is waited for by nothing', async () => {
+    const handle = await putVm(paths, { name: 'old' });
+    const { ready: _later, ...spec } = handle.spec;
+    await writeFile(join(handle.directory, VM_FILES.handle), JSON.stringify({ ...handle, spec }));
+    expect((await registry.handle(await get('old'))).spec.ready).toBeNull();
   });
 
   test('that is damaged counts as new', async () => {
