@@ -1,8 +1,12 @@
 /** What the documentation says is true: the reference is that of the sources, and every example compiles. */
 import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import ts from 'typescript';
 import { expect, test } from 'vitest';
+import { imagePreset, imagePresetNames } from '../presets/images.js';
+import { parseVmFile } from '../src/vmfile/parse.js';
+import { resolveProject } from '../src/vmfile/resolve.js';
 import { ROOT, examples } from './support/documentation.js';
 
 test('docs/api.md is what the sources say', () => {
@@ -55,6 +59,20 @@ test('every example in TypeScript compiles', () => {
   const all = sources();
   expect(all.length).toBeGreaterThanOrEqual(5);
   expect(mistakes(all)).toEqual([]);
+});
+
+test('every VMFile in the documentation is one', () => {
+  const files = ['README.md', 'docs/images.md', 'docs/ready.md'].flatMap((name) => {
+    const blocks = readFileSync(join(ROOT, name), 'utf8').matchAll(/^```kdl\n(vm .*?)^```$/gms);
+    return [...blocks].map(([, text = '']) => ({ path: join(ROOT, name), text }));
+  });
+  expect(files.length).toBeGreaterThanOrEqual(3);
+  const presets = { names: imagePresetNames, find: (name: string) => imagePreset(name, 'x64') };
+  for (const source of files) {
+    const parsed = parseVmFile(source);
+    const { diagnostics } = resolveProject(parsed.project, { home: '/home/me', presets, platform: 'linux' });
+    expect([...parsed.diagnostics, ...diagnostics].map(({ message }) => `${source.path}: ${message}`)).toEqual([]);
+  }
 });
 
 test('an example with a mistake would be found', () => {

@@ -41,6 +41,10 @@ export function runningVm(machine: Machine): RunningVm {
     copyFrom: (guest, local, options) => copy(machine, { direction: 'out', local, remote: guest }, options),
     waitFor: async (condition, { timeout = WAIT_MS, signal = new AbortController().signal } = {}) => {
       const vm = machine.assertRunning();
+      const { guestAccess } = machine.env.hypervisor.capabilitiesOf(vm.handle);
+      if (!guestAccess.supported) {
+        throw new VmctlError('UNSUPPORTED', `VM "${machine.name}" has nothing to wait for: ${guestAccess.reason}`);
+      }
       const { consoleFrom = 0 } = await machine.env.registry.record(machine.entry);
       const connection = machine.login === null ? null : () => machine.connection(signal);
       const world = conditionWorld(machine.env, vm, { connection, consoleFrom });

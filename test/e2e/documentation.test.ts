@@ -37,6 +37,7 @@ const EXPECTED: Readonly<Record<string, { readonly prints: RegExp } | { readonly
   'docs/api.md, example 2': { prints: /^$/ },
   'docs/api.md, example 3': { prints: /^6\.\d+/ },
   'docs/api.md, example 4': { prints: /tests/ },
+  'docs/ready.md, example 1': { prints: /^port 22, file "~\/done", log \/it is up\/, log \/\^it is\/i\n$/ },
   'docs/testing.md, example 1': { runner: 'vitest with projects' },
   'docs/testing.md, example 2': { runner: 'vitest' },
   'docs/testing.md, example 3': { runner: 'vitest' },
