@@ -35,11 +35,11 @@ test(
       room.write('VMFile.kdl', `vm "web" { ${common}; network "user" { forward 0 8080 }; ssh; ${rest} }`);
     const failing = ['port 5432', 'http "/none" port=8080', 'log "never said"', 'shell "echo no; exit 3"'];
     await declare(
-      `ready { ${[...failing, 'file "/none"', 'unit "web.service"', 'cloud-init', 'timeout 3'].join('; ')} }`,
+      `ready { ${[...failing, 'file "/none"', 'unit "web.service"', 'cloud-init', 'timeout 15'].join('; ')} }`,
     );
     const failed = await room.vmctl('up');
     expect(failed.exitCode).toBe(124);
-    expect(failed.stderr).toContain('VM "web" was not ready: within 3 s');
+    expect(failed.stderr).toContain('VM "web" was not ready: within 15 s');
     for (const told of [
       'nothing listened on port 5432 (it listens on 22 only)',
       'GET /none on port 8080 was not answered with success (the connection was closed without an answer)',
@@ -72,7 +72,7 @@ test(
       'log "mark of this boot"',
     ];
     await declare(
-      `${steps}; ready { ${[...holding, 'shell "pidof httpd"', 'file "~/www/health"', 'timeout "1m"'].join('; ')} }`,
+      `${steps}; ready { ${[...holding, 'shell "pidof httpd"', 'file "~/www/health"', 'timeout "40s"'].join('; ')} }`,
     );
     const up = await room.vmctl('up');
     expect(up.stderr).not.toContain('reload');
@@ -95,10 +95,10 @@ test(
 
     // Started again it has to be ready anew, and lines of the start before say nothing.
     await room.vmctl('down', '--timeout', '20s');
-    await declare(`${steps}; ready { log "sshd listening"; port 8080; log "mark of this boot"; timeout "8s" }`);
+    await declare(`${steps}; ready { log "sshd listening"; log "mark of this boot"; timeout "5s" }`);
     const again = await room.vmctl('up');
     expect(again.exitCode).toBe(124);
-    expect(again.stderr).toContain('no line of its console matched /mark of this boot/ within 8 s: ');
+    expect(again.stderr).toContain('no line of its console matched /mark of this boot/ within 5 s: ');
   },
   5 * MINUTES,
 );
@@ -111,12 +111,12 @@ test(
     await room.write(
       'VMFile.kdl',
       `vm "good" { ${common}; network "user" { forward 0 22 }; ready { port 22; log "sshd listening" } }
-       vm "bad" { ${common}; network "user" { forward 0 8080 }; ready { port 8080; http "/" port=8080; timeout "20s" } }
+       vm "bad" { ${common}; network "user" { forward 0 8080 }; ready { port 8080; http "/" port=8080; timeout "60s" } }
        vm "app" { ${common}; depends-on "bad" }
        vm "web" { ${common}; depends-on "good" "app" }`,
     );
     const { exitCode, stderr } = await room.vmctl('up');
-    expect(exitCode).toBe(1);
+    expect(exitCode).toBe(124);
     expect(stderr.trimEnd().split('\n').at(-1)).toBe('1 up, 3 failed');
     expect(stderr).toContain('nothing listened on port 8080 (the guest refused the connection)');
     expect(stderr).toContain('GET / on port 8080 was not answered with success (');
@@ -219,7 +219,7 @@ test(
       };
       const old = 'test "$(cut -d. -f1 /proc/uptime)" -ge 15';
       const image = await guestImage('pocket');
-      const ready = { shell: old, log: ['sshd listening', /^pocket/i], port: 22, timeout: '90s' };
+      const ready = { shell: old, log: ['sshd listening', /^VMCTL-pocket: /i], port: 22, timeout: '90s' };
       await using vms = await upIn({ vms: { web: { image, memory: 256, ready } } }, outside);
       await vms.web.exec(old);
       const first = await vms.web.status();
@@ -258,10 +258,10 @@ test(
     expect(up.exitCode).toBe(0);
     const inside = await room.vmctl('exec', 'web', '--', 'systemctl is-active late; cat /run/cloud-init/result.json');
     expect(inside.stdout).toMatch(/^active\n[^]*"errors": \[\]/);
-    await declare('unit "none.service"; timeout 5');
+    await declare('unit "none.service"; timeout 20');
     const failed = await room.vmctl('up');
     expect(failed.exitCode).toBe(124);
-    expect(failed.stderr).toContain('the unit none.service was not active within 5 s: exit code 4, inactive');
+    expect(failed.stderr).toMatch(/the unit none\.service was not active within 20 s: exit code \d, inactive/);
   },
   15 * MINUTES,
 );
