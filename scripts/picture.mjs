@@ -1,7 +1,9 @@
-// docs/up.svg: what a terminal shows during `vmctl up`, drawn from a real run of the quickstart on real QEMU. Every
-// screen that differs from the one before becomes a frame, shown as long as it was there. Needs tmux and the build.
+// The pictures of the documentation, from real runs on real QEMU.
 //
-//     node scripts/picture.mjs
+//     node scripts/picture.mjs            docs/up.svg: what a terminal shows during `vmctl up` of the quickstart. Every
+//                                         screen that differs from the one before becomes a frame, shown as long as it
+//                                         was there. Needs tmux.
+//     node scripts/picture.mjs timeline   docs/timeline.svg: what `vmctl up --timeline` draws
 import { execFileSync } from 'node:child_process';
 import { chmodSync, cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -159,9 +161,50 @@ function textElement({ text, column, color, bold, dim }) {
   return `<text x="${(column * CHARACTER.width).toFixed(1)}" y="14" fill="${color}"${style} xml:space="preserve">${escaped}</text>`;
 }
 
+/** Four machines of which one waits for two others, and one for a place among those that boot. */
+function timeline() {
+  const home = mkdtempSync(join(tmpdir(), 'vmctl-picture-'));
+  const image = buildGuest('pocket');
+  const vm = (name, lines) =>
+    `vm "${name}" {\n  image "${image}"\n  memory 256\n  cloud-init\n  ssh\n${lines.map((line) => `  ${line}\n`).join('')}}\n`;
+  const shell = (inline) => `provision "shell" { inline "${inline}" }`;
+  const vms = [
+    vm('web', [
+      'depends-on "db" "cache"',
+      'provision "file" { source "site.tar"; destination "/tmp/site.tar" }',
+      shell('sleep 2; echo unpack the site'),
+      shell('sleep 4; echo start the server'),
+    ]),
+    vm('db', [shell('sleep 3; echo make the database'), shell('sleep 5; echo load the rows')]),
+    vm('cache', [shell('sleep 1; echo warm it up')]),
+    vm('worker', [shell('sleep 4; echo install the queue')]),
+  ];
+  const env = { ...process.env, VMCTL_STATE: join(home, 'state') };
+  const vmctl = (...words) =>
+    execFileSync(process.execPath, [join(root, 'dist', 'cli.js'), ...words], {
+      cwd: home,
+      env,
+      stdio: ['ignore', 2, 2],
+    });
+  try {
+    writeFileSync(join(home, 'VMFile.kdl'), vms.join('\n'));
+    writeFileSync(join(home, 'site.tar'), Buffer.alloc(2 * 1024 ** 2));
+    vmctl('up', '--parallel', '2', '--timeline', join(root, 'docs', 'timeline.svg'));
+  } finally {
+    vmctl('down', '--destroy');
+    rmSync(home, { recursive: true, force: true });
+  }
+}
+
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
-  ensurePrograms(['qemu-system-x86_64', 'qemu-img', 'tmux']);
+  const wanted = process.argv[2] ?? 'up';
+  ensurePrograms(['qemu-system-x86_64', 'qemu-img', ...(wanted === 'up' ? ['tmux'] : [])]);
   run(process.execPath, ['scripts/build.mjs']);
+  if (wanted === 'timeline') timeline();
+  else await terminal();
+}
+
+async function terminal() {
   say('vmctl up, in a terminal');
   const picture = draw(await film());
   mkdirSync(join(root, 'docs'), { recursive: true });

@@ -29,6 +29,7 @@ const MANAGERS = {
       fish: ['fish'],
       mmdebstrap: ['mmdebstrap'],
       zstd: ['zstd'],
+      curl: ['curl'],
       xz: ['xz-utils'],
       bzip2: ['bzip2'],
       'docker-registry': ['docker-registry'],

@@ -17,6 +17,7 @@ export type {
   LogOptions,
   ProjectOptions,
   ReadyStatus,
+  RebootOptions,
   RunningVm,
   SshDetails,
   StoppedVm,
@@ -29,8 +30,10 @@ export type {
 } from './api/types.js';
 export { type DownOptions, type OpenedFile, type UpPlan, down, open, plan, up } from './api/up.js';
 export { ERROR_CODES, type ErrorCode, VmctlError, type VmctlErrorJson } from './errors.js';
-export type { EventListener, Step, UpStep, VmEvent } from './model/event.js';
+export type { Activity, EventListener, Step, UpStep, VmEvent, VmEventBody } from './model/event.js';
+export type { LanPlace } from './model/lan.js';
 export type { Change, PlannedVm, UnplannedVm, UpAction } from './model/plan.js';
+export type { Nic } from './model/vm.js';
 export type { VmSpec } from './model/spec.js';
 export { type VmctlConfig, defineConfig } from './settings/define.js';
 export type {

@@ -38,14 +38,24 @@ export const VM_FILES = {
   knownHosts: 'known_hosts',
   /** What a guest with UEFI keeps over its restarts: a private copy of the firmware's variables. */
   firmwareVariables: 'firmware-variables.fd',
+  /** The guest's memory, where the VM may be frozen and this is its first run. */
+  memory: 'memory',
+  /** How a machine's state comes out of QEMU and into it. */
+  stateSocket: 'state.sock',
+  /** A disk that is about to take the place of the other. */
+  nextOverlay: 'overlay.next.qcow2',
   /** There, and empty, since the guest was asked to power off, until it is started the next time. */
   stopping: 'stopping',
+  /** There, and empty, since somebody cut the VM's power, until it is started the next time; its time is that of the cut. */
+  powerCut: 'power-cut',
   /** QEMU's own words: its stdout and stderr. */
   qemuLog: 'qemu.log',
   /** The words of the VM's propolis-server: its stdout and stderr. */
   propolisLog: 'propolis.log',
   /** What a VM of Propolis has outside of its directory. */
   propolisParts: 'propolis.json',
+  /** How much of what a propolis-server remembers of the console is in `console.log`. */
+  propolisConsole: 'propolis-console.json',
 } as const;
 
 /** The names inside `runs/<id>/`, besides those of every state directory. */
@@ -66,6 +76,8 @@ export interface StatePaths {
   readonly registry: string;
   readonly registryLock: string;
   readonly images: string;
+  /** Frozen VMs that others start from. */
+  readonly warm: string;
   readonly vms: string;
   readonly locks: string;
   /** State directories of programs, test runners and `vmctl run`. */
@@ -81,6 +93,12 @@ export interface StatePaths {
   /** Where a VM is prepared before it is renamed into place; only the holder of the VM's lock touches it. */
   vmStaging(name: string): string;
   run(id: string): string;
+  /** Where the VM frozen under this key is, complete. */
+  frozen(key: string): string;
+  /** Where it is made; only the holder of its lock touches it. */
+  frozenStaging(key: string): string;
+  /** Held while it is made, removed, or about to get a VM that stands on it. */
+  frozenLock(key: string): string;
   /** Held by the process that works with the VMs that are kept warm in a slot. */
   warmLock(slot: string): string;
 }
@@ -94,6 +112,7 @@ export function statePaths(root: string): StatePaths {
     registry: join(root, 'vms.json'),
     registryLock: join(locks, 'registry.lock'),
     images: join(root, 'images'),
+    ...warmPaths(root),
     vms,
     locks,
     runs: join(root, 'runs'),
@@ -109,9 +128,19 @@ export function statePaths(root: string): StatePaths {
   };
 }
 
-/** The state directory of a run: images and what is known of the host are shared with the one that it is in. */
+function warmPaths(root: string): Pick<StatePaths, 'warm' | 'frozen' | 'frozenStaging' | 'frozenLock'> {
+  const warm = join(root, 'warm');
+  return {
+    warm,
+    frozen: (key) => join(warm, key),
+    frozenStaging: (key) => join(warm, `.${key}.partial`),
+    frozenLock: (key) => join(warm, `${key}.lock`),
+  };
+}
+
+/** The state directory of a run: what is large, and what is known of the host, is shared with the one that it is in. */
 export function runPaths(base: StatePaths, id: string): StatePaths {
-  return { ...statePaths(base.run(id)), images: base.images, host: base.host };
+  return { ...statePaths(base.run(id)), ...warmPaths(base.root), images: base.images, host: base.host };
 }
 
 /** The state directory for an environment: `VMCTL_STATE`, else by the XDG Base Directory Specification: a relative value is ignored. */

@@ -1,12 +1,18 @@
 /** What the files of the state directory must look like to be believed. */
 import * as v from 'valibot';
 import { ERROR_CODES, type ErrorCode } from './errors.js';
-import { UP_STEPS } from './model/event.js';
+import { FAULT_STEPS, UP_STEPS } from './model/event.js';
+import { WARM_LEVELS } from './model/warm.js';
 
 const backend = v.picklist(['qemu', 'propolis', 'noop']);
 
+/** What a VM can be called. What starts with a dot is under construction or being removed. */
+export const VM_NAME = /^[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}$/;
+
 export const entrySchema = v.object({
-  name: v.string(),
+  // Paths are made of it: no other name may come from a file that anybody can have edited.
+  name: v.pipe(v.string(), v.regex(VM_NAME)),
+  group: v.optional(v.nullable(v.string()), null),
   backend,
   directory: v.string(),
   project: v.nullable(v.string()),
@@ -15,12 +21,15 @@ export const entrySchema = v.object({
 
 export const registrySchema = v.object({
   schemaVersion: v.literal(1),
-  vms: v.record(v.string(), entrySchema),
+  vms: v.pipe(
+    v.record(v.string(), entrySchema),
+    v.check((vms) => Object.entries(vms).every(([key, { name }]) => key === name)),
+  ),
 });
 
 const seconds = v.nullable(v.number());
 
-const run = v.picklist(['always', 'once', 'on-change']);
+const run = v.picklist(['always', 'once', 'on-change', 'each']);
 
 const stepSchema = v.variant('kind', [
   v.object({
@@ -56,8 +65,18 @@ const imageSchema = v.variant('kind', [
   }),
 ]);
 
+const lanSchema = v.object({
+  name: v.string(),
+  address: v.string(),
+  members: v.array(v.object({ vm: v.string(), address: v.string(), names: v.array(v.string()) })),
+});
+
 const networkSchema = v.variant('kind', [
-  v.object({ kind: v.literal('user'), forwards: v.array(v.object({ host: v.number(), guest: v.number() })) }),
+  v.object({
+    kind: v.literal('user'),
+    forwards: v.array(v.object({ host: v.number(), guest: v.number() })),
+    lan: v.optional(v.nullable(lanSchema), null),
+  }),
   v.object({ kind: v.literal('tap'), bridge: v.string() }),
   v.object({ kind: v.literal('vnic'), vnic: v.string() }),
   v.object({ kind: v.literal('none') }),
@@ -88,8 +107,11 @@ const readySchema = v.object({
   timeoutSeconds: seconds,
 });
 
+const groupSchema = v.optional(v.nullable(v.object({ name: v.string(), index: v.number() })), null);
+
 const specSchema = v.object({
   name: v.string(),
+  group: groupSchema,
   project: v.nullable(v.string()),
   image: imageSchema,
   vcpus: v.number(),
@@ -107,6 +129,7 @@ const specSchema = v.object({
   dependsOn: v.array(v.string()),
   ready: v.optional(v.nullable(readySchema), null),
   provision: v.array(stepSchema),
+  warm: v.optional(v.nullable(v.picklist(WARM_LEVELS)), null),
 });
 
 export const handleSchema = v.object({
@@ -129,7 +152,7 @@ export const handleSchema = v.object({
 export const remainsSchema = v.object({
   backend: v.fallback(v.optional(backend), undefined),
   createdAt: v.fallback(v.optional(v.pipe(v.string(), v.isoTimestamp())), undefined),
-  spec: v.fallback(v.optional(v.object({ project: v.nullable(v.string()) })), undefined),
+  spec: v.fallback(v.optional(v.object({ project: v.nullable(v.string()), group: groupSchema })), undefined),
 });
 
 const codeSchema = v.custom<ErrorCode>((value) => typeof value === 'string' && Object.hasOwn(ERROR_CODES, value));
@@ -138,10 +161,12 @@ export const recordSchema = v.object({
   provisioning: v.picklist(['pending', 'done', 'failed']),
   steps: v.array(v.object({ number: v.number(), digest: v.string() })),
   ready: v.optional(v.nullable(v.object({ ...readySchema.entries, since: v.nullable(v.string()) }))),
-  consoleFrom: v.optional(v.number()),
+  consoleFrom: v.optional(v.nullable(v.number())),
+  hosts: v.optional(v.nullable(v.array(v.string())), null),
+  warm: v.optional(v.nullable(v.object({ key: v.string(), settled: v.boolean() })), null),
   lastFailure: v.nullable(
     v.object({
-      step: v.picklist([...UP_STEPS, 'stop', 'destroy', 'suspend', 'resume']),
+      step: v.picklist([...UP_STEPS, 'stop', 'destroy', 'suspend', 'resume', 'reset', ...FAULT_STEPS]),
       time: v.string(),
       error: v.object({
         code: codeSchema,

@@ -26,7 +26,14 @@ import {
   writeFileAtomically,
 } from './util/fs.js';
 import { withLock } from './util/lock.js';
-import { type entrySchema, handleSchema, recordSchema, registrySchema, remainsSchema } from './registry-schema.js';
+import {
+  VM_NAME,
+  type entrySchema,
+  handleSchema,
+  recordSchema,
+  registrySchema,
+  remainsSchema,
+} from './registry-schema.js';
 
 /** A VM as the registry knows it. */
 export type RegistryEntry = v.InferOutput<typeof entrySchema>;
@@ -38,8 +45,15 @@ export interface VmRecord {
   readonly steps: readonly StepSuccess[];
   /** What is waited for before it counts as up, by its last `up`; null where that is nothing. Absent before the first. */
   readonly ready?: ReadyRecord | null | undefined;
-  /** How much of its console log is of earlier starts, in bytes; absent where that is nothing. */
-  readonly consoleFrom?: number | undefined;
+  /**
+   * How much of its console log is of earlier starts, in bytes; absent where that is nothing. Null for a VM that goes on
+   * from saved memory: what it has printed since its boot is not in the log.
+   */
+  readonly consoleFrom?: number | null | undefined;
+  /** The lines of its LAN that its hosts file was given last; null where it was given none. */
+  readonly hosts: readonly string[] | null;
+  /** The frozen VM that its disk stands on; not settled while it is being restored. Null where it was made otherwise. */
+  readonly warm: { readonly key: string; readonly settled: boolean } | null;
   readonly lastFailure: { readonly step: Step; readonly time: string; readonly error: VmctlErrorJson } | null;
 }
 
@@ -48,7 +62,7 @@ export interface ReadyRecord extends ReadySpec {
   readonly since: string | null;
 }
 
-const FRESH_RECORD: VmRecord = { provisioning: 'pending', steps: [], lastFailure: null };
+const FRESH_RECORD: VmRecord = { provisioning: 'pending', steps: [], hosts: null, warm: null, lastFailure: null };
 
 /** The registry held against the directories. */
 export interface RegistryView {
@@ -146,13 +160,21 @@ export class Registry {
     }
   }
 
-  /** What was prepared. Throws `VM_DAMAGED` when its file cannot be read, or is that of another VM. */
+  /**
+   * What was prepared. Throws `VM_DAMAGED` when its file cannot be read, or is that of another VM, and `VM_NOT_FOUND`
+   * when somebody has removed the VM since it was looked up: who holds no lock has to reckon with that.
+   */
   async handle(entry: RegistryEntry): Promise<VmHandle> {
     const path = join(entry.directory, VM_FILES.handle);
     const text = await readTextIfPresent(path);
     const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), handleSchema), text);
     if (parsed.success && parsed.output.name === entry.name) return { ...parsed.output, directory: entry.directory };
     const unreadable = text === null ? 'is missing' : 'is unreadable';
+    if (text === null && !(await exists(entry.directory))) {
+      throw new VmctlError('VM_NOT_FOUND', `there is no VM "${entry.name}" any more: it was removed just now`, {
+        fields: { vm: entry.name },
+      });
+    }
     const problem = parsed.success ? `is that of VM "${parsed.output.name}"` : unreadable;
     throw new VmctlError('VM_DAMAGED', `VM "${entry.name}" is damaged: ${path} ${problem}`, {
       hint: `Remove what is left of it with: vmctl destroy ${entry.name}`,
@@ -282,8 +304,8 @@ async function versionOf(path: string): Promise<string> {
 }
 
 function entryOf(handle: VmHandle): RegistryEntry {
-  const { name, backend, directory, createdAt } = handle;
-  return { name, backend, directory, project: handle.spec.project, createdAt };
+  const { name, backend, directory, spec, createdAt } = handle;
+  return { name, group: spec.group?.name ?? null, backend, directory, project: spec.project, createdAt };
 }
 
 /**
@@ -298,6 +320,7 @@ async function adopt(name: string, directory: string): Promise<RegistryEntry | n
   const remains = parsed.success ? parsed.output : {};
   return {
     name,
+    group: remains.spec?.group?.name ?? null,
     // Of all backends QEMU's looks hardest for a process that may still run there.
     backend: remains.backend ?? 'qemu',
     directory,
@@ -317,9 +340,6 @@ async function writeRegistry(paths: StatePaths, entries: Entries): Promise<void>
   const { durable } = paths;
   await writeFileAtomically(paths.registry, `${JSON.stringify(registry, null, 2)}\n`, { durable });
 }
-
-/** What a VM can be called. What starts with a dot is under construction or being removed. */
-const VM_NAME = /^[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}$/;
 
 async function directoryNames(path: string): Promise<readonly string[]> {
   try {

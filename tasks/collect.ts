@@ -10,6 +10,7 @@ import { lockOwner, withLock } from '../src/util/lock.js';
 import type { TaskEnvironment } from './context.js';
 import { type DoomedImage, type ImagePolicy, chooseImages } from './image-policy.js';
 import { findImageUse, imageFacts, statesOnImages, usersOf } from './image-use.js';
+import { removeUnused, removeWarmRest } from './warm-collect.js';
 import {
   type Garbage,
   type Leftovers,
@@ -125,6 +126,8 @@ async function remove(env: World, item: Collectable): Promise<boolean> {
       });
     case 'run':
       return removeRun(env.paths, item.run, command);
+    case 'frozen VM':
+      return item.path === paths.frozen(item.key) ? removeUnused(env, item.key) : removeWarmRest(env, item);
     case 'lock':
       // Taking it removes whatever the dead have left of it, and releasing it the rest.
       return withLock(item.path, now, async () => true);

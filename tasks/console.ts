@@ -51,7 +51,7 @@ export async function openConsole(env: TaskEnvironment, entry: RegistryEntry): P
   try {
     const stream = await connect(env, handle);
     // Read after connecting: of what is printed meanwhile, some may be shown twice, and nothing is missed.
-    const recent = await readRecent(handle).catch(() => '');
+    const recent = await readRecent(env, handle).catch(() => '');
     return {
       stream,
       recent,
@@ -113,7 +113,10 @@ async function connect(env: TaskEnvironment, handle: VmHandle): Promise<Duplex> 
   }
 }
 
-async function readRecent({ directory }: VmHandle): Promise<string> {
+/** Empty where the stream itself begins with it. */
+async function readRecent(env: TaskEnvironment, handle: VmHandle): Promise<string> {
+  if (env.hypervisor.console(handle).kind === 'stream') return '';
+  const { directory } = handle;
   return recentLines((await readLast(join(directory, VM_FILES.consoleLog), RECENT_BYTES)).toString(), RECENT_LINES);
 }
 

@@ -5,6 +5,7 @@ import { VmctlError } from '../src/errors.js';
 import type { RouterHypervisor } from '../src/hypervisor/router.js';
 import type { PullPolicy } from '../src/model/pull-policy.js';
 import type { EventListener, StageReporter, Step, VmEvent, VmEventBody } from '../src/model/event.js';
+import type { WarmLevel } from '../src/model/warm.js';
 import type { StatePaths } from '../src/paths.js';
 import type { Registry } from '../src/registry.js';
 import { throwIfAborted } from '../src/util/wait.js';
@@ -27,10 +28,21 @@ export interface TaskEnvironment {
   readonly variables: Readonly<Record<string, string | undefined>>;
   /** When a place that an image comes from is asked. */
   readonly pull: PullPolicy;
+  /** What of provisioned VMs is kept for others to start from. */
+  readonly warm: WarmPolicy;
   /** Seconds to wait for SSH where the VMFile does not say; null takes the default for the accelerator. */
   readonly sshTimeoutSeconds: number | null;
   /** Seconds that a guest may take to power off, where no command says. */
   readonly stopGraceSeconds: number;
+}
+
+export interface WarmPolicy {
+  /** Nothing frozen is used, and nothing is frozen, whatever a VMFile says. */
+  readonly cold: boolean;
+  /** For VMs whose VMFile says nothing. */
+  readonly level: WarmLevel;
+  /** Frozen VMs that no VM stands on go while all together take more, those that were used longest ago first. */
+  readonly budgetBytes: number;
 }
 
 /** Everybody who wants to know what is going on listens here. */
@@ -60,7 +72,8 @@ export class EventHub {
   /** A reporter that speaks for one step of one VM. */
   reporter(vm: string | null, step: Step): StageReporter {
     return {
-      status: (text) => this.emit(vm, step, { type: 'status', text }),
+      status: (text, activity) =>
+        this.emit(vm, step, { type: 'status', text, ...(activity === undefined ? {} : { activity }) }),
       progress: (bytes, totalBytes) => this.emit(vm, step, { type: 'progress', bytes, totalBytes }),
       log: (line, stream = 'note') => this.emit(vm, step, { type: 'log', stream, line }),
     };

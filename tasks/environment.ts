@@ -3,6 +3,7 @@ import { setMaxListeners } from 'node:events';
 import { type RouterOptions, createRouter } from '../src/hypervisor/router.js';
 import type { RouterHypervisor } from '../src/hypervisor/router.js';
 import type { PullPolicy } from '../src/model/pull-policy.js';
+import type { WarmLevel } from '../src/model/warm.js';
 import type { BackendKind } from '../src/model/vm.js';
 import { type StatePaths, defaultStateRoot, statePaths } from '../src/paths.js';
 import { Registry } from '../src/registry.js';
@@ -17,6 +18,8 @@ export interface PropolisSettings {
   readonly dataset: string | undefined;
   readonly link: string | undefined;
 }
+
+const WARM_BUDGET_BYTES = 20 * 1024 ** 3;
 
 export interface EnvironmentSettings {
   readonly variables: Readonly<Record<string, string | undefined>>;
@@ -38,6 +41,12 @@ export interface EnvironmentSettings {
   readonly sshTimeoutSeconds?: number | undefined;
   /** Default 30. */
   readonly stopGraceSeconds?: number | undefined;
+  /** Default: as the VMFile says, and nothing where it says nothing. */
+  readonly warm?: WarmLevel | undefined;
+  /** True: nothing frozen is used or made. */
+  readonly cold?: boolean | undefined;
+  /** Bytes; default 20 GiB. */
+  readonly warmBudgetBytes?: number | undefined;
   /** Default `missing`. */
   readonly pull?: PullPolicy | undefined;
   /** Told about repairs of the registry. */
@@ -64,6 +73,10 @@ export function configured(settings: Settings): Partial<EnvironmentSettings> {
     sshTimeoutSeconds: settings['timeouts.ssh'],
     stopGraceSeconds: settings['timeouts.stop'],
     pull: settings['images.pull'],
+    warm: settings.warm,
+    // Whoever sets it to nothing means VMs whose VMFile asks for it, too.
+    cold: settings.warm === 'off',
+    warmBudgetBytes: settings['snapshots.budget'],
   };
 }
 
@@ -107,5 +120,10 @@ export function createEnvironment(settings: EnvironmentSettings): TaskEnvironmen
     sshTimeoutSeconds: settings.sshTimeoutSeconds ?? null,
     stopGraceSeconds: settings.stopGraceSeconds ?? 30,
     pull: settings.pull ?? 'missing',
+    warm: {
+      cold: settings.cold ?? false,
+      level: settings.warm ?? 'off',
+      budgetBytes: settings.warmBudgetBytes ?? WARM_BUDGET_BYTES,
+    },
   };
 }

@@ -70,6 +70,8 @@ export interface StateFacts {
   readonly mode: number | null;
   /** Null where the file system does not tell. */
   readonly freeBytes: number | null;
+  /** What frozen VMs take. */
+  readonly frozenBytes: number;
 }
 
 export interface NetworkProblem {
@@ -296,10 +298,12 @@ function checkStateDirectory({ state }: HostFacts): Check {
 
 function checkSpace({ state, project }: HostFacts): Check {
   const check = ok('space', 'disk space', '');
-  const { freeBytes } = state;
+  const { freeBytes, frozenBytes } = state;
   if (freeBytes === null) return { ...check, result: 'unchecked', found: 'the file system does not tell' };
-  const free = `${bytesText(freeBytes)} free`;
+  const frozen = frozenBytes === 0 ? '' : `; frozen VMs take ${bytesText(frozenBytes)}`;
+  const free = `${bytesText(freeBytes)} free${frozen}`;
   const next = ['vmctl gc --dry-run --images-older-than 30d'];
+  if (frozenBytes > 0) next.push('vmctl warm prune --dry-run --older-than 7d');
   if (freeBytes < NO_SPACE_BYTES) return { ...check, result: 'problem', found: `only ${free}`, next };
   if (project.kind !== 'valid') return { ...check, found: free };
   const { newDiskBytes, newDisksOfImageSize, imagesToDownload } = project;

@@ -9,11 +9,12 @@ import { listCachedImages } from '../src/image/cache-index.js';
 import { addressOf } from '../src/image/source.js';
 import type { VmSpec } from '../src/model/spec.js';
 import { type CommandRunner, runCommand } from '../src/util/exec.js';
+import { diskUsage } from '../src/util/disk-usage.js';
 import { exists, isMissing } from '../src/util/fs.js';
 import { VmFileError } from '../src/vmfile/error.js';
 import type { TaskEnvironment } from './context.js';
 import type { HostFacts, KvmDevice, NetworkProblem, ProjectFacts, StateFacts } from './host-checks.js';
-import { inspectVm } from './inspect.js';
+import { inspectThose } from './inspect.js';
 import { findLeftovers } from './leftovers.js';
 import { familyOf } from './packages.js';
 import { parseProject } from './parse.js';
@@ -41,7 +42,7 @@ export async function gatherHostFacts(env: TaskEnvironment, options: GatherOptio
     qemuImg: await examineProgram('qemu-img', { words: ['--version'], version: /version (\S+)/, signal }),
     ssh: await examineProgram('ssh', { words: ['-V'], version: /^([^,\n]+)/, signal }),
     missingDecompressors: await missingDecompressors(signal),
-    state: await examineState(env.paths.root),
+    state: { ...(await examineState(env.paths.root)), frozenBytes: await diskUsage(env.paths.warm).catch(() => 0) },
     availableMemory: await availableMemory(),
     project: await examineProject(env, options.file),
     leftovers: await examineLeftovers(env),
@@ -69,7 +70,7 @@ async function examineLeftovers(env: TaskEnvironment): Promise<HostFacts['leftov
 async function examineProject(env: TaskEnvironment, file: string | undefined): Promise<ProjectFacts> {
   const { cwd, home, paths } = env;
   try {
-    const { source, specs } = await parseProject({ file, cwd, home });
+    const { source, specs } = await parseProject({ file, cwd, home, backend: env.hypervisor.kind });
     const states = await statesByName(env);
     const images = new Set(
       (await listCachedImages(paths.images)).flatMap(({ record }) => record.origins.map(({ key }) => key)),
@@ -119,11 +120,11 @@ const isLive = (state: string | undefined): boolean => state === 'running' || st
 
 async function statesByName(env: TaskEnvironment): Promise<ReadonlyMap<string, string>> {
   const { entries } = await env.registry.look();
-  const inspections = await Promise.all(entries.map((entry) => inspectVm(env, entry)));
+  const inspections = await inspectThose(env, entries);
   return new Map(inspections.map((one) => [one.entry.name, 'problem' in one ? 'damaged' : one.observed.state]));
 }
 
-async function examineState(root: string): Promise<StateFacts> {
+async function examineState(root: string): Promise<Omit<StateFacts, 'frozenBytes'>> {
   const mode = await stat(root).then(
     (facts) => facts.mode & 0o777,
     () => null,

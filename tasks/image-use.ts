@@ -3,10 +3,12 @@ import { readdir, realpath } from 'node:fs/promises';
 import { basename, dirname, join, relative, resolve, sep } from 'node:path';
 import { type CachedImage, listCachedImages } from '../src/image/cache-index.js';
 import { readDiskHeader } from '../src/image/disk-header.js';
+import { FROZEN_FILES } from '../src/hypervisor/hypervisor.js';
 import { baseOf, listRuns } from '../src/lifetime/run.js';
 import { VM_FILES } from '../src/paths.js';
 import { Registry } from '../src/registry.js';
 import { isMissing } from '../src/util/fs.js';
+import { readManifest } from '../src/warm/manifest.js';
 import type { TaskEnvironment } from './context.js';
 import type { ImageFacts } from './image-policy.js';
 
@@ -55,7 +57,18 @@ export async function findImageUse(env: World): Promise<ImageUse> {
       if (handle !== null) await note(handle.image.path, entry.name);
     }
   }
+  // What is frozen stands on an image too, and whoever starts from it needs both.
+  const { warm } = env.paths;
+  for (const path of await filesBelow(warm)) {
+    if (basename(path) !== FROZEN_FILES.disk) continue;
+    const found = await backingOf(path);
+    if (found !== null && found !== 'unknown') await note(found.image, await frozenName(dirname(path)));
+  }
   return { users: new Map([...users].map(([image, names]) => [image, [...names].toSorted()])), unreadable };
+}
+
+async function frozenName(folder: string): Promise<string> {
+  return `${(await readManifest(folder))?.name ?? basename(folder)} (frozen)`;
 }
 
 /** The VMs that stand on an image, by name. */

@@ -3,6 +3,7 @@ import { toVmctlError } from '../src/errors.js';
 import type { ObservedVm, VmHandle } from '../src/model/vm.js';
 import type { RegistryEntry, VmRecord } from '../src/registry.js';
 import type { TaskEnvironment } from './context.js';
+import { powerCutAt } from './crash.js';
 import { type Remark, remarksOn } from './remarks.js';
 
 export type Inspection =
@@ -12,20 +13,43 @@ export type Inspection =
       readonly observed: ObservedVm;
       readonly record: VmRecord;
       readonly remarks: readonly Remark[];
+      /** When its power was cut, in ISO 8601, where it has not been started since. */
+      readonly powerCutAt: string | null;
     }
   | { readonly entry: RegistryEntry; readonly problem: string };
 
+/** Throws `VM_NOT_FOUND` when it was removed meanwhile. */
 export async function inspectVm(env: TaskEnvironment, entry: RegistryEntry): Promise<Inspection> {
   try {
     const handle = await env.registry.handle(entry);
     const observed = await env.hypervisor.observe(handle);
     const record = await env.registry.record(entry);
-    return { entry, handle, observed, record, remarks: await remarksOn(env, observed) };
+    const remarks = await remarksOn(env, observed);
+    const cutAt = observed.state === 'stopped' ? await powerCutAt(handle) : null;
+    return { entry, handle, observed, record, remarks, powerCutAt: cutAt };
   } catch (error) {
-    return { entry, problem: toVmctlError(error).message };
+    const { code, message } = toVmctlError(error);
+    if (code === 'VM_NOT_FOUND') throw error;
+    return { entry, problem: message };
   }
 }
 
 export async function inspectAll(env: TaskEnvironment): Promise<readonly Inspection[]> {
-  return Promise.all((await env.registry.list()).map((entry) => inspectVm(env, entry)));
+  return inspectThose(env, await env.registry.list());
+}
+
+/** Those of them that are still there. */
+export async function inspectThose(
+  env: TaskEnvironment,
+  entries: readonly RegistryEntry[],
+): Promise<readonly Inspection[]> {
+  const found = await Promise.all(
+    entries.map((entry) =>
+      inspectVm(env, entry).catch((error: unknown) => {
+        if (toVmctlError(error).code === 'VM_NOT_FOUND') return null;
+        throw error;
+      }),
+    ),
+  );
+  return found.filter((inspection) => inspection !== null);
 }

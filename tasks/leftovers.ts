@@ -14,13 +14,17 @@ import { diskUsage } from '../src/util/disk-usage.js';
 import { exists, isMissing } from '../src/util/fs.js';
 import { deadLocks, lockOwner } from '../src/util/lock.js';
 import type { TaskEnvironment } from './context.js';
+import { listRests } from '../src/warm/store.js';
 import { findImageUse, usersOf } from './image-use.js';
+import { frozenFacts } from './warm-collect.js';
 
 /** Something that nobody needs any more, and why. */
 export type Garbage = { readonly path: string; readonly bytes: number; readonly why: string } & (
   | { readonly kind: 'VM rest'; readonly vm: string }
   | { readonly kind: 'registry entry'; readonly vm: string }
   | { readonly kind: 'lock' }
+  /** `path` is made or removed, or cannot be used any more. */
+  | { readonly kind: 'frozen VM'; readonly key: string }
   | { readonly kind: 'run'; readonly run: FoundRun }
   | { readonly kind: 'download rest'; readonly rest: CacheRest }
 );
@@ -70,7 +74,9 @@ export async function findLeftovers(env: World, options: LeftoverOptions = {}): 
   verdicts.push(...(processes ?? []).map(judgeLostProcess));
   for (const vm of view.gone) await look(paths.vm(vm), async () => [await judgeEntry(env, vm)]);
   await look(paths.runs, async () => judgeRuns(await listRuns(paths), kept));
-  for (const folder of [paths.root, paths.locks, paths.images]) await look(folder, () => judgeLocks(folder));
+  await look(paths.warm, () => judgeFrozen(env));
+  for (const folder of [paths.root, paths.locks, paths.images, paths.warm])
+    await look(folder, () => judgeLocks(folder));
   await look(paths.images, () => judgeCache(env, Date.now() - partialLifetimeMs));
   return {
     garbage: verdicts.flatMap((verdict) => (verdict !== null && 'garbage' in verdict ? [verdict.garbage] : [])),
@@ -100,6 +106,23 @@ async function judgeCache(env: World, partialsBefore: number): Promise<readonly 
     verdicts.push(busy ? null : judgeCacheRest(rest, { users, unreadable: use.unreadable, partialsBefore }));
   }
   return verdicts;
+}
+
+/** What a killed process has left half-made, and what cannot be used; where a VM stands on that, it stays. */
+async function judgeFrozen(env: World): Promise<readonly Verdict[]> {
+  const rests = (await listRests(env.paths)).map((rest) => ({
+    ...rest,
+    why: 'vmctl was killed while it froze or removed this VM',
+  }));
+  const broken = (await frozenFacts(env))
+    .filter(({ manifest, users }) => manifest === null && users.length === 0)
+    .map(({ key, folder: path }) => ({ key, path, why: 'it is not whole, or of another version of vmctl' }));
+  const found: Verdict[] = [];
+  for (const { key, path, why } of [...rests, ...broken]) {
+    if ((await lockOwner(env.paths.frozenLock(key))) !== null) continue;
+    found.push({ garbage: { kind: 'frozen VM', key, path, bytes: await diskUsage(path), why } });
+  }
+  return found;
 }
 
 type Verdict = { readonly garbage: Garbage } | { readonly trouble: Trouble };

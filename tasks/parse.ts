@@ -1,5 +1,6 @@
 /** Parse: the VMFile becomes specs with every decision made, or every mistake in it is told at once. */
 import { imagePreset, imagePresetNames } from '../presets/images.js';
+import type { BackendKind } from '../src/model/vm.js';
 import type { VmSpec } from '../src/model/spec.js';
 import type { SourceFile } from '../src/model/source.js';
 import { checkFiles } from '../src/vmfile/check-files.js';
@@ -20,7 +21,8 @@ export interface ParseOptions {
   readonly home: string;
   /** Default: the host's. */
   readonly architecture?: string;
-  readonly platform?: NodeJS.Platform;
+  /** What runs the VMs; default that of this platform. */
+  readonly backend?: BackendKind | undefined;
 }
 
 export interface ParsedProject {
@@ -31,11 +33,11 @@ export interface ParsedProject {
 
 /** Throws `VmFileError` with every diagnostic, or `VMFILE_NOT_FOUND`. */
 export async function parseProject(options: ParseOptions): Promise<ParsedProject> {
-  const { cwd, home, architecture = process.arch, platform = process.platform } = options;
+  const { cwd, home, architecture = process.arch, backend } = options;
   const parsed = options.vms === undefined ? await parseFile(options) : parseDeclared(options.vms, cwd);
   const { source } = parsed.project;
   const presets = { names: imagePresetNames, find: (name: string) => imagePreset(name, architecture) };
-  const resolved = resolveProject(parsed.project, { home, presets, platform });
+  const resolved = resolveProject(parsed.project, { home, presets, backend });
   const files = await checkFiles(resolved.files);
   const diagnostics = [...parsed.diagnostics, ...resolved.diagnostics, ...files].toSorted(
     (a, b) => a.span.start - b.span.start,

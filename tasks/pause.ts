@@ -2,6 +2,7 @@
 import { VmctlError } from '../src/errors.js';
 import type { RegistryEntry } from '../src/registry.js';
 import type { TaskEnvironment } from './context.js';
+import { notLive } from './not-live.js';
 import { singleStepTasks } from './single-step.js';
 import { type TaskGraph, runningSummary } from './up.js';
 
@@ -16,7 +17,7 @@ export function suspendTasks(env: TaskEnvironment, entries: readonly RegistryEnt
       }
       const observed = await env.hypervisor.observe(handle);
       if (observed.state === 'suspended') return { skipped: 'already suspended' };
-      if (observed.state === 'stopped') throw stoppedError(entry.name, 'suspend');
+      if (observed.state === 'stopped') throw notLive(observed, 'suspend');
       await env.hypervisor.suspend(observed, context);
       return { done: `paused; continue it with: vmctl resume ${entry.name}` };
     },
@@ -29,15 +30,8 @@ export function resumeTasks(env: TaskEnvironment, entries: readonly RegistryEntr
     work: async (entry, context) => {
       const observed = await env.hypervisor.observe(await env.registry.handle(entry));
       if (observed.state === 'running') return { skipped: 'already running' };
-      if (observed.state === 'stopped') throw stoppedError(entry.name, 'resume');
+      if (observed.state === 'stopped') throw notLive(observed, 'resume');
       return { done: runningSummary(await env.hypervisor.resume(observed, context)) };
     },
-  });
-}
-
-function stoppedError(name: string, transition: 'suspend' | 'resume'): VmctlError {
-  return new VmctlError('VM_STATE', `cannot ${transition} VM "${name}": it is stopped`, {
-    hint: `Start it with: vmctl start ${name}`,
-    fields: { vm: name, state: 'stopped', transition },
   });
 }

@@ -3,13 +3,16 @@ import { toVmctlError } from '../src/errors.js';
 import type { PlannedVm, UnplannedVm } from '../src/model/plan.js';
 import { type VmSpec, conditionTitle, stepTitle } from '../src/model/spec.js';
 import type { TaskEnvironment } from './context.js';
-import { type UpOutlook, outlook } from './up-facts.js';
+import { assertAddressIsFree } from './lan.js';
+import { type UpOutlook, outlook, warmOutlook } from './up-facts.js';
 
 export interface PlanOptions {
   readonly specs: readonly VmSpec[];
   /** False: no provisioner would be run. */
   readonly provision: boolean;
 }
+
+const RESTORED = 'was run before it was frozen';
 
 /** The plan of `up`, in the order of the specs. */
 export async function plan(env: TaskEnvironment, options: PlanOptions): Promise<readonly (PlannedVm | UnplannedVm)[]> {
@@ -18,7 +21,8 @@ export async function plan(env: TaskEnvironment, options: PlanOptions): Promise<
       try {
         const found = await outlook(env, spec, false);
         await checkNetwork(env, spec, found);
-        return planned(spec, found, options.provision);
+        const warm = options.provision ? await warmOutlook(env, spec, found.action) : null;
+        return planned(spec, found, { ...options, warm });
       } catch (error) {
         return { name: spec.name, error: toVmctlError(error).toJSON() };
       }
@@ -27,18 +31,27 @@ export async function plan(env: TaskEnvironment, options: PlanOptions): Promise<
 }
 
 /** Throws when a VM that would be started could not be connected. */
-async function checkNetwork({ hypervisor }: TaskEnvironment, spec: VmSpec, found: UpOutlook): Promise<void> {
-  if (found.action === 'create') await hypervisor.checkNetwork(spec);
+async function checkNetwork(env: TaskEnvironment, spec: VmSpec, found: UpOutlook): Promise<void> {
+  const { hypervisor } = env;
+  if (found.action === 'create') {
+    await hypervisor.checkNetwork(spec);
+    await assertAddressIsFree(env, spec, () => false);
+  }
   if (found.action !== 'start' || found.existing === null) return;
   const { handle } = found.existing.observed;
   await hypervisor.checkNetworkFor(handle.backend, handle.spec);
 }
 
-function planned(spec: VmSpec, found: UpOutlook, provision: boolean): PlannedVm {
+function planned(
+  spec: VmSpec,
+  found: UpOutlook,
+  { provision, warm }: Pick<PlanOptions, 'provision'> & Pick<PlannedVm, 'warm'>,
+): PlannedVm {
   const { action, reason, changes, existing } = found;
   // What runs and was provisioned is left alone, and so is what was provisioned before it was suspended.
   const provisions =
     provision && action !== 'none' && !(action === 'resume' && existing?.record.provisioning === 'done');
+  const restored = warm?.hit === true;
   return {
     name: spec.name,
     action,
@@ -46,11 +59,12 @@ function planned(spec: VmSpec, found: UpOutlook, provision: boolean): PlannedVm 
     waitsFor: action === 'none' ? [] : spec.dependsOn,
     ready: provision ? (spec.ready?.conditions.map(conditionTitle) ?? []) : [],
     changes,
+    warm,
     steps: found.steps.map(({ number, step, runs, reason: why }) => ({
       number,
       title: stepTitle(step),
-      runs: provisions && runs,
-      reason: provisions ? why : 'provisioners are not run',
+      runs: provisions && runs && !restored,
+      reason: restored ? RESTORED : provisions ? why : 'provisioners are not run',
     })),
   };
 }

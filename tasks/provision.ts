@@ -1,17 +1,21 @@
 /** Provision: the guest is waited for, the steps of the VMFile are run in it, in order, and then it has to be ready. */
 import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import type { StageContext } from '../src/model/event.js';
 import { type ProvisionStep, type StepSuccess, type VmSpec, stepTitle } from '../src/model/spec.js';
 import type { ProvisionedVm, RunningVm } from '../src/model/vm.js';
 import { VM_FILES } from '../src/paths.js';
 import type { RegistryEntry } from '../src/registry.js';
+import { joinLan } from '../src/provision/lan.js';
 import { runSteps } from '../src/provision/provisioner.js';
 import { type StepCounts, type StepMemory, runInOrder } from '../src/provision/step-sequence.js';
 import type { SshConnection } from '../src/ssh/client.js';
 import { tailOfFile } from '../src/util/exec.js';
 import { sshAccess } from './access.js';
+import { assertPluggedIn } from './cable.js';
 import type { TaskEnvironment } from './context.js';
-import { awaitReady, defaultWaitSeconds, hasLogin, pausedError } from './ready.js';
+import { currentLan } from './lan.js';
+import { awaitReady, awaitReadyAgain, defaultWaitSeconds, hasLogin, pausedError } from './ready.js';
 
 const CONSOLE_TAIL_LINES = 20;
 
@@ -42,7 +46,8 @@ export async function provisionRecorded(
   await job.onBooted();
   const { stepsRun, stepsSkipped } = await provisionVm(env, { ...job, connection, history, remember }, context);
   await awaitReady(env, { vm, entry, spec, connection }, context);
-  await env.registry.updateRecord(entry, { provisioning: 'done', lastFailure: null });
+  const hosts = spec.ssh.declared ? (currentLan(vm.handle, spec)?.identity.hosts ?? null) : null;
+  await env.registry.updateRecord(entry, { provisioning: 'done', hosts, lastFailure: null });
   const parts = [
     `${stepsRun} ${stepsRun === 1 ? 'step' : 'steps'} run`,
     ...(stepsSkipped === 0 ? [] : [`${stepsSkipped} skipped`]),
@@ -61,9 +66,42 @@ async function provisionVm(
   const steps = job.runSteps ? spec.provision : [];
   if (!hasGuest(env, vm)) return provisioned(vm, await pretend(steps, job, context));
   if (connection === null) return provisioned(vm, { run: 0, skipped: 0 });
+  const lan = currentLan(vm.handle, spec);
+  if (lan !== null) await joinLan(connection, lan, context);
   const logFile = join(vm.handle.directory, VM_FILES.provisionLog);
-  const counts = await runSteps(connection, steps, { name: spec.name, logFile, history, remember, ...context });
+  const own = lan?.variables ?? {};
+  // In a group, what is not for each VM is the same in all of them.
+  const variables = spec.group === null ? { variables: own } : { ownVariables: own };
+  const index = spec.group?.index ?? 1;
+  const memory = { history, remember };
+  const counts = await runSteps(connection, steps, {
+    name: spec.name,
+    index,
+    ...variables,
+    logFile,
+    ...memory,
+    ...context,
+  });
   return provisioned(vm, counts);
+}
+
+/** Tells a VM that is up and provisioned who is on its LAN by now; gives whether that was news. */
+export async function refreshLan(
+  env: TaskEnvironment,
+  job: { readonly vm: RunningVm; readonly entry: RegistryEntry; readonly spec: VmSpec },
+  context: StageContext,
+): Promise<boolean> {
+  const { vm, entry, spec } = job;
+  const lan = spec.ssh.declared ? currentLan(vm.handle, spec) : null;
+  if (lan === null) return false;
+  const { hosts } = await env.registry.record(entry);
+  if (isDeepStrictEqual(hosts, lan.identity.hosts)) return false;
+  if (env.hypervisor.capabilitiesOf(vm.handle).guestAccess.supported) {
+    await using connection = await connectWhenReady(env, vm, { spec }, context);
+    await joinLan(connection, lan, context);
+  }
+  await env.registry.updateRecord(entry, { hosts: lan.identity.hosts });
+  return true;
 }
 
 function provisioned(vm: RunningVm, { run, skipped }: StepCounts): ProvisionedVm {
@@ -81,7 +119,7 @@ async function logIn(
   spec: VmSpec,
   context: StageContext,
 ): Promise<SshConnection | null> {
-  return hasGuest(env, vm) && hasLogin(spec) ? connectWhenReady(env, vm, spec, context) : null;
+  return hasGuest(env, vm) && hasLogin(spec) ? connectWhenReady(env, vm, { spec }, context) : null;
 }
 
 /**
@@ -96,21 +134,25 @@ export async function awaitUsable(
 ): Promise<void> {
   const { spec } = vm.handle;
   await using connection = await logIn(env, vm, spec, context);
-  const { ready = null } = await env.registry.record(entry);
-  if (ready !== null) await awaitReady(env, { vm, entry, spec: { ...spec, ready }, connection }, context);
+  await awaitReadyAgain(env, { vm, entry, connection }, context);
 }
 
 /** Waits for the SSH banner, the pinned host key and a login that works. */
-async function connectWhenReady(
+export async function connectWhenReady(
   env: TaskEnvironment,
   vm: RunningVm,
-  spec: VmSpec,
+  /** The spec as declared now, and how long it may take; default what it says itself. */
+  { spec, seconds }: { readonly spec: VmSpec; readonly seconds?: number },
   context: StageContext,
 ): Promise<SshConnection> {
   const { handle } = vm;
+  const catchUpConsole = () => env.hypervisor.catchUpConsole(handle, context.signal).catch(() => {});
   const observe = async () => {
+    // A guest that powers itself off may take with it what it said.
+    await catchUpConsole();
     const now = await env.hypervisor.observe(handle);
     if (now.state === 'suspended') throw pausedError(spec.name, now);
+    assertPluggedIn(now);
     return now.state === 'stopped' ? null : now;
   };
   // A forward stays what it is; the address of a guest on a bridge may be that of its run before.
@@ -122,8 +164,11 @@ async function connectWhenReady(
     target: await sshAccess({ ...handle, spec: { ...handle.spec, ssh: spec.ssh } }, { home: env.home }),
     locate: async () => fixed ?? (await observe())?.ssh ?? null,
     stillRunning: async () => (await observe()) !== null,
-    consoleTail: () => tailOfFile(join(handle.directory, VM_FILES.consoleLog), CONSOLE_TAIL_LINES),
-    timeoutMs: readySeconds(env, vm, spec) * 1000,
+    consoleTail: async () => {
+      await catchUpConsole();
+      return tailOfFile(join(handle.directory, VM_FILES.consoleLog), CONSOLE_TAIL_LINES);
+    },
+    timeoutMs: (seconds ?? readySeconds(env, vm, spec)) * 1000,
     ...context,
   });
 }
@@ -139,7 +184,14 @@ function pretend(
   { history, remember }: StepMemory,
   context: StageContext,
 ): Promise<StepCounts> {
-  return runInOrder(steps, { history, remember, ...context }, async (step) => {
-    context.reporter.log(`${stepTitle(step)} (not run: this backend has no guests)`);
+  const total = steps.length;
+  return runInOrder(steps, { history, remember, ...context }, async (step, number) => {
+    const title = stepTitle(step);
+    context.reporter.status(`step ${number}/${total}: ${title} (not run: this backend has no guests)`, {
+      kind: 'provision-step',
+      number,
+      total,
+      title,
+    });
   });
 }

@@ -9,6 +9,7 @@ import { type ConditionWorld, type Route, waitForConditions } from '../src/provi
 import type { RegistryEntry, VmRecord } from '../src/registry.js';
 import type { SshConnection } from '../src/ssh/client.js';
 import { sshAccess } from './access.js';
+import { assertPluggedIn } from './cable.js';
 import type { TaskEnvironment } from './context.js';
 
 /** As long as for the first login: where nobody can log in, this is the time in which the guest boots. */
@@ -36,7 +37,7 @@ export interface ReadyJob {
 
 /**
  * Waits until all that `ready` declares holds, and records since when; does nothing where it declares nothing. Throws as
- * `waitForConditions`, and `UNSUPPORTED` for what the backend cannot tell. The caller holds the VM's lock.
+ * `waitForConditions`. The caller holds the VM's lock.
  */
 export async function awaitReady(env: TaskEnvironment, job: ReadyJob, context: StageContext): Promise<void> {
   const { vm, entry, spec } = job;
@@ -48,28 +49,37 @@ export async function awaitReady(env: TaskEnvironment, job: ReadyJob, context: S
   await env.registry.updateRecord(entry, { ready: { ...ready, since: new Date().toISOString() } });
 }
 
+/**
+ * The same for a VM that was started without its VMFile: where an `up` has waited for it to be ready, as that `up` did.
+ * One that was never provisioned may never be.
+ */
+export async function awaitReadyAgain(
+  env: TaskEnvironment,
+  job: Omit<ReadyJob, 'spec'>,
+  context: StageContext,
+): Promise<void> {
+  const { ready = null } = await env.registry.record(job.entry);
+  if (ready !== null) await awaitReady(env, { ...job, spec: { ...job.vm.handle.spec, ready } }, context);
+}
+
 async function look(
   env: TaskEnvironment,
   job: ReadyJob & { readonly ready: ReadySpec },
   context: StageContext,
 ): Promise<void> {
   const { vm, entry, spec, ready } = job;
-  const { consoleLog } = env.hypervisor.capabilitiesOf(vm.handle);
-  const { conditions } = ready;
-  if (!consoleLog.supported && conditions.some(({ kind }) => kind === 'log')) {
-    throw new VmctlError('UNSUPPORTED', `VM "${spec.name}" cannot be waited for by \`log\`: ${consoleLog.reason}`, {
-      hint: 'Use another condition, such as port, http or shell.',
-      fields: { vm: spec.name },
-    });
-  }
   await using login = hasLogin(spec) ? new SharedLogin(job.connection, () => logIn(env, job, context.signal)) : null;
   const { consoleFrom = 0 } = await env.registry.record(entry);
+  // It had printed those lines before its memory was saved.
+  const conditions = ready.conditions.filter(({ kind }) => kind !== 'log' || consoleFrom !== null);
   const connection = login === null ? null : () => login.get();
-  await waitForConditions(conditions, conditionWorld(env, vm, { connection, consoleFrom }), {
+  await waitForConditions(conditions, conditionWorld(env, vm, { connection, consoleFrom: consoleFrom ?? 0 }), {
     timeoutMs: (ready.timeoutSeconds ?? defaultWaitSeconds(vm)) * 1000,
     signal: context.signal,
     onWaiting: (left) => {
-      if (left.length > 0) context.reporter.status(`waiting until ready: ${left.map(conditionTitle).join(', ')}`);
+      if (left.length === 0) return;
+      const text = `waiting until ready: ${left.map(conditionTitle).join(', ')}`;
+      context.reporter.status(text, { kind: 'waiting', on: 'guest' });
     },
   });
 }
@@ -86,6 +96,7 @@ export function conditionWorld(
     ...own,
     route: (port) => routeTo(env, { vm, port, direct: own.connection === null }),
     consoleLog: join(handle.directory, VM_FILES.consoleLog),
+    catchUpConsole: () => env.hypervisor.catchUpConsole(handle),
     stillRunning: () => stillRuns(env, handle),
   };
 }
@@ -159,6 +170,7 @@ class SharedLogin implements AsyncDisposable {
 async function logIn(env: TaskEnvironment, { vm, spec }: ReadyJob, signal: AbortSignal): Promise<SshConnection> {
   const { handle } = vm;
   const now = await env.hypervisor.observe(handle);
+  assertPluggedIn(now);
   const endpoint = now.state === 'stopped' ? null : now.ssh;
   if (endpoint === null) throw new VmctlError('SSH_TRANSPORT', 'the address of the guest is not known');
   const access = await sshAccess({ ...handle, spec: { ...handle.spec, ssh: spec.ssh } }, { home: env.home });

@@ -5,7 +5,7 @@ import { presetShell } from '../presets/images.js';
 import { noteLocalUse } from '../src/image/cache-index.js';
 import { inspectImage } from '../src/image/qemu-img.js';
 import { VmctlError } from '../src/errors.js';
-import type { StageContext } from '../src/model/event.js';
+import { type StageContext, silentReporter } from '../src/model/event.js';
 import type { CloudInitSpec, ImageSource, VmSpec } from '../src/model/spec.js';
 import type { BaseImage, KeyPair, ResolvedVm, SeedContent } from '../src/model/vm.js';
 import { generateKeyPair } from '../src/ssh/keys.js';
@@ -18,6 +18,18 @@ export async function resolveVm(env: TaskEnvironment, spec: VmSpec, context: Sta
   if (cloudInit === null) return { spec, image, userKey: null, seed: null };
   const userKey = cloudInit.userData.kind === 'generated-key' ? generateKeyPair(`vmctl ${spec.name}`) : null;
   return { spec, image, userKey, seed: await seedContent(spec, cloudInit, userKey) };
+}
+
+/** The image where it is on this host already; null where it is not, or cannot be used. Fetches nothing. */
+export async function imageAtHand(env: TaskEnvironment, source: ImageSource): Promise<BaseImage | null> {
+  if (env.pull === 'always') return null;
+  const context = { signal: env.signal, reporter: silentReporter };
+  try {
+    const path = await localImage({ ...env, pull: 'never' }, source, context);
+    return await withFileFacts(env, await inspectImage(path, context));
+  } catch {
+    return null;
+  }
 }
 
 /** With what tells later that the file was replaced; one of the cache never is, however often it is fetched anew. */

@@ -2,6 +2,7 @@
 import { VmctlError } from '../src/errors.js';
 import type { Endpoint, RunningVm } from '../src/model/vm.js';
 import type { RegistryEntry } from '../src/registry.js';
+import { assertPluggedIn } from './cable.js';
 import type { TaskEnvironment } from './context.js';
 import { DISK_ERROR, afterDiskError } from './remarks.js';
 
@@ -25,6 +26,7 @@ export async function reachableVm(
   if (!access.supported) {
     throw new VmctlError('UNSUPPORTED', `VM "${name}" cannot be logged in to: ${access.reason}`);
   }
+  assertPluggedIn(observed);
   if (observed.ssh !== null) return { vm: observed, endpoint: observed.ssh };
   if (handle.spec.network.kind === 'tap') {
     const where = `the neighbours of the bridge "${handle.spec.network.bridge}" and dnsmasq's leases`;

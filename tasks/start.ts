@@ -2,30 +2,40 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { StageContext } from '../src/model/event.js';
-import type { RunningVm, StoppedVm } from '../src/model/vm.js';
+import type { RunningVm, StoppedVm, VmHandle } from '../src/model/vm.js';
 import { VM_FILES } from '../src/paths.js';
 import type { RegistryEntry } from '../src/registry.js';
 import type { TaskEnvironment } from './context.js';
+import { forgetPowerCut } from './crash.js';
 import { forgetRequest } from './stop.js';
+import { settleFrozen } from './warm-restore.js';
 
 export async function startVm(
   env: TaskEnvironment,
-  vm: { readonly stopped: StoppedVm; readonly entry: RegistryEntry },
+  vm: { readonly stopped: StoppedVm; readonly entry: RegistryEntry; readonly freezable?: boolean },
   context: StageContext,
 ): Promise<RunningVm> {
-  await env.hypervisor.checkDisk(vm.stopped.handle);
-  await forgetRequest(vm.stopped.handle);
-  const { ready } = await env.registry.record(vm.entry);
-  const consoleFrom = await sizeOf(join(vm.stopped.handle.directory, VM_FILES.consoleLog));
+  const stopped = await settleFrozen(env, vm.stopped, context);
+  await env.hypervisor.checkDisk(stopped.handle);
+  await forgetRequest(stopped.handle);
+  await forgetPowerCut(stopped.handle);
   // Recorded first: whatever happens from here on, the next `up` knows that there is something left to do.
-  await env.registry.updateRecord(vm.entry, {
-    provisioning: 'pending',
-    ...(ready === undefined || ready === null ? {} : { ready: { ...ready, since: null } }),
-    ...(consoleFrom === 0 ? {} : { consoleFrom }),
-  });
-  const running = await env.hypervisor.start(vm.stopped, context);
+  await recordFreshStart(env, vm.entry, stopped.handle);
+  const running = await env.hypervisor.start(stopped, context, { kind: vm.freezable === true ? 'freezable' : 'boot' });
   await env.registry.updateRecord(vm.entry, { lastFailure: null });
   return running;
+}
+
+/** That it is to be provisioned, and to be ready anew, and that what its console has printed so far is of earlier starts. */
+export async function recordFreshStart(env: TaskEnvironment, entry: RegistryEntry, handle: VmHandle): Promise<void> {
+  const { ready } = await env.registry.record(entry);
+  // Where nobody writes it while the guest prints, the rest of the run before may be missing.
+  await env.hypervisor.catchUpConsole(handle).catch(() => false);
+  await env.registry.updateRecord(entry, {
+    provisioning: 'pending',
+    consoleFrom: await sizeOf(join(handle.directory, VM_FILES.consoleLog)),
+    ...(ready === undefined || ready === null ? {} : { ready: { ...ready, since: null } }),
+  });
 }
 
 /** In bytes; 0 where there is no such file. */

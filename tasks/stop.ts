@@ -1,12 +1,12 @@
 /** Stop: the guest is asked to power off, which is noted, because it may go on with that after vmctl was interrupted. */
-import { open, rm } from 'node:fs/promises';
+import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { VmctlError } from '../src/errors.js';
 import type { StopMethod } from '../src/hypervisor/hypervisor.js';
 import type { StageContext } from '../src/model/event.js';
 import type { ObservedVm, StoppedVm, VmHandle } from '../src/model/vm.js';
 import { PRIVATE_FILE_MODE, VM_FILES } from '../src/paths.js';
-import { exists, isFull } from '../src/util/fs.js';
+import { exists, isFull, removeFile } from '../src/util/fs.js';
 import type { TaskEnvironment } from './context.js';
 
 /** Stops a VM; null when it is stopped already. The caller holds its lock. */
@@ -47,7 +47,7 @@ export async function awaitPowerOff(
 
 /** For a VM that is about to start. */
 export async function forgetRequest(handle: VmHandle): Promise<void> {
-  await rm(noteOf(handle), { force: true });
+  await removeFile(noteOf(handle));
 }
 
 /** An empty file, which even a full disk has room for. */

@@ -1,13 +1,16 @@
 /** What there is already of a VM that is to come up, looked at before anything is decided. */
-import { VmctlError } from '../src/errors.js';
-import type { Change } from '../src/model/plan.js';
+import { VmctlError, toVmctlError } from '../src/errors.js';
+import type { Change, UpAction } from '../src/model/plan.js';
 import type { VmSpec } from '../src/model/spec.js';
 import type { ObservedVm } from '../src/model/vm.js';
+import type { WarmOutlook } from '../src/model/warm.js';
 import type { Registry, RegistryEntry, VmRecord } from '../src/registry.js';
 import type { TaskEnvironment } from './context.js';
 import { type PlannedStep, planProvision } from '../src/provision/step-sequence.js';
+import { imageAtHand } from './resolve.js';
 import { isPoweringOff } from './stop.js';
 import { type UpDecision, changesBetween, decideUp } from './up-plan.js';
+import { lookUpWarm, warmReach } from './warm-lookup.js';
 
 /** A VM that exists. */
 export interface ExistingVm {
@@ -21,8 +24,13 @@ export async function existingVm(env: TaskEnvironment, spec: VmSpec): Promise<Ex
   const { registry, hypervisor } = env;
   const entry = await ownEntry(registry, spec);
   if (entry === null) return null;
-  const observed = await hypervisor.observe(await registry.handle(entry));
-  return { entry, observed, record: await registry.record(entry) };
+  const handle = await registry.handle(entry).catch((error: unknown) => {
+    // A plan holds no lock, and the VM may be removed just now.
+    if (toVmctlError(error).code === 'VM_NOT_FOUND') return null;
+    throw error;
+  });
+  if (handle === null) return null;
+  return { entry, observed: await hypervisor.observe(handle), record: await registry.record(entry) };
 }
 
 /** What will happen to a VM, and in which ways it is no longer as declared. */
@@ -30,6 +38,14 @@ export interface UpOutlook extends UpDecision {
   readonly existing: ExistingVm | null;
   readonly changes: readonly Change[];
   readonly steps: readonly PlannedStep[];
+}
+
+/** How a VM that is to be made would begin; null for any other. Fetches nothing. */
+export async function warmOutlook(env: TaskEnvironment, spec: VmSpec, action: UpAction): Promise<WarmOutlook | null> {
+  if (action !== 'create' && action !== 'recreate') return null;
+  const image = warmReach(env, spec).level === 'off' ? null : await imageAtHand(env, spec.image);
+  const { level, hit, reason } = await lookUpWarm(env, spec, image);
+  return { level, hit, reason };
 }
 
 export async function outlook(env: TaskEnvironment, spec: VmSpec, anew: boolean): Promise<UpOutlook> {

@@ -27,6 +27,9 @@ export interface UpDecision {
 export function decideUp({ observed, record, poweringOff, anew }: UpFacts): UpDecision {
   if (observed === null) return { action: 'create', reason: 'there is no such VM yet' };
   if (anew) return { action: 'recreate', reason: `it is ${observed.state}, and is to be made anew` };
+  if (record?.warm?.settled === false) {
+    return { action: 'recreate', reason: 'vmctl was interrupted while it was restored from what was frozen' };
+  }
   if (observed.state === 'stopped') return { action: 'start', reason: 'it is stopped' };
   if (poweringOff) return { action: 'start', reason: 'it is powering off, and is started again then' };
   if (observed.state === 'suspended') {
@@ -49,7 +52,7 @@ const FIXED: readonly { node: string; part: (spec: VmSpec) => unknown; words: (s
     words: ({ diskBytes }) => (diskBytes === null ? 'that of the image' : bytesText(diskBytes)),
   },
   { node: 'firmware', part: ({ firmware }) => firmware, words: ({ firmware }) => firmware },
-  { node: 'network', part: ({ network }) => network, words: ({ network }) => networkText(network) },
+  { node: 'network', part: ({ network }) => withoutOthers(network), words: ({ network }) => networkText(network) },
   { node: 'cloud-init', part: ({ cloudInit }) => cloudInit, words: ({ cloudInit }) => cloudInitText(cloudInit) },
   // The seed makes this user, unless the user-data is somebody else's.
   {
@@ -80,10 +83,20 @@ function imageText(image: ImageSource): string {
   return `${url} (${checksum.algorithm === 'list' ? `as in ${checksum.url}` : `${checksum.algorithm} ${checksum.digest}`})`;
 }
 
+/** Who else is on its LAN is told to a VM while it runs. */
+function withoutOthers(network: NetworkSpec): NetworkSpec {
+  if (network.kind !== 'user' || network.lan === null) return network;
+  return { ...network, lan: { ...network.lan, members: [] } };
+}
+
 function networkText(network: NetworkSpec): string {
   switch (network.kind) {
     case 'user':
-      return ['user', ...network.forwards.map(({ host, guest }) => `forward ${host} ${guest}`)].join(', ');
+      return [
+        'user',
+        ...network.forwards.map(({ host, guest }) => `forward ${host} ${guest}`),
+        ...(network.lan === null ? [] : [`lan ${network.lan.name} at ${network.lan.address}`]),
+      ].join(', ');
     case 'tap':
       return `tap on ${network.bridge}`;
     case 'vnic':

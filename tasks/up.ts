@@ -1,17 +1,18 @@
 /** The up flow: one listr2 task per VM, all at the same time, with the five steps under each. */
 import { basename } from 'node:path';
 import type { ListrTask } from 'listr2';
-import { VmctlError } from '../src/errors.js';
+import { VmctlError, toVmctlError } from '../src/errors.js';
 import { type StageContext, type Step, silentReporter } from '../src/model/event.js';
 import type { UpAction } from '../src/model/plan.js';
 import type { VmSpec } from '../src/model/spec.js';
-import type { ObservedVm, ResolvedVm, RunningVm } from '../src/model/vm.js';
+import type { ObservedVm, ResolvedVm, RunningVm, StoppedVm, VmHandle } from '../src/model/vm.js';
 import type { RegistryEntry } from '../src/registry.js';
 import { unlessAborted } from '../src/util/wait.js';
 import { type TaskEnvironment, takePlace } from './context.js';
+import { assertAddressIsFree } from './lan.js';
 import { prepareVm } from './prepare.js';
 import { recordFailure } from './record-failure.js';
-import { provisionRecorded } from './provision.js';
+import { provisionRecorded, refreshLan } from './provision.js';
 import { type ReadyJob, awaitReady } from './ready.js';
 import { resolveVm } from './resolve.js';
 import { startVm } from './start.js';
@@ -20,6 +21,9 @@ import { type UpOutlook, outlook } from './up-facts.js';
 import { changeText } from './up-plan.js';
 import { tildePath } from './progress-text.js';
 import { type StepResult, VmRun } from './vm-run.js';
+import { freezeVm } from './warm-freeze.js';
+import { type UsableFrozen, type WarmFinding, clearBroken, lookUpWarm } from './warm-lookup.js';
+import { prepareFrozenVm, restoreVm } from './warm-restore.js';
 
 export interface UpOptions {
   /** The VMs to bring up; whatever they depend on has to be among them. */
@@ -78,6 +82,7 @@ class UpFlow {
   readonly #options: FlowOptions;
   #action: UpAction = 'create';
   #entry: RegistryEntry | null = null;
+  #warm: WarmFinding | null = null;
   #resolved: ResolvedVm | null = null;
   #vm: ObservedVm | null = null;
   /** What an interruption has to take back: this run has started the VM, and how far it is. */
@@ -103,6 +108,10 @@ class UpFlow {
       };
     });
     void this.run.ended.then(this.#setBooted);
+  }
+
+  get isMadeAnew(): boolean {
+    return this.#options.anew;
   }
 
   task(): ListrTask {
@@ -138,7 +147,11 @@ class UpFlow {
     const aboutHost = { signal: context.signal, reporter: events.reporter(null, 'start') };
     await hypervisor.checkHostFor(made?.backend ?? hypervisor.kind, aboutHost, made?.spec ?? this.#spec);
     if (!isNew) return { skipped: 'already there' };
+    await assertAddressIsFree(this.#env, this.#spec, (name) => this.#options.flows.get(name)?.isMadeAnew ?? false);
     this.#resolved = await resolveVm(this.#env, this.#spec, context);
+    if (this.#options.provision) this.#warm = await lookUpWarm(this.#env, this.#spec, this.#resolved.image);
+    noteCold(this.#warm, context);
+    if (this.#action === 'recreate' && !this.#options.anew) await this.#destroy(context);
     return { done: basename(this.#resolved.image.path) };
   }
 
@@ -154,18 +167,40 @@ class UpFlow {
 
   async #prepare(context: StageContext): Promise<StepResult> {
     if (this.#resolved === null) return { skipped: this.#action === 'none' ? 'already running' : 'already there' };
-    const handle = await prepareVm(this.#env, this.#resolved, context);
+    const frozen = this.#frozen === null ? null : await this.#prepareFrozen(this.#frozen, context);
+    const handle = frozen ?? (await prepareVm(this.#env, this.#resolved, context));
     this.#vm = { state: 'stopped', handle };
     this.#entry = await this.#env.registry.get(handle.name);
     return { done: tildePath(handle.directory, this.#env.home) };
+  }
+
+  /** What was found frozen for this VM. */
+  get #frozen(): UsableFrozen | null {
+    const { key = null, manifest = null } = this.#warm ?? {};
+    return key === null || manifest === null ? null : { key, manifest };
+  }
+
+  /** Null where it cannot be used after all, which is told. */
+  async #prepareFrozen(frozen: UsableFrozen, context: StageContext): Promise<VmHandle | null> {
+    try {
+      return await prepareFrozenVm(this.#env, this.#spec, frozen, context);
+    } catch (error) {
+      if (context.signal.aborted) throw error;
+      this.#giveUpWarm(error, context);
+      return null;
+    }
+  }
+
+  #giveUpWarm(error: unknown, context: StageContext): void {
+    context.reporter.log(`starts cold: ${toVmctlError(error).message}`);
+    if (this.#warm !== null) this.#warm = { ...this.#warm, hit: false, manifest: null };
   }
 
   async #start(context: StageContext): Promise<StepResult> {
     const vm = this.#vm;
     if (vm === null || this.#entry === null) throw new VmctlError('INTERNAL', 'Internal error: nothing was prepared');
     if (vm.state === 'running' && this.#action !== 'start') return { skipped: 'already running' };
-    if (!this.#options.bootFirst) await this.#awaitDependencies(context);
-    this.#leaveBoots = await this.#takeBootPlace(context);
+    await this.#awaitTurn(context);
     if (vm.state === 'suspended' && this.#action !== 'start') {
       // Not this run's to stop again: it may have run for days before it was paused.
       const resumed = await this.#env.hypervisor.resume(vm, context);
@@ -174,8 +209,37 @@ class UpFlow {
     }
     const stopped = vm.state === 'stopped' ? vm : await awaitPowerOff(this.#env, vm, context);
     this.#begun = 'booting';
-    this.#vm = await startVm(this.#env, { stopped, entry: this.#entry }, context);
-    return { done: runningSummary(this.#vm) };
+    const restored = this.#frozen === null ? null : await this.#restore(this.#frozen, context);
+    this.#vm = restored ?? (await this.#boot(stopped, context));
+    return { done: `${runningSummary(this.#vm)}${restored === null ? '' : ', from what was frozen'}` };
+  }
+
+  /** Gives the VM when it goes on; null where it does not, and was made anew, to be booted. */
+  async #restore({ key, manifest }: UsableFrozen, context: StageContext): Promise<RunningVm | null> {
+    const [env, entry, vm] = [this.#env, this.#entry, this.#vm];
+    if (vm === null || entry === null) return null;
+    try {
+      const { level, steps } = manifest;
+      await env.registry.updateRecord(entry, { steps });
+      const stopped = { state: 'stopped', handle: vm.handle } as const;
+      const running = await restoreVm(env, { stopped, entry, spec: this.#spec, key, level }, context);
+      this.#leaveBoots();
+      return running;
+    } catch (error) {
+      if (context.signal.aborted || isPortTaken(error)) throw error;
+      this.#giveUpWarm(error, context);
+      await this.#destroy(context);
+      await clearBroken(env, key);
+      await this.#prepare(context);
+      return null;
+    }
+  }
+
+  async #boot(stopped: StoppedVm, context: StageContext): Promise<RunningVm> {
+    if (this.#entry === null) throw new VmctlError('INTERNAL', 'Internal error: nothing was prepared');
+    const handle = this.#vm?.handle ?? stopped.handle;
+    const freezable = this.#warm?.level === 'memory' && this.#warm.key !== null;
+    return startVm(this.#env, { stopped: { ...stopped, handle }, entry: this.#entry, freezable }, context);
   }
 
   async #provision(context: StageContext): Promise<StepResult> {
@@ -184,22 +248,31 @@ class UpFlow {
       throw new VmctlError('INTERNAL', 'Internal error: nothing was started');
     }
     const job = { vm, entry: this.#entry, spec: this.#spec };
-    if (this.#action === 'none') return this.#checkReady(job, context);
+    if (this.#action === 'none') return this.#lookAgain(job, context);
     if (!this.#options.provision) return { skipped: 'not asked for' };
     const { provisioning } = await this.#env.registry.record(job.entry);
+    if (this.#warm?.hit === true && provisioning === 'done') {
+      await this.#onBooted(context);
+      await awaitReady(this.#env, { ...job, connection: null }, context);
+      return { skipped: 'was done before it was frozen' };
+    }
     const runSteps = provisioning !== 'done';
     const onBooted = () => this.#onBooted(context);
-    return { done: await provisionRecorded(this.#env, { ...job, runSteps, onBooted }, context) };
+    const done = await provisionRecorded(this.#env, { ...job, runSteps, onBooted }, context);
+    await this.#freeze(vm, job.entry, context);
+    return { done };
   }
 
   /** What runs is left alone, and yet it is up only when it is ready. */
-  async #checkReady(job: Omit<ReadyJob, 'connection'>, context: StageContext): Promise<StepResult> {
+  async #lookAgain(job: Omit<ReadyJob, 'connection'>, context: StageContext): Promise<StepResult> {
     this.#setBooted();
     if (!this.#options.provision) return { skipped: 'already provisioned' };
+    const isNews = await refreshLan(this.#env, job, context);
     await awaitReady(this.#env, { ...job, connection: null }, context);
-    if (job.spec.ready === null) return { skipped: 'already provisioned' };
-    await this.#env.registry.updateRecord(job.entry, { lastFailure: null });
-    return { done: 'already provisioned, ready' };
+    if (job.spec.ready !== null) await this.#env.registry.updateRecord(job.entry, { lastFailure: null });
+    const ready = job.spec.ready === null ? '' : ', ready';
+    if (isNews) return { done: `told who is on its LAN now${ready}` };
+    return ready === '' ? { skipped: 'already provisioned' } : { done: `already provisioned${ready}` };
   }
 
   async #onBooted(context: StageContext): Promise<void> {
@@ -215,8 +288,9 @@ class UpFlow {
   async #awaitBoots({ reporter, signal }: StageContext): Promise<void> {
     const booting = new Set([...this.#options.flows.values()].filter((flow) => !flow.#hasBooted));
     const tell = () => {
-      const names = [...booting].map(({ run }) => run.name).join(', ');
-      if (names !== '' && !signal.aborted) reporter.status(`booted; waiting for ${names} to boot`);
+      const vms = [...booting].map(({ run }) => run.name);
+      if (vms.length === 0 || signal.aborted) return;
+      reporter.status(`booted; waiting for ${vms.join(', ')} to boot`, { kind: 'waiting', on: 'vms', vms });
     };
     tell();
     const boots = [...booting].map(async (flow) => {
@@ -227,12 +301,37 @@ class UpFlow {
     await unlessAborted(Promise.all(boots), signal);
   }
 
+  /** Only what this run has made: what was done in an older one by hand is in no key. */
+  async #freeze(vm: RunningVm, entry: RegistryEntry, context: StageContext): Promise<void> {
+    const warm = this.#warm;
+    if (warm === null || warm.key === null || warm.level === 'off') return;
+    const { key, components, level } = warm;
+    const job = { vm, entry, spec: this.#spec };
+    const running = await freezeVm(this.#env, { ...job, key, components, level }, context);
+    this.#vm = running;
+    // It was suspended for that, or has booted once more.
+    if (running !== vm) await awaitReady(this.#env, { ...job, vm: running, connection: null }, context);
+  }
+
+  /** Waits for the VMs that this one needs, and for a place among the guests that boot. */
+  async #awaitTurn(context: StageContext): Promise<void> {
+    const { boots } = this.#env.limits;
+    if (!this.#options.bootFirst) await this.#awaitDependencies(context);
+    const full = boots.pending >= boots.concurrency;
+    if (full) {
+      context.reporter.status('waiting for another guest to finish booting', { kind: 'waiting', on: 'boot-place' });
+    }
+    this.#leaveBoots = await takePlace(boots, context.signal);
+    if (full || this.#spec.dependsOn.length > 0) context.reporter.status('starting');
+  }
+
   /** Throws `DEPENDENCY_FAILED`, naming the chain, when a VM that this one needs did not come up. */
   async #awaitDependencies(context: StageContext): Promise<void> {
     const flows = this.#spec.dependsOn
       .map((name) => this.#options.flows.get(name))
       .filter((flow) => flow !== undefined);
-    if (flows.length > 0) context.reporter.status(`waiting for ${flows.map(({ run }) => run.name).join(', ')}`);
+    const vms = flows.map(({ run }) => run.name);
+    if (vms.length > 0) context.reporter.status(`waiting for ${vms.join(', ')}`, { kind: 'waiting', on: 'vms', vms });
     for (const { run } of flows) {
       const outcome = await unlessAborted(run.ended, context.signal);
       if (outcome.result !== 'failed') continue;
@@ -246,12 +345,6 @@ class UpFlow {
         },
       );
     }
-  }
-
-  async #takeBootPlace(context: StageContext): Promise<() => void> {
-    const { boots } = this.#env.limits;
-    if (boots.pending >= boots.concurrency) context.reporter.status('waiting for another guest to finish booting');
-    return takePlace(boots, context.signal);
   }
 
   /** Records the failure; after an interruption also stops what this run has begun. */
@@ -272,6 +365,20 @@ class UpFlow {
     // The command's own signal is aborted already; stopping has its own deadline.
     const context = { signal: new AbortController().signal, reporter: silentReporter };
     await stopVm(this.#env, { handle, graceMs }, context);
+  }
+}
+
+/** A cold one would not start either. */
+function isPortTaken(error: unknown): boolean {
+  return error instanceof VmctlError && error.message.includes('Could not set up host forwarding rule');
+}
+
+/** Why a VM that could start from a frozen one does not. */
+function noteCold(warm: WarmFinding | null, context: StageContext): void {
+  if (warm === null || warm.hit) return;
+  if (warm.level !== 'off') context.reporter.log(`starts cold: ${warm.reason}`);
+  else if (warm.reason !== 'off' && warm.reason !== 'asked for') {
+    context.reporter.log(`it cannot be frozen: ${warm.reason}`);
   }
 }
 

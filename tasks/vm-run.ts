@@ -71,7 +71,10 @@ export class VmRun {
       timeoutMs: Number.POSITIVE_INFINITY,
       onWait: (owner) => {
         onWait();
-        context.reporter.status(`waiting for "${owner.command}" (pid ${owner.pid}) to finish with it`);
+        context.reporter.status(`waiting for "${owner.command}" (pid ${owner.pid}) to finish with it`, {
+          kind: 'waiting',
+          on: 'lock',
+        });
       },
     });
     this.#locked = true;

@@ -18,10 +18,12 @@ const BACKEND = [
   'src/hypervisor/hypervisor',
   'src/hypervisor/work-directory',
   'src/hypervisor/base-image',
+  'src/hypervisor/frozen',
   ...LEAVES,
 ] as const;
 const BACKENDS = ['src/hypervisor/noop', 'src/hypervisor/qemu', 'src/hypervisor/propolis'] as const;
 const CHOICE = ['src/hypervisor/router', 'src/hypervisor/hypervisor'] as const;
+const WARM = 'src/warm';
 const STAGES = ['src/vmfile', 'src/image', 'src/cloud-init', 'src/ssh', 'src/provision', 'src/registry'] as const;
 
 /** Each part of the sources, the longest path first where one is inside another. Every part may import itself. */
@@ -34,6 +36,11 @@ const AREAS: readonly Area[] = [
   { path: 'src/image', mayImport: LEAVES, because: 'images are there without VMs' },
   { path: 'src/cloud-init', mayImport: LEAVES, because: 'a seed is a pure function of what the guest is to be' },
   { path: 'src/ssh', mayImport: LEAVES, because: 'it knows hosts and keys, and no VMs' },
+  {
+    path: WARM,
+    mayImport: ['src/hypervisor/hypervisor', ...LEAVES],
+    because: 'it keeps frozen VMs, whose files a backend makes, and starts none',
+  },
   { path: 'src/registry', mayImport: LEAVES, because: 'it remembers what it is told and asks no backend' },
   { path: 'src/provision', mayImport: ['src/ssh', ...LEAVES], because: 'it works in any guest that speaks SSH' },
   {
@@ -50,6 +57,11 @@ const AREAS: readonly Area[] = [
     path: 'src/hypervisor/base-image',
     mayImport: LEAVES,
     because: 'what backends share: whether a disk still stands on its image',
+  },
+  {
+    path: 'src/hypervisor/frozen',
+    mayImport: ['src/hypervisor/hypervisor', ...LEAVES],
+    because: 'what backends share: what a frozen VM consists of',
   },
   { path: 'src/hypervisor/noop', mayImport: BACKEND, because: 'a backend knows no other one and never the registry' },
   {
@@ -79,7 +91,7 @@ const AREAS: readonly Area[] = [
   },
   {
     path: 'tasks',
-    mayImport: ['src/settings', 'src/lifetime', ...STAGES, ...CHOICE, 'presets/images', ...LEAVES],
+    mayImport: ['src/settings', 'src/lifetime', ...STAGES, WARM, ...CHOICE, 'presets/images', ...LEAVES],
     because: 'the graph calls every stage, and stands below the command line and above the backends',
   },
   {

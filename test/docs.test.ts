@@ -70,7 +70,7 @@ test('every VMFile in the documentation is one', () => {
   const presets = { names: imagePresetNames, find: (name: string) => imagePreset(name, 'x64') };
   for (const source of files) {
     const parsed = parseVmFile(source);
-    const { diagnostics } = resolveProject(parsed.project, { home: '/home/me', presets, platform: 'linux' });
+    const { diagnostics } = resolveProject(parsed.project, { home: '/home/me', presets, backend: 'qemu' });
     expect([...parsed.diagnostics, ...diagnostics].map(({ message }) => `${source.path}: ${message}`)).toEqual([]);
   }
 });

@@ -142,6 +142,7 @@ describe('a VM with a damaged vm.json', () => {
     expect(await names()).toEqual(['db', 'web']);
     expect(await get('web')).toEqual({
       name: 'web',
+      group: null,
       backend: 'qemu',
       directory: paths.vm('web'),
       project: null,

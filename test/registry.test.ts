@@ -7,10 +7,10 @@ import * as fs from '../src/util/fs.js';
 import {
   type TemporaryDirectory,
   putVm,
-  vmSpec,
   temporaryDirectory,
   vmHandle,
   withoutPrivileges,
+  vmSpec,
 } from './support/fixtures.js';
 import { type Script, bundleScript } from './util/actor.js';
 
@@ -81,6 +81,7 @@ describe('the list of VMs', () => {
     await add('web');
     expect(await registry.get('web')).toEqual({
       name: 'web',
+      group: null,
       backend: 'noop',
       directory: paths.vm('web'),
       project: '/project/VMFile.kdl',
@@ -166,12 +167,46 @@ describe('the handle', () => {
     await writeFile(join(handle.directory, VM_FILES.handle), JSON.stringify({ ...handle, directory: '/moved/from' }));
     expect(await registry.handle(await get('web'))).toEqual(handle);
   });
+
+  test('of a VM that was removed since it was looked up is not there, and nothing is damaged', async () => {
+    await add('web');
+    const entry = await get('web');
+    await rm(entry.directory, { recursive: true });
+    await expect(registry.handle(entry)).rejects.toMatchObject({ code: 'VM_NOT_FOUND' });
+  });
+
+  test('of a version that knew no LAN is that of a VM on none', async () => {
+    const handle = await putVm(paths, { name: 'web' });
+    const network = { kind: 'user', forwards: [] };
+    const old = JSON.stringify({ ...handle, spec: { ...handle.spec, network } });
+    await writeFile(join(handle.directory, VM_FILES.handle), old);
+    expect((await registry.handle(await get('web'))).spec.network).toEqual({ ...network, lan: null });
+  });
+
+  test('keeps who is on the LAN of the VM', async () => {
+    const members = [{ vm: 'web', address: '10.77.0.11', names: ['web', 'www'] }];
+    const network = { kind: 'user', forwards: [], lan: { name: 'back', address: '10.77.0.11', members } } as const;
+    await putVm(paths, { name: 'web', spec: vmSpec({ name: 'web', network }) });
+    expect((await registry.handle(await get('web'))).spec.network).toEqual(network);
+  });
 });
 
 describe('the record', () => {
+  test('of a version that knew no LAN says that its hosts file has no names of one', async () => {
+    await add('web');
+    await writeFile(join(paths.vm('web'), VM_FILES.record), '{"provisioning":"done","steps":[],"lastFailure":null}');
+    expect(await registry.record(await get('web'))).toMatchObject({ provisioning: 'done', hosts: null });
+  });
+
   test('of a new VM says that it is to be provisioned and that nothing has failed', async () => {
     await add('web');
-    expect(await registry.record(await get('web'))).toEqual({ provisioning: 'pending', steps: [], lastFailure: null });
+    expect(await registry.record(await get('web'))).toEqual({
+      provisioning: 'pending',
+      steps: [],
+      hosts: null,
+      warm: null,
+      lastFailure: null,
+    });
   });
 
   test('keeps what is not changed', async () => {
@@ -187,9 +222,21 @@ describe('the record', () => {
     const lastFailure = { step: 'provision', time: NOW.toISOString(), error } as const;
     await registry.updateRecord(web, { lastFailure });
     await registry.updateRecord(web, { provisioning: 'failed' });
-    expect(await newRegistry().record(web)).toEqual({ provisioning: 'failed', steps: [], lastFailure });
+    expect(await newRegistry().record(web)).toEqual({
+      provisioning: 'failed',
+      steps: [],
+      hosts: null,
+      warm: null,
+      lastFailure,
+    });
     await registry.updateRecord(web, { provisioning: 'done', lastFailure: null });
-    expect(await registry.record(web)).toEqual({ provisioning: 'done', steps: [], lastFailure: null });
+    expect(await registry.record(web)).toEqual({
+      provisioning: 'done',
+      steps: [],
+      hosts: null,
+      warm: null,
+      lastFailure: null,
+    });
   });
 
   test('keeps what a VM is waited for, in every kind of it', async () => {
@@ -223,7 +270,13 @@ describe('the record', () => {
   test('that is damaged counts as new', async () => {
     await add('web');
     await writeFile(join(paths.vm('web'), VM_FILES.record), '{"provisioning":"maybe"}');
-    expect(await registry.record(await get('web'))).toEqual({ provisioning: 'pending', steps: [], lastFailure: null });
+    expect(await registry.record(await get('web'))).toEqual({
+      provisioning: 'pending',
+      steps: [],
+      hosts: null,
+      warm: null,
+      lastFailure: null,
+    });
   });
 
   test('does not touch vms.json', async () => {

@@ -1,7 +1,7 @@
 /** The object that `up` and `attach` give: the VMs by name, and their end. */
 import { join } from 'node:path';
 import type { TaskEnvironment } from '../../tasks/context.js';
-import { unknownVm } from '../../tasks/select-specs.js';
+import { oneByName, unknownVm } from '../../tasks/select-specs.js';
 import { RUN_FILES } from '../paths.js';
 import { writeFileAtomically } from '../util/fs.js';
 import { forEachAtOnce } from '../util/parallel.js';
@@ -33,7 +33,7 @@ export function attachedFleet<N extends string>(
   env: TaskEnvironment,
   machines: ReadonlyMap<string, Machine>,
 ): AttachedFleet<N> {
-  return Object.assign(Object.create(Object.prototype), vmsOf(machines), members(env, machines));
+  return withGroups(machines, Object.assign(Object.create(Object.prototype), vmsOf(machines), members(env, machines)));
 }
 
 /** `end` is called once, after the connections are closed. */
@@ -48,26 +48,42 @@ export function ownedFleet<N extends string>(
     ending ??= closeAll(machines).then(end);
     return ending;
   };
-  return Object.assign(Object.create(Object.prototype), vmsOf(machines), {
-    ...common,
-    down,
-    [Symbol.asyncDispose]: down,
-  });
+  const own = { ...common, down, [Symbol.asyncDispose]: down };
+  return withGroups(machines, Object.assign(Object.create(Object.prototype), vmsOf(machines), own));
+}
+
+/** The name of a group is that of no VM, and whoever takes it for one is told so at once. */
+function withGroups<F extends object>(machines: ReadonlyMap<string, Machine>, fleet: F): F {
+  const groups = new Set([...machines.values()].flatMap(({ entry }) => entry.group ?? []));
+  for (const name of groups) {
+    if (Object.hasOwn(fleet, name)) continue;
+    Object.defineProperty(fleet, name, { get: () => oneOf(machines, name) });
+  }
+  return fleet;
 }
 
 function members(env: TaskEnvironment, machines: ReadonlyMap<string, Machine>): AttachedFleetMembers {
   const names = [...machines.keys()];
   return {
     names,
-    get: (name) => {
-      const machine = machines.get(name);
-      if (machine === undefined) throw unknownVm(name, names, 'there is no VM');
-      return runningVm(machine);
+    get: (name) => runningVm(oneOf(machines, name)),
+    group: (name) => {
+      const found = [...machines.values()].filter(({ entry }) => entry.group === name);
+      if (found.length === 0) throw unknownVm(name, names, 'there is no group');
+      return found.map(runningVm);
     },
     stateDirectory: env.paths.root,
     toJSON: () => connectionTo(env, machines),
     [Symbol.asyncDispose]: () => closeAll(machines),
   };
+}
+
+function oneOf(machines: ReadonlyMap<string, Machine>, name: string): Machine {
+  const { machine } = oneByName(
+    [...machines.values()].map((one) => ({ ...one.entry, machine: one })),
+    name,
+  );
+  return machine;
 }
 
 function vmsOf(machines: ReadonlyMap<string, Machine>): Record<string, RunningVm> {

@@ -1,5 +1,6 @@
 /** The logs of a VM, line by line. */
 import { stripVTControlCharacters } from 'node:util';
+import { catchUpConsole, keepConsole } from '../../tasks/console-log.js';
 import { LineSplitter } from '../ssh/line-splitter.js';
 import { openTail } from '../util/file-tail.js';
 import { followFile } from '../util/follow-file.js';
@@ -14,6 +15,9 @@ export async function* logLines(
   { follow = false, tail, signal = new AbortController().signal }: LogOptions,
 ): AsyncGenerator<string, void> {
   const path = machine.file(kind === 'console' ? 'consoleLog' : 'provisionLog');
+  const isConsole = kind === 'console';
+  if (isConsole) await catchUpConsole(machine.env, machine.entry);
+  await using _keeper = isConsole && follow ? keepConsole(machine.env, machine.entry) : null;
   const lastLines = tail === undefined ? {} : { lastLines: tail };
   const chunks = follow ? followFile(path, { signal, ...lastLines }) : await openTail(path, tail);
   const ready: string[] = [];

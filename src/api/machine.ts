@@ -1,8 +1,12 @@
 /** One VM as the API's objects share it: what was seen of it last, the one connection to it, and what changes it. */
 import { join } from 'node:path';
 import type { TaskEnvironment } from '../../tasks/context.js';
+import { type CableChange, cableTasks } from '../../tasks/cable.js';
+import { crashTasks } from '../../tasks/crash.js';
 import { downTasks } from '../../tasks/down.js';
 import { resumeTasks, suspendTasks } from '../../tasks/pause.js';
+import { type RebootOptions, rebootTasks } from '../../tasks/reboot.js';
+import { resetTasks } from '../../tasks/reset.js';
 import { runTasks } from '../../tasks/run.js';
 import { reachableVm } from '../../tasks/select-vm.js';
 import { type SshLogin, sshLogin } from '../../tasks/ssh-login.js';
@@ -10,6 +14,7 @@ import { sshAccess } from '../../tasks/access.js';
 import { startTasks } from '../../tasks/start-again.js';
 import type { TaskGraph } from '../../tasks/up.js';
 import { VmctlError } from '../errors.js';
+import { type LanPlace, lanOf, lanPlace } from '../model/lan.js';
 import type { Endpoint, ObservedVm, RunningVm } from '../model/vm.js';
 import { VM_FILES } from '../paths.js';
 import type { RegistryEntry } from '../registry.js';
@@ -50,6 +55,10 @@ export class Machine {
 
   get forwards(): readonly { readonly host: number; readonly guest: number }[] {
     return this.#seen === null || this.#seen.state === 'stopped' ? [] : this.#seen.forwards;
+  }
+
+  get lan(): LanPlace | null {
+    return this.#seen === null ? null : lanPlace(lanOf(this.#seen.handle.spec));
   }
 
   forwardOf(guest: number): Endpoint | null {
@@ -114,6 +123,13 @@ export class Machine {
     await this.look();
   }
 
+  /** Also of a VM that is stopped or suspended. */
+  async reset(): Promise<void> {
+    await this.close();
+    await this.#act(resetTasks(this.env, [this.entry]));
+    await this.look();
+  }
+
   async suspend(): Promise<void> {
     await this.#act(suspendTasks(this.env, [this.entry]));
     await this.look();
@@ -121,6 +137,26 @@ export class Machine {
 
   async resume(): Promise<void> {
     await this.#act(resumeTasks(this.env, [this.entry]));
+    await this.look();
+  }
+
+  /** The connection is closed afterwards: a guest whose power is gone cannot say goodbye. */
+  async crash(): Promise<void> {
+    await this.#act(crashTasks(this.env, [this.entry]));
+    await this.close();
+    await this.look();
+  }
+
+  async setCable(change: CableChange): Promise<void> {
+    await this.#act(cableTasks(this.env, [this.entry], change));
+    const vm = await this.look();
+    // Commands over a cable that is out would wait for an answer that cannot come.
+    if (vm.state !== 'stopped' && vm.unplugged.includes('outside')) await this.close();
+  }
+
+  async reboot(options: RebootOptions): Promise<void> {
+    await this.close();
+    await this.#act(rebootTasks(this.env, [this.entry], options));
     await this.look();
   }
 

@@ -43,7 +43,13 @@ export async function openProject(options: ProjectOptions, given?: Outside): Pro
   const settings: Settings = { ...loaded, ...(options.backend === undefined ? {} : { backend: options.backend }) };
   const { vms } = options;
   const declared = vms === undefined || isList(vms) ? undefined : vms;
-  const project = await parseProject({ file: options.file ?? settings.file, vms: declared, cwd, home });
+  const project = await parseProject({
+    file: options.file ?? settings.file,
+    vms: declared,
+    cwd,
+    home,
+    backend: settings.backend,
+  });
   const { specs, errors } = selectWithDependencies(project.specs, isList(vms) ? vms : []);
   const [unknown] = errors;
   if (unknown !== undefined) throw unknown;
@@ -68,15 +74,18 @@ function onFreePorts(specs: readonly VmSpec[]): readonly VmSpec[] {
 export function environmentFor(
   { outside, settings }: Pick<OpenedProject, 'outside' | 'settings'>,
   paths: StatePaths,
-  options: Pick<UpOptions, 'signal' | 'concurrency' | 'onEvent'> = {},
+  options: Pick<UpOptions, 'signal' | 'concurrency' | 'onEvent' | 'warm'> = {},
 ): TaskEnvironment {
-  const { signal = new AbortController().signal, concurrency, onEvent } = options;
+  const { signal = new AbortController().signal, concurrency, onEvent, warm } = options;
   const common = configured(settings);
   const env = createEnvironment({
     ...common,
     ...outside,
     signal,
     paths,
+    ...(warm === undefined ? {} : { warm: warm === true ? 'memory' : warm === false ? 'off' : warm }),
+    // Who switches it off by the setting means every program.
+    cold: common.cold === true || warm === false,
     concurrency: { ...common.concurrency, ...concurrency },
   });
   if (onEvent !== undefined) env.events.subscribe(onEvent);

@@ -3,6 +3,8 @@
 import type { Readable } from 'node:stream';
 import type { VmctlErrorJson } from '../errors.js';
 import type { EventListener } from '../model/event.js';
+import type { Nic } from '../model/vm.js';
+import type { LanPlace } from '../model/lan.js';
 import type { HttpCondition, VmDeclaration } from '../vmfile/declaration.js';
 import type { ExecResult } from './errors.js';
 
@@ -43,6 +45,12 @@ export interface UpOptions<N extends string = string> extends ProjectOptions<N> 
     | undefined;
   /** How long to wait for SSH of each VM; default 2 min, 8 min under software emulation, or what is declared. */
   readonly timeout?: Duration | undefined;
+  /**
+   * Whether VMs start from what was frozen after their provisioning, and are frozen: `true`, or `'disk'` for the disk
+   * alone, for those whose declaration says nothing about it; `false` for none at all. Default by the setting `warm`,
+   * else as declared.
+   */
+  readonly warm?: boolean | 'disk' | undefined;
   /** False: the VMs are only started, and not waited for until they are ready. Default true. */
   readonly provision?: boolean | undefined;
   /**
@@ -151,9 +159,15 @@ export interface VmStatus {
   readonly pid: number | null;
   readonly accelerator: string | null;
   readonly forwards: readonly { readonly host: number; readonly guest: number }[];
+  /** Null for a VM that is on no LAN. */
+  readonly lan: LanPlace | null;
   readonly provisioning: 'pending' | 'done' | 'failed';
   /** What `ready` declares, and since when it holds; null where it declares nothing. */
   readonly ready: ReadyStatus | null;
+  /** The cables that are out: `lan`, or `outside`, by which vmctl reaches the guest. */
+  readonly unplugged: readonly Nic[];
+  /** ISO 8601; null where its power was not cut, or it was started since. */
+  readonly powerCutAt: string | null;
   readonly lastFailure: { readonly step: string; readonly time: string; readonly error: VmctlErrorJson } | null;
   /** Absolute path of the VM's own files. */
   readonly directory: string;
@@ -169,12 +183,24 @@ export interface ReadyStatus {
 /** What can be done with a VM in any state. */
 export interface AnyVm {
   readonly name: string;
+  /** Where it is on its LAN, which it is in every state; null for a VM that is on none. */
+  readonly lan: LanPlace | null;
   /** What it is doing now. */
   status(): Promise<VmStatus>;
   /** The lines of what the guest printed on its serial console, or the provisioners. Control sequences are left out. */
   log(kind?: 'console' | 'provision', options?: LogOptions): AsyncIterable<string>;
   /** Ends it if it runs, and removes every file of it. */
   destroy(): Promise<void>;
+}
+
+export interface RebootOptions {
+  /**
+   * True: its reset button is pressed, which no guest can refuse, and which loses what it has not flushed to its disk.
+   * Default false: it is powered off and started, and its ports are others then.
+   */
+  readonly hard?: boolean | undefined;
+  /** How long it may take to power off; default 30 s. */
+  readonly grace?: Duration | undefined;
 }
 
 /** A VM that is up. */
@@ -201,15 +227,37 @@ export interface RunningVm extends AnyVm {
   screenshot(): Promise<Uint8Array>;
   /** Powers it off, by force if the guest does not react within the grace; default 30 s. */
   stop(options?: { readonly grace?: Duration | undefined }): Promise<StoppedVm>;
+  /** Pauses its vCPUs: the guest stands still, and does not notice. */
   suspend(): Promise<SuspendedVm>;
-  /** Stops it and starts it again; settles when it can be logged in to, and is ready. Its ports are others then. */
-  reboot(options?: { readonly grace?: Duration | undefined }): Promise<RunningVm>;
+  /** Another name of `suspend`. */
+  pause(): Promise<SuspendedVm>;
+  /**
+   * Cuts its power: the guest is gone at once, with everything that it has not flushed to its disk (fsync(2), sync(1)).
+   * What it has flushed is there after the next start.
+   */
+  crash(): Promise<StoppedVm>;
+  /**
+   * Pulls out a network cable: that of its LAN where it is on one, else the one to the outside. While the outside one is
+   * out, commands and copies throw `VM_STATE`; those that are under way break off.
+   */
+  disconnect(nic?: Nic): Promise<void>;
+  /** Plugs the cable in again. A start does that with every cable. */
+  connect(nic?: Nic): Promise<void>;
+  /** Stops it and starts it again, or resets it; settles when it can be logged in to, and is ready. */
+  reboot(options?: RebootOptions): Promise<RunningVm>;
+  /**
+   * Takes it back to the moment at which it was frozen after its provisioning, disk and memory; what runs in it now is
+   * ended. Its ports stay. Throws `UNSUPPORTED` where it was not frozen: that takes `warm`.
+   */
+  reset(): Promise<RunningVm>;
 }
 
 /** A VM whose vCPUs are paused. */
 export interface SuspendedVm extends AnyVm {
   readonly state: 'suspended';
   resume(): Promise<RunningVm>;
+  /** Cuts its power, as for one that runs. */
+  crash(): Promise<StoppedVm>;
   stop(options?: { readonly grace?: Duration | undefined }): Promise<StoppedVm>;
 }
 
@@ -223,8 +271,10 @@ export interface StoppedVm extends AnyVm {
 /** The VMs of one `attach`. */
 export interface AttachedFleetMembers extends AsyncDisposable {
   readonly names: readonly string[];
-  /** By its name. Throws `VM_NOT_FOUND`. */
+  /** By its name. Throws `VM_NOT_FOUND`, and `USAGE` for the name of a group. */
   get(name: string): RunningVm;
+  /** The VMs of a group in their order: `worker-1`, `worker-2` … of a VM "worker" with `count`. Throws `VM_NOT_FOUND`. */
+  group(name: string): readonly RunningVm[];
   /** Absolute path; as `VMCTL_STATE` it makes every command of `vmctl` work with these VMs. */
   readonly stateDirectory: string;
   /** Everything that another process needs for `attach`: plain JSON, without secrets but the paths of keys. */
@@ -241,7 +291,7 @@ export interface FleetMembers extends AttachedFleetMembers {
   [Symbol.asyncDispose](): Promise<void>;
 }
 
-/** VMs by their names; one with the name of a method is reached by `get`. */
+/** VMs by their names; one with the name of a method is reached by `get`, those of a group by `group`. */
 export type Fleet<N extends string = string> = FleetMembers & {
   readonly [K in Exclude<N, keyof FleetMembers>]: RunningVm;
 };

@@ -3,7 +3,7 @@ import { downTasks } from '../../tasks/down.js';
 import { parseProject } from '../../tasks/parse.js';
 import { plan as planOf } from '../../tasks/plan.js';
 import { runTasks } from '../../tasks/run.js';
-import { unknownVm } from '../../tasks/select-specs.js';
+import { chooseByName, namesOf, unknownVm } from '../../tasks/select-specs.js';
 import { specDigest } from '../../tasks/spec-digest.js';
 import { readLease } from '../lifetime/lease.js';
 import type { PlannedVm, UnplannedVm } from '../model/plan.js';
@@ -106,10 +106,12 @@ export async function downIn(options: DownOptions, given?: Outside): Promise<voi
   const paths = statePaths(defaultStateRoot(outside.variables, outside.home));
   const env = environmentFor({ outside, settings }, paths, options);
   const own = (await env.registry.list()).filter((entry) => entry.project === project);
-  const known = own.map(({ name }) => name);
-  const unknown = options.vms?.find((name) => !known.includes(name));
-  if (unknown !== undefined) throw unknownVm(unknown, known, `no VM of ${project} is called`);
-  const entries = own.filter(({ name }) => options.vms?.includes(name) ?? true);
+  const { vms, errors } = chooseByName(own, options.vms ?? [], (name) =>
+    unknownVm(name, namesOf(own), `no VM of ${project} is called`),
+  );
+  const [unknown] = errors;
+  if (unknown !== undefined) throw unknown;
+  const entries = options.vms === undefined ? own : vms;
   const defaultMs = (settings['timeouts.stop'] ?? STOP_GRACE_SECONDS) * 1000;
   const graceMs = milliseconds(options.grace ?? defaultMs, 'grace');
   const graph = await downTasks(env, { entries, destroy: options.destroy ?? false, graceMs });

@@ -5,6 +5,7 @@ import { conditionWorld, readyStatus } from '../../tasks/ready.js';
 import { takeScreenshot } from '../../tasks/screenshot.js';
 import { sshCommand } from '../../tasks/ssh-login.js';
 import { VmctlError } from '../errors.js';
+import { lanOf, lanPlace } from '../model/lan.js';
 import { waitForConditions } from '../provision/conditions.js';
 import { exec, spawn } from './command.js';
 import { guestCondition } from './condition.js';
@@ -18,9 +19,10 @@ const WAIT_MS = 60_000;
 
 type StopOptions = Parameters<RunningVm['stop']>[0];
 
-function anyVm(machine: Machine): Pick<RunningVm, 'name' | 'status' | 'log' | 'destroy'> {
+function anyVm(machine: Machine): Pick<RunningVm, 'name' | 'lan' | 'status' | 'log' | 'destroy'> {
   return {
     name: machine.name,
+    lan: machine.lan,
     status: () => statusOf(machine),
     log: (kind = 'console', options = {}) => logLines(machine, kind, options),
     destroy: () => machine.destroy(),
@@ -45,21 +47,25 @@ export function runningVm(machine: Machine): RunningVm {
       if (!guestAccess.supported) {
         throw new VmctlError('UNSUPPORTED', `VM "${machine.name}" has nothing to wait for: ${guestAccess.reason}`);
       }
-      const { consoleFrom = 0 } = await machine.env.registry.record(machine.entry);
+      const { consoleFrom } = await machine.env.registry.record(machine.entry);
       const connection = machine.login === null ? null : () => machine.connection(signal);
-      const world = conditionWorld(machine.env, vm, { connection, consoleFrom });
+      const world = conditionWorld(machine.env, vm, { connection, consoleFrom: consoleFrom ?? 0 });
       const options = { timeoutMs: milliseconds(timeout, 'timeout'), signal };
       await waitForConditions([guestCondition(condition)], world, options);
     },
     screenshot: () => takeScreenshot(machine.env, machine.entry),
     stop: (options) => stop(machine, options),
-    suspend: async () => {
-      await machine.suspend();
-      return suspendedVm(machine);
+    suspend: () => suspend(machine),
+    pause: () => suspend(machine),
+    crash: () => crash(machine),
+    disconnect: (nic) => machine.setCable({ nic: nic ?? null, up: false }),
+    connect: (nic) => machine.setCable({ nic: nic ?? null, up: true }),
+    reset: async () => {
+      await machine.reset();
+      return runningVm(machine);
     },
     reboot: async (options) => {
-      await machine.stop(graceOf(options));
-      await machine.start();
+      await machine.reboot({ hard: options?.hard ?? false, graceMs: graceOf(options) });
       return runningVm(machine);
     },
   };
@@ -74,6 +80,7 @@ function suspendedVm(machine: Machine): SuspendedVm {
       return runningVm(machine);
     },
     stop: (options) => stop(machine, options),
+    crash: () => crash(machine),
   };
 }
 
@@ -93,6 +100,16 @@ async function stop(machine: Machine, options: StopOptions): Promise<StoppedVm> 
   return stoppedVm(machine);
 }
 
+async function suspend(machine: Machine): Promise<SuspendedVm> {
+  await machine.suspend();
+  return suspendedVm(machine);
+}
+
+async function crash(machine: Machine): Promise<StoppedVm> {
+  await machine.crash();
+  return stoppedVm(machine);
+}
+
 function graceOf(options: StopOptions): number {
   return milliseconds(options?.grace ?? STOP_GRACE_MS, 'grace');
 }
@@ -100,7 +117,7 @@ function graceOf(options: StopOptions): number {
 async function statusOf({ env, entry }: Machine): Promise<VmStatus> {
   const found = await inspectVm(env, entry);
   if ('problem' in found) throw new VmctlError('VM_DAMAGED', found.problem, { fields: { vm: entry.name } });
-  const { observed, record } = found;
+  const { observed, record, powerCutAt } = found;
   const live = observed.state === 'stopped' ? null : observed;
   return {
     name: entry.name,
@@ -109,6 +126,9 @@ async function statusOf({ env, entry }: Machine): Promise<VmStatus> {
     pid: live?.pid ?? null,
     accelerator: live?.accelerator ?? null,
     forwards: live?.forwards ?? [],
+    unplugged: live?.unplugged ?? [],
+    powerCutAt,
+    lan: lanPlace(lanOf(observed.handle.spec)),
     provisioning: record.provisioning,
     ready: readyStatus(found.handle.spec, record),
     lastFailure: record.lastFailure,

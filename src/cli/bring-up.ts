@@ -19,20 +19,23 @@ export interface BringUpFlags {
   readonly bootFirst?: true;
   readonly timeout?: number;
   readonly pull?: PullPolicy;
+  readonly cold: boolean;
   readonly json: boolean;
+  readonly timeline?: string;
 }
 
 /** A session for the VMFile and the limits that the flags name. */
 export function openProjectSession(
   cli: Cli,
   command: string,
-  flags: Pick<Partial<BringUpFlags>, 'file' | 'parallel' | 'bootFirst' | 'pull'>,
+  flags: Pick<Partial<BringUpFlags>, 'file' | 'parallel' | 'bootFirst' | 'pull' | 'cold'>,
 ): Promise<Session> {
   return openSession(cli, command, {
     ...(flags.file === undefined ? {} : { file: flags.file }),
     ...(flags.parallel === undefined ? {} : { 'concurrency.boots': flags.parallel }),
     ...(flags.bootFirst === undefined ? {} : { bootFirst: true }),
     ...(flags.pull === undefined ? {} : { 'images.pull': flags.pull }),
+    ...(flags.cold === true ? { warm: 'off' as const } : {}),
   });
 }
 
@@ -44,8 +47,7 @@ export async function bringUp(
   const { names, flags, anew } = request;
   const session = await openProjectSession(cli, anew ? 'reload' : 'up', flags);
   const project = await readProject(cli, session.settings);
-  const { specs, errors } = selectWithDependencies(project.specs, names);
-  const added = names.length === 0 ? [] : specs.filter((spec) => !names.includes(spec.name));
+  const { specs, errors, added } = selectWithDependencies(project.specs, names);
   if (added.length > 0) printNote(cli, `also bringing up ${added.map(({ name }) => name).join(', ')}, needed by these`);
   const chosen = specs.filter((spec) => !added.includes(spec)).map(({ name }) => name);
   const graph = upTasks(session.env, {
@@ -55,11 +57,25 @@ export async function bringUp(
     bootFirst: session.settings.bootFirst ?? false,
   });
   cli.onInterrupt = () => 'stopping what was begun';
-  const outcomes = await showGraph(cli, session.env, graph, { json: flags.json, errors });
+  const show = () => showGraph(cli, session.env, graph, { json: flags.json, errors });
+  const outcomes = await (flags.timeline === undefined
+    ? show()
+    : drawn(cli, session, { ...request, file: flags.timeline }, show));
   const counts = { up: 0, unchanged: 0, failed: errors.length };
   for (const { result } of outcomes.values()) counts[result === 'done' ? 'up' : result] += 1;
   if (flags.json) printJsonLine(cli, { type: 'result', ...counts });
   else printSummary(cli, counts);
+}
+
+/** Loaded only for those who want a picture. */
+async function drawn<T>(
+  cli: Cli,
+  { env }: Session,
+  { anew, file }: { readonly anew: boolean; readonly file: string },
+  show: () => Promise<T>,
+): Promise<T> {
+  const { withTimeline } = await import('./timeline/file.js');
+  return withTimeline(cli, { events: env.events, file, title: `vmctl ${anew ? 'reload' : 'up'}` }, show);
 }
 
 /** A flag has the last word, over the VMFile's own timeout too. */

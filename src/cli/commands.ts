@@ -69,6 +69,31 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     examples: ['vmctl resume web', 'vmctl resume web db'],
     load: () => import('./commands/resume.js'),
   },
+  reboot: {
+    summary: 'power VMs off and start them again, or reset them',
+    examples: ['vmctl reboot web', 'vmctl reboot web db --hard'],
+    load: () => import('./commands/reboot.js'),
+  },
+  crash: {
+    summary: 'cut the power of VMs: what their guests have not flushed to their disks is lost',
+    examples: ['vmctl crash db', 'vmctl crash db && vmctl start db'],
+    load: () => import('./commands/crash.js'),
+  },
+  disconnect: {
+    summary: 'pull out a network cable of VMs',
+    examples: ['vmctl disconnect db', 'vmctl disconnect web db --nic outside'],
+    load: () => import('./commands/disconnect.js'),
+  },
+  connect: {
+    summary: 'plug in the network cable of VMs again',
+    examples: ['vmctl connect db', 'vmctl connect web db --nic outside'],
+    load: () => import('./commands/connect.js'),
+  },
+  reset: {
+    summary: 'take VMs back to the moment at which they were frozen, disk and memory',
+    examples: ['vmctl reset web', 'vmctl reset web db'],
+    load: () => import('./commands/reset.js'),
+  },
   list: {
     summary: 'list all VMs of this user',
     examples: ['vmctl list', 'vmctl list --json'],
@@ -130,6 +155,11 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     summary: 'work with the image cache: pull, list, inspect, prune',
     examples: ['vmctl image pull https://cloud.example.org/debian.qcow2', 'vmctl image list'],
     load: () => import('./commands/image.js'),
+  },
+  warm: {
+    summary: 'look at the VMs that others start from: list, prune',
+    examples: ['vmctl warm list', 'vmctl warm prune --dry-run --older-than 7d'],
+    load: () => import('./commands/warm.js'),
   },
   doctor: {
     summary: 'check whether this host can run VMs, and tell what to type where it cannot',

@@ -4,9 +4,11 @@ import { VmctlError } from '../errors.js';
 import type { VmDefinition } from '../model/definition.js';
 import type { Located } from '../model/source.js';
 import type { VmSpec } from '../model/spec.js';
+import type { BackendKind } from '../model/vm.js';
 import { checkFiles } from '../vmfile/check-files.js';
 import type { Diagnostic } from '../vmfile/diagnostic.js';
-import { imageUrl, interfaceName, isUrl } from '../vmfile/names.js';
+import { usualBackend } from '../vmfile/host-networks.js';
+import { imageUrl, interfaceName, isUrl, vnicName } from '../vmfile/names.js';
 import { resolveProject } from '../vmfile/resolve.js';
 
 export interface CreateFlags {
@@ -19,6 +21,7 @@ export interface CreateFlags {
   /** Bytes */
   readonly disk?: number;
   readonly bridge?: string;
+  readonly vnic?: string;
   /** Path of a raw user-data document. */
   readonly cloudInit?: string;
   /** Path of a public key. */
@@ -28,12 +31,14 @@ export interface CreateFlags {
 /** Throws `USAGE` for what the flags say, `FILE_NOT_FOUND` for files that are missing or no such files. */
 export async function specOfFlags(
   flags: CreateFlags,
-  place: { readonly cwd: string; readonly home: string },
+  place: { readonly cwd: string; readonly home: string; readonly backend?: BackendKind | undefined },
 ): Promise<VmSpec> {
   checkFlags(flags);
+  checkNetwork(flags, place.backend ?? usualBackend());
   const source = { path: join(place.cwd, 'command-line'), text: '' };
   const presets = { names: [], find: () => undefined };
-  const resolved = resolveProject({ source, vms: [definition(flags)] }, { home: place.home, presets });
+  const { home, backend } = place;
+  const resolved = resolveProject({ source, vms: [definition(flags)] }, { home, presets, backend });
   reportFirst('USAGE', resolved.diagnostics);
   reportFirst('FILE_NOT_FOUND', await checkFiles(resolved.files));
   const [spec] = resolved.specs;
@@ -41,7 +46,7 @@ export async function specOfFlags(
   return { ...spec, project: null };
 }
 
-function checkFlags({ image, imageUrl: url, cloudInit, sshKey, bridge }: CreateFlags): void {
+function checkFlags({ image, imageUrl: url, cloudInit, sshKey }: CreateFlags): void {
   if ((image === undefined) === (url === undefined)) {
     const problem = image === undefined ? 'a VM needs an image' : 'a VM has one image';
     throw new VmctlError('USAGE', problem, { hint: 'Give either --image PATH or --image-url URL.' });
@@ -62,6 +67,10 @@ function checkFlags({ image, imageUrl: url, cloudInit, sshKey, bridge }: CreateF
       hint: 'It starts with https://, http:// or file://.',
     });
   }
+}
+
+/** What illumos has is another thing than what Linux and macOS have. */
+function checkNetwork({ bridge, vnic }: CreateFlags, backend: BackendKind): void {
   const wrongBridge = bridge === undefined ? null : interfaceName(bridge);
   if (wrongBridge !== null) {
     throw new VmctlError(
@@ -69,11 +78,29 @@ function checkFlags({ image, imageUrl: url, cloudInit, sshKey, bridge }: CreateF
       `--bridge must be the name of a bridge: ${JSON.stringify(bridge)}, but ${wrongBridge}`,
     );
   }
+  const wrongVnic = vnic === undefined ? null : vnicName(vnic);
+  if (wrongVnic !== null) {
+    throw new VmctlError('USAGE', `--vnic must be the name of a VNIC: ${JSON.stringify(vnic)}, but ${wrongVnic}`, {
+      hint: 'For example: --vnic vmctl0',
+    });
+  }
+  if (bridge !== undefined && vnic !== undefined) {
+    throw new VmctlError('USAGE', 'a VM has one network', { hint: 'Give either --bridge or --vnic.' });
+  }
+  if (backend === 'propolis' && vnic === undefined) {
+    const problem = bridge === undefined ? 'a VM on illumos needs a VNIC' : '--bridge names a bridge of Linux';
+    throw new VmctlError('USAGE', problem, { hint: 'Give it a name, and it is made for the VM: --vnic vmctl0' });
+  }
+  if (backend === 'qemu' && vnic !== undefined) {
+    throw new VmctlError('USAGE', '--vnic needs Propolis, which runs on illumos', {
+      hint: 'Leave it out, or name a bridge of this host: --bridge br0',
+    });
+  }
 }
 
 /** A definition that stands nowhere: no place of it is ever shown. */
 function definition(flags: CreateFlags): VmDefinition {
-  const { image, imageUrl: url, vcpus, memory, disk, bridge, cloudInit, sshKey } = flags;
+  const { image, imageUrl: url, vcpus, memory, disk, bridge, vnic, cloudInit, sshKey } = flags;
   const seed = cloudInit ?? sshKey;
   return {
     name: located(flags.name),
@@ -83,6 +110,7 @@ function definition(flags: CreateFlags): VmDefinition {
     ...(memory === undefined ? {} : { memory: located(memory) }),
     ...(disk === undefined ? {} : { disk: located(disk) }),
     ...(bridge === undefined ? {} : { network: located({ kind: 'tap', bridge: located(bridge) }) }),
+    ...(vnic === undefined ? {} : { network: located({ kind: 'vnic', vnic: located(vnic) }) }),
     ...(seed === undefined
       ? {}
       : { cloudInit: located(cloudInit === undefined ? { sshKey: located(seed) } : { userData: located(seed) }) }),

@@ -1,4 +1,5 @@
 /** How option values of the command line are read. A wrong one is a usage error that says what was expected. */
+import { extname } from 'node:path';
 import { InvalidArgumentError } from 'commander';
 import { PULL_POLICIES, type PullPolicy } from '../model/pull-policy.js';
 import { vmName } from '../vmfile/names.js';
@@ -21,10 +22,25 @@ export const PULL_OPTION = [
   pullOption,
 ] as const;
 
+/** The option of every command that makes VMs which may start from frozen ones. */
+export const COLD_OPTION = ['--cold', 'use nothing that was frozen, and freeze nothing', false] as const;
+
 function pullOption(value: string): PullPolicy {
   const policy = PULL_POLICIES.find((known) => known === value);
   if (policy !== undefined) return policy;
   throw new InvalidArgumentError(`It must be one of ${PULL_POLICIES.join(', ')}.`);
+}
+
+/** The option of what brings VMs up. */
+export const TIMELINE_OPTION = [
+  '--timeline <file>',
+  'draw what happened, and when, into this .svg or .html file',
+  timelineOption,
+] as const;
+
+function timelineOption(value: string): string {
+  if (['.svg', '.html'].includes(extname(value))) return value;
+  throw new InvalidArgumentError('Its name must end in .svg or .html.');
 }
 
 /** Gathers a repeated option. */

@@ -1,6 +1,7 @@
 /** `up --dry-run`: the plan, for people or as JSON. */
 import { plan } from '../../tasks/plan.js';
 import { changeText } from '../../tasks/up-plan.js';
+import type { WarmOutlook } from '../model/warm.js';
 import type { PlannedVm, UnplannedVm, UpAction } from '../model/plan.js';
 import { type BringUpFlags, openProjectSession } from './bring-up.js';
 import type { Cli } from './cli.js';
@@ -41,10 +42,11 @@ function planText(vm: PlannedVm | UnplannedVm, paint: Painter, bootFirst: boolea
     const next = hint === null ? '' : `    ${paint('cyan', 'hint:')} ${hint}\n`;
     return `${paint('bold', vm.name)}: ${paint('red', `cannot come up: ${message}`)}\n${next}`;
   }
-  const { name, action, reason, waitsFor, ready, changes, steps } = vm;
+  const { name, action, reason, waitsFor, ready, changes, warm, steps } = vm;
   const head = `${paint('bold', name)}: ${paint(action === 'none' ? 'dim' : 'green', ACTIONS[action])}, because ${reason}`;
   const lines = [
     ...(waitsFor.length === 0 ? [] : [`${bootFirst ? 'is provisioned after' : 'waits for'} ${waitsFor.join(', ')}`]),
+    ...(warm === null ? [] : warmText(warm)),
     ...changes.map((change) => paint('yellow', `${changeText(change)}; to apply that: vmctl reload ${name}`)),
     ...(action === 'none' ? [] : steps).map(
       (step) =>
@@ -53,4 +55,10 @@ function planText(vm: PlannedVm | UnplannedVm, paint: Painter, bootFirst: boolea
     ...(ready.length === 0 ? [] : [`is ready by ${ready.join(', ')}`]),
   ];
   return `${[head, ...lines.map((line) => `    ${line}`)].join('\n')}\n`;
+}
+
+/** Nothing where nobody wants it. */
+function warmText({ level, hit, reason }: WarmOutlook): readonly string[] {
+  if (hit) return [`starts from its frozen ${level === 'memory' ? 'memory and disk' : 'disk'}, ${reason}`];
+  return level === 'off' ? [] : [`starts cold: ${reason}`];
 }

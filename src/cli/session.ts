@@ -8,7 +8,7 @@ import { exists } from '../util/fs.js';
 import { VMFILE_NAME } from '../vmfile/discover.js';
 import { didYouMean, suggest } from '../vmfile/suggest.js';
 import type { TaskEnvironment } from '../../tasks/context.js';
-import { unknownVm } from '../../tasks/select-specs.js';
+import { chooseByName, namesOf, oneByName, unknownVm } from '../../tasks/select-specs.js';
 import { configured, createEnvironment } from '../../tasks/environment.js';
 import type { Cli } from './cli.js';
 import { exitCodeOfNoConnection } from './exit-code.js';
@@ -37,7 +37,7 @@ export function environmentOf(cli: Cli, command: string, settings: Settings): Ta
 }
 
 /** Loaded when asked for: most commands that only look need none, and their time is that of loading code. */
-async function settingsOf(cli: Cli): Promise<Settings> {
+export async function settingsOf(cli: Cli): Promise<Settings> {
   const { loadSettings } = await import('../settings/load.js');
   return loadSettings(cli);
 }
@@ -100,13 +100,9 @@ export async function assertNamedProject(
   });
 }
 
-/** The VM of that name. Throws `VM_NOT_FOUND` with names that are near. */
+/** The VM of that name. Throws `VM_NOT_FOUND` with names that are near, and `USAGE` for the name of several. */
 export async function findEntry(env: TaskEnvironment, name: string): Promise<RegistryEntry> {
-  const entries = await env.registry.list();
-  const entry = entries.find((candidate) => candidate.name === name);
-  if (entry !== undefined) return entry;
-  const names = entries.map((candidate) => candidate.name);
-  throw unknownVm(name, names, 'there is no VM');
+  return oneByName(await env.registry.list(), name);
 }
 
 /** A command's way to its guest: where there is none, that is told apart from what the guest itself answers. */
@@ -125,15 +121,11 @@ export async function findEntries(
   names: readonly string[],
 ): Promise<{ readonly entries: readonly RegistryEntry[]; readonly errors: readonly VmctlError[] }> {
   const all = await env.registry.list();
-  const unique = [...new Set(names)];
-  const known = all.map((entry) => entry.name);
+  const known = namesOf(all);
   // Those that are named are no news to whoever names them, and may be gone when this is read.
-  const others = known.filter((name) => !unique.includes(name));
-  const namesFor = (name: string) => (suggest(name, known) === null ? others : known);
-  return {
-    entries: all.filter((entry) => unique.includes(entry.name)),
-    errors: unique
-      .filter((name) => !known.includes(name))
-      .map((name) => unknownVm(name, namesFor(name), 'there is no VM')),
-  };
+  const others = known.filter((name) => !names.includes(name));
+  const { vms, errors } = chooseByName(all, names, (name) =>
+    unknownVm(name, suggest(name, known) === null ? others : known, 'there is no VM'),
+  );
+  return { entries: vms, errors };
 }

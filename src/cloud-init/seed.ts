@@ -5,6 +5,7 @@
  * The guest is told its SSH host key and is not asked for it, so the first connection is verified already; with
  * `ssh_keys` given, cloud-init makes no others, which is by far its slowest step under emulation.
  */
+import type { LanIdentity } from '../model/lan.js';
 import type { SeedContent } from '../model/vm.js';
 import { block, quoted } from './yaml.js';
 
@@ -16,6 +17,8 @@ export interface SeedIdentity {
   readonly instanceId: string;
   /** Of the NIC that reaches the host; null where the VM has none. */
   readonly mac: string | null;
+  /** The second card, for a VM on a LAN. */
+  readonly lan?: LanIdentity | null;
 }
 
 export interface SeedFile {
@@ -28,7 +31,7 @@ export function seedFiles(content: SeedContent, identity: SeedIdentity): readonl
   const files = [
     file('meta-data', metaData(content, identity)),
     file('user-data', content.rawUserData ?? userData(content, identity)),
-    file('network-config', content.rawNetworkConfig ?? networkConfig(identity.mac)),
+    file('network-config', content.rawNetworkConfig ?? networkConfig(identity)),
   ];
   // Beside the user's own user-data our part travels as vendor-data, which gives way wherever both say something.
   return content.rawUserData === null ? files : [...files, file('vendor-data', vendorData(content, identity))];
@@ -104,8 +107,11 @@ function hostKey(content: SeedContent): readonly string[] {
  * DHCP on the NIC of that MAC. It is not `optional`: a machine whose only NIC is optional makes
  * `systemd-networkd-wait-online` wait for its whole 120 s. With no NIC cloud-init is told to write no configuration
  * at all (its documentation, "Disabling network configuration").
+ *
+ * The card on a LAN is optional, and takes no router advertisements: no router is there, so nothing may wait for one, and
+ * everybody on this host can send to the segment.
  */
-function networkConfig(mac: string | null): string {
+function networkConfig({ mac, lan = null }: SeedIdentity): string {
   if (mac === null) return document(['config: disabled']);
   return document([
     'version: 2',
@@ -114,7 +120,21 @@ function networkConfig(mac: string | null): string {
     '    match:',
     `      macaddress: ${quoted(mac.toLowerCase())}`,
     '    dhcp4: true',
+    ...(lan === null ? [] : lanCard(lan)),
   ]);
+}
+
+function lanCard({ mac, address, prefixLength }: LanIdentity): readonly string[] {
+  return [
+    '  lan0:',
+    '    match:',
+    `      macaddress: ${quoted(mac)}`,
+    '    addresses:',
+    `      - ${quoted(`${address}/${prefixLength}`)}`,
+    '    dhcp4: false',
+    '    accept-ra: false',
+    '    optional: true',
+  ];
 }
 
 function document(lines: readonly string[]): string {

@@ -2,10 +2,11 @@
 import type { Duplex } from 'node:stream';
 import { VmctlError } from '../errors.js';
 import type { StageContext } from '../model/event.js';
-import type { VmSpec } from '../model/spec.js';
+import type { Forward, VmSpec } from '../model/spec.js';
 import type {
   Accelerator,
   BackendKind,
+  Nic,
   ObservedVm,
   ResolvedVm,
   RunningVm,
@@ -21,11 +22,17 @@ export interface Capabilities {
   /** Whether there is a guest behind it that can be logged in to. */
   readonly guestAccess: Capability;
   readonly suspend: Capability;
+  /** Whether a VM's power can be cut. */
+  readonly crash: Capability;
+  /** Whether a VM has a reset button. */
+  readonly reset: Capability;
+  /** Whether the cable of a VM's network card can be pulled out while it runs. */
+  readonly links: Capability;
   readonly console: Capability;
-  /** Whether what the serial console prints is kept in `console.log`. */
-  readonly consoleLog: Capability;
   /** Whether a VM has a screen that can be looked at. */
   readonly screenshot: Capability;
+  /** Whether a VM's memory can be saved, and a VM go on from it: `save`, `freeze`, and the start mode `restore`. */
+  readonly memorySnapshots: Capability;
   /** The kinds of `network` that this backend can give a VM. */
   readonly networks: Readonly<Record<'user' | 'tap' | 'vnic' | 'none', Capability>>;
 }
@@ -34,6 +41,53 @@ export interface Capabilities {
 export function noScreen(name: string, reason: string): VmctlError {
   return new VmctlError('UNSUPPORTED', `VM "${name}" has no screen: ${reason}`, { fields: { vm: name } });
 }
+
+/** The end of a cable that is plugged in or pulled out. */
+export interface LinkChange {
+  readonly nic: Nic;
+  readonly up: boolean;
+}
+
+/** For a backend that cannot save a VM's memory. */
+export function noMemorySnapshots(name: string, reason: string): VmctlError {
+  return new VmctlError('UNSUPPORTED', `the memory of VM "${name}" cannot be saved: ${reason}`, {
+    fields: { vm: name },
+  });
+}
+
+/** A machine's saved state: that of its devices in one file, its memory in the same one or in a second. */
+export interface SavedState {
+  /** Absolute path. */
+  readonly state: string;
+  /** Absolute path of the file that is the memory, byte for byte; null where the memory is in `state`. */
+  readonly memory: string | null;
+}
+
+/** What a machine's memory is when it starts. */
+export type StartMode =
+  /** Empty: the guest boots. */
+  | { readonly kind: 'boot' }
+  /** The same, in a file of the VM's directory, so that the VM can be frozen without its memory being copied. */
+  | { readonly kind: 'freezable' }
+  /**
+   * What was saved: the guest goes on where it was, with its clock and its random numbers as they were, which the caller
+   * sets right. A file that is the memory is only read; VMs that were restored from the same one share it.
+   */
+  | {
+      readonly kind: 'restore';
+      readonly saved: SavedState;
+      /** Ports of this host that it is to have; default those that its spec says. */
+      readonly forwards?: readonly Forward[];
+    };
+
+/** What a frozen VM consists of, each file in one folder. */
+export const FROZEN_FILES = {
+  /** The disk at that moment; never written again. */
+  disk: 'disk.qcow2',
+  /** Both absent where only the disk was frozen. */
+  memory: 'memory',
+  state: 'state',
+} as const;
 
 /** How a VM's serial console is reached. */
 export type ConsoleEndpoint =
@@ -134,10 +188,34 @@ export interface Hypervisor {
   checkNetwork(spec: VmSpec): Promise<void>;
   /** Builds the VM's files completely or not at all. */
   prepare(vm: ResolvedVm, options: PrepareOptions, context: StageContext): Promise<VmHandle>;
-  start(vm: StoppedVm, context: StageContext): Promise<RunningVm>;
+  /** Default mode: `boot`. A VM that could not be restored is stopped again. */
+  start(vm: StoppedVm, context: StageContext, mode?: StartMode): Promise<RunningVm>;
   stop(vm: RunningVm | SuspendedVm, options: StopOptions, context: StageContext): Promise<StopMethod>;
   suspend(vm: RunningVm, context: StageContext): Promise<SuspendedVm>;
   resume(vm: SuspendedVm, context: StageContext): Promise<RunningVm>;
+  /** Cuts the VM's power: it is gone at once, and keeps no more than its guest has flushed to its disk before. */
+  crash(vm: RunningVm | SuspendedVm, context: StageContext): Promise<void>;
+  /** Presses the VM's reset button; settles when its guest begins anew. A cable that is out stays out. */
+  reset(vm: RunningVm, context: StageContext): Promise<void>;
+  /** Plugs a cable in or pulls it out, whatever the guest does; it is in again after the next start. */
+  setLink(vm: RunningVm | SuspendedVm, link: LinkChange, context: StageContext): Promise<void>;
+  /**
+   * Pauses the VM and writes its state, memory included, to `path`, which comes into being complete or not at all. The
+   * VM stays paused, so that its disk can be kept as it was at that moment; `resume` or `stop` it then.
+   */
+  save(vm: RunningVm | SuspendedVm, path: string, context: StageContext): Promise<SuspendedVm>;
+  /**
+   * Turns a running VM into files in `folder`, which exists and is empty: its disk, what `prepareFrozen` needs besides,
+   * and, where the VM was started `freezable`, its memory and state; one that was not is to be powered off before.
+   * Afterwards the VM is stopped, and its disk is frozen: not to be written again. `branch` gives it another one.
+   */
+  freeze(vm: ObservedVm, folder: string, context: StageContext): Promise<StoppedVm>;
+  /** Builds the files of a new VM that starts from a frozen one, completely or not at all. */
+  prepareFrozen(spec: VmSpec, folder: string, options: PrepareOptions, context: StageContext): Promise<VmHandle>;
+  /** Gives a stopped VM a fresh disk on that of a frozen one in the place of its own; its handle says so afterwards. */
+  branch(vm: StoppedVm, folder: string, context: StageContext): Promise<StoppedVm>;
+  /** What a saved state depends on besides the VM, each with its name: nothing else can load it. */
+  stateFacts(signal: AbortSignal): Promise<Readonly<Record<string, string>>>;
   /** Ends the VM if it runs and removes every file of it; done when nothing is left. */
   destroy(handle: VmHandle, context: StageContext): Promise<void>;
   /** Does the same for a VM whose handle cannot be read any more. */
@@ -155,6 +233,11 @@ export interface Hypervisor {
    * backend takes each at once itself, also where nobody listens in the guest.
    */
   forwardTaken(handle: VmHandle, hostPort: number): Promise<boolean>;
+  /**
+   * Sees to it that `console.log` in the VM's directory has everything that the guest has printed so far. True where the
+   * VM's own process writes it at once, so that nobody need ask again. Throws where the rest cannot be had.
+   */
+  catchUpConsole(vm: VmRemains, signal?: AbortSignal): Promise<boolean>;
   /** What is on the screen of a VM that runs, as the bytes of a PNG file. Throws `UNSUPPORTED` where it has none. */
   screenshot(vm: RunningVm | SuspendedVm): Promise<Uint8Array>;
   /** What this host offers; finds out as much as it can, and throws `ABORTED` at most. */

@@ -3,15 +3,20 @@
  * process, disk or network. The command line and the task graph are tested on it, and a user can try a VMFile with it.
  */
 import { randomUUID } from 'node:crypto';
-import { rm } from 'node:fs/promises';
+import { rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { VmctlError } from '../errors.js';
 import type { StageContext } from '../model/event.js';
+import type { VmSpec } from '../model/spec.js';
 import {
+  NICS,
+  type Nic,
   type ObservedVm,
   type ResolvedVm,
   type RunningVm,
   type StoppedVm,
   type SuspendedVm,
+  type Transition,
   type VmHandle,
   type VmState,
   assertTransition,
@@ -23,14 +28,19 @@ import {
   type BackendFacts,
   type Capabilities,
   type ConsoleEndpoint,
+  FROZEN_FILES,
   type Hypervisor,
+  type LinkChange,
   type PrepareOptions,
+  type SavedState,
+  type StartMode,
   type StopMethod,
   type VmRemains,
   type WorkProcess,
   noScreen,
 } from './hypervisor.js';
 import { checkBaseImage } from './base-image.js';
+import { frozenImage, keepCompanions, readOrigin, recordBranch, takeCompanions } from './frozen.js';
 import { buildWorkDirectory, removeWorkDirectory, stableMac, writeGuestAccess } from './work-directory.js';
 
 export interface NoopOptions {
@@ -38,7 +48,7 @@ export interface NoopOptions {
   readonly before?: (operation: NoopOperation, name: string, signal: AbortSignal) => Promise<void>;
 }
 
-export type NoopOperation = 'prepare' | 'start' | 'stop' | 'suspend' | 'resume' | 'destroy';
+export type NoopOperation = 'prepare' | 'save' | 'freeze' | 'destroy' | Transition;
 
 const SUPPORTED = { supported: true } as const;
 const NO_GUEST = { supported: false, reason: 'the Noop backend has no guests' } as const;
@@ -48,9 +58,12 @@ export class NoopBackend implements Hypervisor {
   readonly capabilities: Capabilities = {
     guestAccess: NO_GUEST,
     suspend: SUPPORTED,
+    crash: SUPPORTED,
+    reset: SUPPORTED,
+    links: SUPPORTED,
     console: NO_GUEST,
-    consoleLog: NO_GUEST,
     screenshot: NO_GUEST,
+    memorySnapshots: SUPPORTED,
     networks: { user: SUPPORTED, tap: SUPPORTED, vnic: SUPPORTED, none: SUPPORTED },
   };
   readonly #before: NonNullable<NoopOptions['before']>;
@@ -81,8 +94,10 @@ export class NoopBackend implements Hypervisor {
     });
   }
 
-  async start(vm: StoppedVm, context: StageContext): Promise<RunningVm> {
+  async start(vm: StoppedVm, context: StageContext, mode: StartMode = { kind: 'boot' }): Promise<RunningVm> {
+    if (mode.kind === 'restore') await checkSaved(vm.handle, mode.saved);
     await this.#change(vm.handle, 'start', 'running', context);
+    if (mode.kind === 'freezable') await writeFileAtomically(join(vm.handle.directory, VM_FILES.memory), MEMORY);
     return { state: 'running', ...live(vm.handle) };
   }
 
@@ -93,12 +108,72 @@ export class NoopBackend implements Hypervisor {
 
   async suspend(vm: RunningVm, context: StageContext): Promise<SuspendedVm> {
     await this.#change(vm.handle, 'suspend', 'suspended', context);
-    return { state: 'suspended', pausedBy: 'request', ...live(vm.handle) };
+    return { state: 'suspended', pausedBy: 'request', ...live(vm.handle, await readUnplugged(vm.handle)) };
   }
 
   async resume(vm: SuspendedVm, context: StageContext): Promise<RunningVm> {
     await this.#change(vm.handle, 'resume', 'running', context);
-    return { state: 'running', ...live(vm.handle) };
+    return { state: 'running', ...live(vm.handle, await readUnplugged(vm.handle)) };
+  }
+
+  async crash({ handle }: RunningVm | SuspendedVm, context: StageContext): Promise<void> {
+    await this.#change(handle, 'crash', 'stopped', context);
+  }
+
+  async reset({ handle }: RunningVm, context: StageContext): Promise<void> {
+    await this.#change(handle, 'reset', 'running', context);
+  }
+
+  async setLink({ handle }: RunningVm | SuspendedVm, { nic, up }: LinkChange, context: StageContext): Promise<void> {
+    const state = await readState(handle);
+    const before = await readUnplugged(handle);
+    await this.#change(handle, up ? 'connect' : 'disconnect', state, context);
+    await writeMemory(
+      handle,
+      state,
+      NICS.filter((one) => (one === nic ? !up : before.includes(one))),
+    );
+  }
+
+  async save(vm: RunningVm | SuspendedVm, path: string, context: StageContext): Promise<SuspendedVm> {
+    const { handle } = vm;
+    await this.#enter('save', handle.name, context);
+    if ((await readState(handle)) !== 'suspended') await this.#change(handle, 'suspend', 'suspended', context);
+    await writeFileAtomically(path, STATE);
+    return { state: 'suspended', pausedBy: 'request', ...live(handle) };
+  }
+
+  async freeze({ handle }: ObservedVm, folder: string, context: StageContext): Promise<StoppedVm> {
+    await this.#enter('freeze', handle.name, context);
+    await writeFileAtomically(join(folder, FROZEN_FILES.disk), 'a disk\n');
+    if ((await readState(handle)) !== 'stopped') {
+      await rename(join(handle.directory, VM_FILES.memory), join(folder, FROZEN_FILES.memory));
+      await writeFileAtomically(join(folder, FROZEN_FILES.state), STATE);
+      await this.#change(handle, 'stop', 'stopped', context);
+    }
+    await keepCompanions(handle, folder);
+    return { state: 'stopped', handle };
+  }
+
+  async prepareFrozen(spec: VmSpec, folder: string, options: PrepareOptions, context: StageContext): Promise<VmHandle> {
+    const { mac } = await readOrigin(folder);
+    const image = await frozenImage(folder);
+    const { name } = spec;
+    return buildWorkDirectory(options, async (directory) => {
+      await this.#enter('prepare', name, context);
+      await takeCompanions(folder, directory, name);
+      const createdAt = new Date().toISOString();
+      return { name, backend: 'noop', directory: options.directory, uuid: randomUUID(), mac, spec, image, createdAt };
+    });
+  }
+
+  async branch({ handle }: StoppedVm, folder: string): Promise<StoppedVm> {
+    assertTransition(handle.name, await readState(handle), 'start');
+    return { state: 'stopped', handle: await recordBranch(handle, await frozenImage(folder)) };
+  }
+
+  async stateFacts(): Promise<Readonly<Record<string, string>>> {
+    return {};
   }
 
   async destroy(handle: VmHandle, context: StageContext): Promise<void> {
@@ -113,7 +188,8 @@ export class NoopBackend implements Hypervisor {
   async observe(handle: VmHandle): Promise<ObservedVm> {
     const state = await readState(handle);
     if (state === 'stopped') return { state, handle };
-    return state === 'running' ? { state, ...live(handle) } : { state, pausedBy: 'request', ...live(handle) };
+    const rest = live(handle, await readUnplugged(handle));
+    return state === 'running' ? { state, ...rest } : { state, pausedBy: 'request', ...rest };
   }
 
   checkDisk(handle: VmHandle): Promise<void> {
@@ -128,6 +204,10 @@ export class NoopBackend implements Hypervisor {
     return false;
   }
 
+  async catchUpConsole(): Promise<boolean> {
+    return true;
+  }
+
   async screenshot({ handle }: RunningVm | SuspendedVm): Promise<Uint8Array> {
     throw noScreen(handle.name, NO_GUEST.reason);
   }
@@ -140,18 +220,12 @@ export class NoopBackend implements Hypervisor {
     return [];
   }
 
-  async #change(
-    handle: VmHandle,
-    transition: 'start' | 'stop' | 'suspend' | 'resume',
-    to: VmState,
-    context: StageContext,
-  ): Promise<void> {
+  async #change(handle: VmHandle, transition: Transition, to: VmState, context: StageContext): Promise<void> {
     assertTransition(handle.name, await readState(handle), transition);
     await this.#enter(transition, handle.name, context);
-    const path = join(handle.directory, VM_FILES.runtime);
     // Stopping writes nothing, as with the other backends: it has to work on a full disk.
-    if (to === 'stopped') await rm(path, { force: true });
-    else await writeFileAtomically(path, `${to}\n`);
+    if (to === 'stopped') await rm(join(handle.directory, VM_FILES.runtime), { force: true });
+    else await writeMemory(handle, to, transition === 'start' ? [] : await readUnplugged(handle));
   }
 
   async #enter(operation: NoopOperation, name: string, context: StageContext): Promise<void> {
@@ -160,11 +234,38 @@ export class NoopBackend implements Hypervisor {
   }
 }
 
-function live(handle: VmHandle): Omit<RunningVm, 'state'> {
-  return { handle, pid: null, ssh: null, forwards: [], accelerator: 'none' };
+/** What stands for a guest's memory and a machine's state, where there are none. */
+const MEMORY = 'a memory\n';
+const STATE = 'a state\n';
+
+async function checkSaved({ name }: VmHandle, { state, memory }: SavedState): Promise<void> {
+  const whole = (await readTextIfPresent(state)) === STATE;
+  if (whole && (memory === null || (await readTextIfPresent(memory)) === MEMORY)) return;
+  throw new VmctlError('QEMU_START', `VM "${name}" did not start: its saved state could not be loaded`, {
+    fields: { vm: name },
+  });
+}
+
+function live(handle: VmHandle, unplugged: readonly Nic[] = []): Omit<RunningVm, 'state'> {
+  return { handle, pid: null, ssh: null, forwards: [], accelerator: 'none', unplugged };
+}
+
+/** What is remembered of a VM that does not stand still: a word for its state, and one for each cable that is out. */
+async function writeMemory(handle: VmHandle, state: VmState, unplugged: readonly Nic[]): Promise<void> {
+  await writeFileAtomically(join(handle.directory, VM_FILES.runtime), `${[state, ...unplugged].join(' ')}\n`);
+}
+
+async function readMemory(handle: VmHandle): Promise<readonly string[]> {
+  const text = await readTextIfPresent(join(handle.directory, VM_FILES.runtime));
+  return (text ?? '').trim().split(' ');
 }
 
 async function readState(handle: VmHandle): Promise<VmState> {
-  const text = (await readTextIfPresent(join(handle.directory, VM_FILES.runtime)))?.trim();
-  return text === 'running' || text === 'suspended' ? text : 'stopped';
+  const [state] = await readMemory(handle);
+  return state === 'running' || state === 'suspended' ? state : 'stopped';
+}
+
+async function readUnplugged(handle: VmHandle): Promise<readonly Nic[]> {
+  const words = await readMemory(handle);
+  return NICS.filter((nic) => words.includes(nic));
 }

@@ -8,14 +8,17 @@ import type {
   Capabilities,
   ConsoleEndpoint,
   Hypervisor,
+  LinkChange,
   PrepareOptions,
+  StartMode,
   StopMethod,
   StopOptions,
   VmRemains,
   WorkProcess,
 } from './hypervisor.js';
 import { NoopBackend } from './noop.js';
-import { PropolisBackend, type PropolisOptions } from './propolis/backend.js';
+import { PropolisBackend } from './propolis/backend.js';
+import type { PropolisOptions } from './propolis/options.js';
 import { QemuBackend, type QemuOptions } from './qemu/backend.js';
 
 export interface RouterOptions {
@@ -83,8 +86,8 @@ export class RouterHypervisor implements Hypervisor {
     return this.#backend(this.kind).prepare(vm, options, context);
   }
 
-  start(vm: StoppedVm, context: StageContext): Promise<RunningVm> {
-    return this.#backend(vm.handle.backend).start(vm, context);
+  start(vm: StoppedVm, context: StageContext, mode?: StartMode): Promise<RunningVm> {
+    return this.#backend(vm.handle.backend).start(vm, context, mode);
   }
 
   stop(vm: RunningVm | SuspendedVm, options: StopOptions, context: StageContext): Promise<StopMethod> {
@@ -97,6 +100,39 @@ export class RouterHypervisor implements Hypervisor {
 
   resume(vm: SuspendedVm, context: StageContext): Promise<RunningVm> {
     return this.#backend(vm.handle.backend).resume(vm, context);
+  }
+
+  crash(vm: RunningVm | SuspendedVm, context: StageContext): Promise<void> {
+    return this.#backend(vm.handle.backend).crash(vm, context);
+  }
+
+  reset(vm: RunningVm, context: StageContext): Promise<void> {
+    return this.#backend(vm.handle.backend).reset(vm, context);
+  }
+
+  setLink(vm: RunningVm | SuspendedVm, link: LinkChange, context: StageContext): Promise<void> {
+    return this.#backend(vm.handle.backend).setLink(vm, link, context);
+  }
+
+  save(vm: RunningVm | SuspendedVm, path: string, context: StageContext): Promise<SuspendedVm> {
+    return this.#backend(vm.handle.backend).save(vm, path, context);
+  }
+
+  freeze(vm: ObservedVm, folder: string, context: StageContext): Promise<StoppedVm> {
+    return this.#backend(vm.handle.backend).freeze(vm, folder, context);
+  }
+
+  prepareFrozen(spec: VmSpec, folder: string, options: PrepareOptions, context: StageContext): Promise<VmHandle> {
+    return this.#backend(this.kind).prepareFrozen(spec, folder, options, context);
+  }
+
+  branch(vm: StoppedVm, folder: string, context: StageContext): Promise<StoppedVm> {
+    return this.#backend(vm.handle.backend).branch(vm, folder, context);
+  }
+
+  /** For the backend of new VMs. */
+  async stateFacts(signal: AbortSignal): Promise<Readonly<Record<string, string>>> {
+    return this.#backend(this.kind).stateFacts(signal);
   }
 
   destroy(handle: VmHandle, context: StageContext): Promise<void> {
@@ -121,6 +157,10 @@ export class RouterHypervisor implements Hypervisor {
 
   forwardTaken(handle: VmHandle, hostPort: number): Promise<boolean> {
     return this.#backend(handle.backend).forwardTaken(handle, hostPort);
+  }
+
+  async catchUpConsole(vm: VmRemains, signal?: AbortSignal): Promise<boolean> {
+    return this.#backend(vm.backend).catchUpConsole(vm, signal);
   }
 
   screenshot(vm: RunningVm | SuspendedVm): Promise<Uint8Array> {

@@ -4,7 +4,7 @@ import { rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { PRIVATE_FILE_MODE, VM_FILES } from '../paths.js';
 import type { ResolvedVm, VmHandle } from '../model/vm.js';
-import { exists, makeDirectory, writeFileAtomically } from '../util/fs.js';
+import { exists, makeDirectory, syncFiles, writeFileAtomically } from '../util/fs.js';
 import type { PrepareOptions } from './hypervisor.js';
 
 /** Builds the directory in the staging place with `fill`, records the handle, and moves it to where it belongs. */
@@ -18,7 +18,9 @@ export async function buildWorkDirectory(
     const handle = await fill(options.staging);
     const { durable = true } = options;
     const text = `${JSON.stringify(handle, null, 2)}\n`;
-    await writeFileAtomically(join(options.staging, VM_FILES.handle), text, { durable });
+    await writeFileAtomically(join(options.staging, VM_FILES.handle), text, { durable: false });
+    // All of it, before it has its name: a VM with an empty key or a torn disk would be one that nobody can repair.
+    if (durable) await syncFiles(options.staging);
     await rename(options.staging, options.directory);
     return handle;
   } catch (error) {

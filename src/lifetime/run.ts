@@ -130,10 +130,12 @@ async function newLease(base: StatePaths, { command, project }: RunOptions): Pro
 /** Under the lock: who finds a directory without a lease while he holds it knows that nobody is making it. */
 async function makeRun(base: StatePaths, paths: StatePaths, lease: Lease): Promise<void> {
   await makeDirectory(base.images);
+  await makeDirectory(base.warm);
   await withLock(base.runsLock, { command: lease.owner?.command ?? 'vmctl' }, async () => {
     await makeDirectory(paths.root);
     // With it the directory is one that every command can work in.
     await symlink(relative(paths.root, base.images), join(paths.root, 'images'));
+    await symlink(relative(paths.root, base.warm), join(paths.root, 'warm'));
     await writeLease(paths, lease);
   });
 }
@@ -147,10 +149,10 @@ export interface FoundRun {
   readonly state: RunState;
 }
 
-/** All runs below a state directory, by id. */
+/** All runs below a state directory, by id. A link that lies there is none: what it leads to is not ours to remove. */
 export async function listRuns(base: StatePaths): Promise<readonly FoundRun[]> {
   const found: FoundRun[] = [];
-  for (const id of (await namesIn(base.runs)).toSorted()) {
+  for (const id of (await foldersIn(base.runs)).toSorted()) {
     const lease = await readLease(base.run(id));
     found.push({ id, paths: runPaths(base, id), lease, state: await stateOf(lease) });
   }
@@ -178,9 +180,10 @@ export async function baseOf(paths: StatePaths): Promise<StatePaths> {
   return lease === null ? paths : statePaths(lease.base);
 }
 
-async function namesIn(path: string): Promise<readonly string[]> {
+async function foldersIn(path: string): Promise<readonly string[]> {
   try {
-    return await readdir(path);
+    const entries = await readdir(path, { withFileTypes: true });
+    return entries.filter((entry) => entry.isDirectory()).map(({ name }) => name);
   } catch (error) {
     if (isMissing(error)) return [];
     throw error;

@@ -4,6 +4,7 @@
  */
 import type { FirmwareKind } from './spec.js';
 import type { Located, SourceFile, Span } from './source.js';
+import type { WarmLevel } from './warm.js';
 
 /** A whole VMFile. */
 export interface ProjectDefinition {
@@ -30,7 +31,7 @@ export interface VmDefinition {
   readonly ssh?: Located<SshDeclaration>;
   readonly dependsOn: readonly Located<string>[];
   readonly ready?: Located<ReadyDeclaration>;
-  readonly warm?: Located<'memory' | 'disk' | 'off'>;
+  readonly warm?: Located<WarmLevel>;
   readonly provision: readonly Located<ProvisionDeclaration>[];
 }
 
@@ -79,7 +80,8 @@ export interface SshDeclaration {
   readonly timeout?: Located<number>;
 }
 
-export type RunPolicy = 'always' | 'once' | 'on-change';
+/** `each`: always, and after the VM was given what makes it different from the others of its group. */
+export type RunPolicy = 'always' | 'once' | 'on-change' | 'each';
 
 interface ProvisionCommon {
   readonly run?: Located<RunPolicy>;

@@ -15,7 +15,15 @@ export type DownStep = 'stop' | 'destroy';
 /** Pausing a VM's vCPUs, and letting them go on. */
 export type PauseStep = 'suspend' | 'resume';
 
-export type Step = UpStep | DownStep | PauseStep;
+/** Failures on purpose, and the way out of them. */
+export const FAULT_STEPS = ['crash', 'disconnect', 'connect', 'reboot'] as const;
+
+export type FaultStep = (typeof FAULT_STEPS)[number];
+
+/** Back to the moment at which the VM was frozen. */
+export type ResetStep = 'reset';
+
+export type Step = UpStep | DownStep | PauseStep | FaultStep | ResetStep;
 
 interface EventCommon {
   /** Milliseconds since the epoch. */
@@ -25,10 +33,19 @@ interface EventCommon {
   readonly step: Step;
 }
 
+/** What a status is about, for programs; where a status has none, its words are all there is to know. */
+export type Activity =
+  /** Nothing is done for this VM until: the guest answers, a place among those that boot is free, somebody lets go of it. */
+  | { readonly kind: 'waiting'; readonly on: 'guest' | 'boot-place' | 'lock' }
+  /** The same until these VMs are provisioned. */
+  | { readonly kind: 'waiting'; readonly on: 'vms'; readonly vms: readonly string[] }
+  /** A provision step runs; `number` is its place in the VMFile, from 1. */
+  | { readonly kind: 'provision-step'; readonly number: number; readonly total: number; readonly title: string };
+
 export type VmEventBody =
   | { readonly type: 'started' }
   /** What is going on at this moment, in a few words; replaces the one before. */
-  | { readonly type: 'status'; readonly text: string }
+  | { readonly type: 'status'; readonly text: string; readonly activity?: Activity }
   | { readonly type: 'progress'; readonly bytes: number; readonly totalBytes: number | null }
   /** A line that the guest or a tool printed; `note` is vmctl's own. */
   | { readonly type: 'log'; readonly stream: 'stdout' | 'stderr' | 'note'; readonly line: string }
@@ -42,7 +59,7 @@ export type EventListener = (event: VmEvent) => void;
 
 /** What a stage function is given to say how far it is. It knows which VM and step it speaks for. */
 export interface StageReporter {
-  status(text: string): void;
+  status(text: string, activity?: Activity): void;
   progress(bytes: number, totalBytes: number | null): void;
   log(line: string, stream?: 'stdout' | 'stderr' | 'note'): void;
 }

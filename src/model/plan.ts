@@ -1,5 +1,6 @@
 /** The plan of `up` as data. */
 import type { VmctlErrorJson } from '../errors.js';
+import type { WarmOutlook } from './warm.js';
 
 export type UpAction =
   /** It does not exist: all five steps. */
@@ -34,6 +35,8 @@ export interface PlannedVm {
   readonly ready: readonly string[];
   /** Where the VM is not as declared; only making it anew changes that. */
   readonly changes: readonly Change[];
+  /** How a VM that is to be made begins; null for any other. */
+  readonly warm: WarmOutlook | null;
   /** Every provision step, and whether it would be run. */
   readonly steps: readonly {
     readonly number: number;

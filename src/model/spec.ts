@@ -5,9 +5,12 @@
 
 import { unreachable } from '../errors.js';
 import type { ReadyCondition, RunPolicy } from './definition.js';
+import type { WarmLevel } from './warm.js';
 
 export interface VmSpec {
   readonly name: string;
+  /** Null for a VM that is not one of several. */
+  readonly group: VmGroup | null;
   /** Absolute path of the VMFile that this VM belongs to; null for a VM made without one. */
   readonly project: string | null;
   readonly image: ImageSource;
@@ -24,6 +27,15 @@ export interface VmSpec {
   /** Null: it is up as soon as it is provisioned. */
   readonly ready: ReadySpec | null;
   readonly provision: readonly ProvisionStep[];
+  /** Null where the VMFile leaves that to whoever brings the VM up. */
+  readonly warm: WarmLevel | null;
+}
+
+/** What a VM is one of: `worker-3` is the third of `vm "worker" count=4`. */
+export interface VmGroup {
+  readonly name: string;
+  /** From 1. */
+  readonly index: number;
 }
 
 export type ImageSource =
@@ -49,10 +61,26 @@ export type ChecksumSource = Checksum | ChecksumList;
 export type FirmwareKind = 'bios' | 'uefi';
 
 export type NetworkSpec =
-  | { readonly kind: 'user'; readonly forwards: readonly Forward[] }
+  | { readonly kind: 'user'; readonly forwards: readonly Forward[]; readonly lan: LanSpec | null }
   | { readonly kind: 'tap'; readonly bridge: string }
   | { readonly kind: 'vnic'; readonly vnic: string }
   | { readonly kind: 'none' };
+
+/** A second card, on a segment of its own with the other VMs that name the same LAN. */
+export interface LanSpec {
+  readonly name: string;
+  /** This VM's, an IPv4 address. */
+  readonly address: string;
+  /** Everybody on it, this VM too, in the order of the file. */
+  readonly members: readonly LanMember[];
+}
+
+export interface LanMember {
+  readonly vm: string;
+  readonly address: string;
+  /** What the others call it: the VM's name, and its host name where that is another one. */
+  readonly names: readonly string[];
+}
 
 /** A TCP port of 127.0.0.1 that leads to a port of the guest. As a wish, host 0 means "any free one". */
 export interface Forward {

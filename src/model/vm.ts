@@ -74,6 +74,11 @@ export interface StoppedVm {
   readonly crash?: { readonly log: string } | undefined;
 }
 
+/** A network card of a VM, by where its cable leads: out of the host's networks, or to the VMs beside it. */
+export const NICS = ['outside', 'lan'] as const;
+
+export type Nic = (typeof NICS)[number];
+
 interface LiveVm {
   readonly handle: VmHandle;
   /** Null where the backend has no process on this host. */
@@ -82,6 +87,8 @@ interface LiveVm {
   readonly ssh: Endpoint | null;
   readonly forwards: readonly Forward[];
   readonly accelerator: Accelerator;
+  /** The cards whose cable is out, because somebody pulled it. */
+  readonly unplugged: readonly Nic[];
 }
 
 export interface RunningVm extends LiveVm {
@@ -92,6 +99,11 @@ export interface SuspendedVm extends LiveVm {
   readonly state: 'suspended';
   /** Who paused it: somebody, or the backend because the host's disk failed or is full. */
   readonly pausedBy: 'request' | 'disk-error';
+}
+
+/** The cards of a VM, in the order in which they are in the machine. */
+export function nicsOf({ spec }: VmHandle): readonly Nic[] {
+  return spec.network.kind === 'none' ? [] : ['outside'];
 }
 
 /** A prepared VM as its backend sees it at this moment. */
@@ -113,6 +125,12 @@ const LEGAL = {
   stop: ['running', 'suspended'],
   suspend: ['running'],
   resume: ['suspended'],
+  crash: ['running', 'suspended'],
+  // QEMU takes a paused VM that is reset for one that never ran.
+  reset: ['running'],
+  // The cable of a network card, in or out.
+  connect: ['running', 'suspended'],
+  disconnect: ['running', 'suspended'],
 } as const satisfies Record<string, readonly VmState[]>;
 
 export type Transition = keyof typeof LEGAL;
@@ -120,8 +138,13 @@ export type Transition = keyof typeof LEGAL;
 /** Throws `VM_STATE` when a VM in this state cannot make the transition. Every backend calls it first. */
 export function assertTransition(name: string, state: VmState, transition: Transition): void {
   const legal: readonly VmState[] = LEGAL[transition];
-  if (legal.includes(state)) return;
-  throw new VmctlError('VM_STATE', `cannot ${transition} VM "${name}": it is ${state}, not ${legal.join(' or ')}`, {
+  if (!legal.includes(state)) throw illegalTransition(name, state, transition);
+}
+
+/** What `assertTransition` throws. */
+export function illegalTransition(name: string, state: VmState, transition: Transition): VmctlError {
+  const legal = LEGAL[transition].join(' or ');
+  return new VmctlError('VM_STATE', `cannot ${transition} VM "${name}": it is ${state}, not ${legal}`, {
     fields: { vm: name, state, transition },
   });
 }

@@ -33,6 +33,8 @@ export interface ConditionWorld {
   readonly route: (guestPort: number) => Promise<Route | null>;
   /** Absolute path. */
   readonly consoleLog: string;
+  /** Brings it up to date, where nobody writes it while the guest prints. */
+  readonly catchUpConsole: () => Promise<unknown>;
   /** How much of the console log is of earlier starts, in bytes. */
   readonly consoleFrom: number;
   readonly stillRunning: () => Promise<boolean>;
@@ -97,7 +99,7 @@ export async function waitForConditions(
 }
 
 /** What a guest may get over; the others are told at once. */
-const PASSING: ReadonlySet<string> = new Set(['SSH_TRANSPORT', 'SSH_AUTHENTICATION', 'TIMEOUT']);
+const PASSING: ReadonlySet<string> = new Set(['SSH_TRANSPORT', 'SSH_AUTHENTICATION', 'TIMEOUT', 'PROPOLIS']);
 
 async function untilItHolds(wait: Wait, world: ConditionWorld, stops: AbortSignal): Promise<void> {
   for (const delay of backOff()) {
@@ -119,10 +121,11 @@ async function untilItHolds(wait: Wait, world: ConditionWorld, stops: AbortSigna
 
 async function notReady(
   waits: readonly Wait[],
-  { name, consoleLog }: ConditionWorld,
+  { name, consoleLog, catchUpConsole }: ConditionWorld,
   { stopped, timeoutMs }: { readonly stopped: boolean; readonly timeoutMs: number },
 ): Promise<VmctlError> {
   const left = waits.filter(({ holds }) => !holds);
+  await catchUpConsole().catch(() => {});
   const details = stripVTControlCharacters(await tailOfFile(consoleLog, CONSOLE_LINES));
   const rest = {
     ...(details.trim() === '' ? {} : { details }),

@@ -97,8 +97,9 @@ type LogCondition = Extract<ReadyCondition, { readonly kind: 'log' }>;
 
 async function examineLog(
   { pattern, flags }: LogCondition,
-  { consoleLog, consoleFrom }: ConditionWorld,
+  { consoleLog, consoleFrom, catchUpConsole }: ConditionWorld,
 ): Promise<string | null> {
+  await catchUpConsole();
   const text = await textFrom(consoleLog, consoleFrom);
   const lines = stripVTControlCharacters(text).split(/\r*\n/);
   const expression = new RegExp(pattern, flags);

@@ -4,6 +4,8 @@
  * - `inline` text is the SSH command as it stands: the user's login shell executes it, however many lines it has, and
  *   the exit code is that of its last command. Nothing is added to it, no `set -e` either: the text means what it would
  *   mean after `ssh vm`. A text too long for a command line is uploaded and executed by the same shell.
+ * - A step with `run="each"` has `VMCTL_NAME` and `VMCTL_INDEX` in its environment, unless it sets them itself. The
+ *   others have not: what they make may be frozen and become part of other VMs.
  * - `script` is uploaded to `/tmp/vmctl-provision-<step>.sh` (the step's number in the VMFile, from 1), for its user alone,
  *   and executed: by the interpreter in its `#!` line, else by the shell. It stays there, to be looked at.
  * - `file` is copied over SFTP with the local mode, a folder with everything in it: what the folder at the destination has
@@ -31,8 +33,14 @@ const LOG_KINDS = { stdout: 'out', stderr: 'err', note: 'note' } as const;
 export interface ProvisionOptions extends StepMemory {
   /** The VM's name, for messages. */
   readonly name: string;
+  /** Its place among the VMs of its group, from 1; default 1. */
+  readonly index?: number;
   /** Absolute path of `provision.log`; appended to. */
   readonly logFile: string;
+  /** What every step is told besides its own `env`, which wins. */
+  readonly variables?: Readonly<Record<string, string>>;
+  /** What the steps for each VM are told besides. */
+  readonly ownVariables?: Readonly<Record<string, string>>;
   readonly reporter: StageReporter;
   readonly signal: AbortSignal;
   /** Milliseconds since the epoch; the system's clock by default. */
@@ -96,9 +104,9 @@ class StepRun {
   }
 
   async run(): Promise<void> {
-    const { log, reporter, clock, signal } = this.#context;
+    const { log, reporter, clock, signal, number, total } = this.#context;
     const title = stepTitle(this.#step);
-    reporter.status(`step ${this.#label}: ${title}`);
+    reporter.status(`step ${this.#label}: ${title}`, { kind: 'provision-step', number, total, title });
     log.write(this.#label, 'start', title);
     const begun = clock();
     const took = (): string => `${((clock() - begun) / 1000).toFixed(1)} s`;
@@ -163,7 +171,7 @@ class StepRun {
     const file = `/tmp/vmctl-provision-${this.#context.number}.sh`;
     const script = step.command.kind === 'script' ? step.command.path : null;
     if (script !== null) await this.#connection.upload(script, file, { mode: SCRIPT_MODE, signal });
-    const command = exportPrefix(step.environment) + (step.command.kind === 'script' ? file : step.command.text);
+    const command = exportPrefix(this.#environment(step)) + (step.command.kind === 'script' ? file : step.command.text);
     if (Buffer.byteLength(command) <= LONGEST_COMMAND_BYTES) return command;
     const longFile = `${file}.long`;
     const { exitCode } = await this.#connection.exec(`umask 077; cat > ${longFile}`, { stdin: command, signal });
@@ -171,6 +179,12 @@ class StepRun {
       throw new VmctlError('PROVISION_FAILED', `the guest could not write ${longFile} (exit code ${exitCode})`);
     }
     return `"\${SHELL:-/bin/sh}" ${longFile}`;
+  }
+
+  #environment({ run, environment }: ShellStep): Readonly<Record<string, string>> {
+    const { name, index = 1, variables, ownVariables } = this.#context;
+    if (run !== 'each') return { ...variables, ...environment };
+    return { VMCTL_NAME: name, VMCTL_INDEX: String(index), ...variables, ...ownVariables, ...environment };
   }
 
   #line(line: string, stream: 'stdout' | 'stderr' | 'note'): void {

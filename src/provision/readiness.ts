@@ -138,7 +138,7 @@ class WaitingFor {
     const text = statusText(state);
     if (text === this.#told) return;
     this.#told = text;
-    this.#reporter.status(text);
+    this.#reporter.status(text, { kind: 'waiting', on: 'guest' });
   }
 }
 

@@ -41,11 +41,13 @@ export function planSteps(steps: readonly StepFacts[], history: readonly StepSuc
   });
 }
 
+/** Of the policies that run a step whatever has succeeded before. */
+const REASONS = { always: 'always', each: 'on each VM' } as const;
+
 function decide(run: RunPolicy, known: StepDecision['known']): Pick<StepDecision, 'runs' | 'reason'> {
-  if (known === 'new') return { runs: true, reason: run === 'always' ? 'always' : 'has not succeeded yet' };
+  if (run === 'always' || run === 'each') return { runs: true, reason: REASONS[run] };
+  if (known === 'new') return { runs: true, reason: 'has not succeeded yet' };
   switch (run) {
-    case 'always':
-      return { runs: true, reason: 'always' };
     case 'once':
       return known === 'same'
         ? { runs: false, reason: 'succeeded before (once)' }

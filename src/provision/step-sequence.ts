@@ -48,25 +48,79 @@ export async function runInOrder(
   run: (step: ProvisionStep, number: number) => Promise<void>,
 ): Promise<StepCounts> {
   const plan = await planProvision(steps, options.history);
+  const memory = new LateMemory(options.remember);
   const counts = { run: 0, skipped: 0 };
   let history = carriedOver(plan);
-  for (const { step, number, digest, runs, reason, earlier } of plan) {
-    throwIfAborted(options.signal);
-    if (!runs) {
-      options.reporter.log(`step ${number}/${plan.length} skipped, ${reason}: ${stepTitle(step)}`);
-      counts.skipped += 1;
-      continue;
+  try {
+    for (const { step, number, digest, runs, known, reason, earlier } of plan) {
+      throwIfAborted(options.signal);
+      if (!runs) {
+        options.reporter.log(`step ${number}/${plan.length} skipped, ${reason}: ${stepTitle(step)}`);
+        counts.skipped += 1;
+        continue;
+      }
+      if (earlier !== null) {
+        // Should it fail now, it has to run again, even if it is changed back to what succeeded before.
+        history = history.filter((success) => success.number !== number);
+        memory.set(history);
+        if (known === 'edited') await memory.settle();
+      }
+      await run(step, number);
+      counts.run += 1;
+      if (digest === null) continue;
+      history = withSuccess(history, { number, digest });
+      memory.set(history);
+      memory.throwFailure();
     }
-    if (earlier !== null) {
-      // Should it fail now, it has to run again, even if it is changed back to what succeeded before.
-      history = history.filter((success) => success.number !== number);
-      await options.remember(history);
-    }
-    await run(step, number);
-    counts.run += 1;
-    if (digest === null) continue;
-    history = withSuccess(history, { number, digest });
-    await options.remember(history);
+  } catch (error) {
+    // It is the failure of a step that is told, unless there is no other.
+    await memory.settle().catch(() => {});
+    throw error;
   }
+  await memory.settle();
   return counts;
+}
+
+/**
+ * Remembers while the next step runs, and of several changes that come meanwhile only the last one: otherwise many small
+ * steps would take as long as the disk takes to sync for each.
+ */
+class LateMemory {
+  readonly #remember: StepMemory['remember'];
+  #next: readonly StepSuccess[] | null = null;
+  #writing: Promise<void> | null = null;
+  #failure: { readonly error: unknown } | null = null;
+
+  constructor(remember: StepMemory['remember']) {
+    this.#remember = remember;
+  }
+
+  set(history: readonly StepSuccess[]): void {
+    this.#next = history;
+    this.#writing ??= this.#write();
+  }
+
+  throwFailure(): void {
+    if (this.#failure !== null) throw this.#failure.error;
+  }
+
+  /** Waits until the last change is remembered. Throws what kept one from it. */
+  async settle(): Promise<void> {
+    await this.#writing;
+    this.throwFailure();
+  }
+
+  async #write(): Promise<void> {
+    try {
+      while (this.#next !== null) {
+        const history = this.#next;
+        this.#next = null;
+        await this.#remember(history);
+      }
+    } catch (error) {
+      this.#failure ??= { error };
+    } finally {
+      this.#writing = null;
+    }
+  }
 }

@@ -27,6 +27,12 @@ export interface VmctlConfig {
     /** A size such as `"20GiB"`, above which `vmctl gc` removes images that no VM uses. */
     readonly budget?: number | string;
   };
+  /** Whether an `up` starts from frozen VMs where the VMFile says nothing; `false` also where it asks for it. */
+  readonly warm?: boolean | 'disk';
+  readonly snapshots?: {
+    /** A size such as `"20GiB"`, the default, above which frozen VMs go that no VM stands on. */
+    readonly budget?: number | string;
+  };
   readonly qemu?: {
     /** Another QEMU: a name in PATH, or a path relative to the configuration file. */
     readonly binary?: string;

@@ -1,6 +1,7 @@
 /** The settings that there are: their names, what a value must be, and how a variable spells them. */
 import * as v from 'valibot';
 import { PULL_POLICIES } from '../model/pull-policy.js';
+import type { WarmLevel } from '../model/warm.js';
 import { parseDuration, parseSize } from '../vmfile/sizes.js';
 
 /** Gives the value, or says what was expected instead. */
@@ -65,6 +66,14 @@ const flag: Reader<boolean> = (value) => {
   return { expected: 'true or false (1 or 0)' };
 };
 
+/** As in the VMFile. */
+const warmth: Reader<WarmLevel> = (value) => {
+  if (value === 'disk') return { value };
+  const read = flag(value);
+  if ('value' in read) return { value: read.value ? 'memory' : 'off' };
+  return { expected: 'true, false (1 or 0) or "disk"' };
+};
+
 function oneOf<const T extends string>(...choices: readonly T[]): Reader<T> {
   return (value) => {
     const choice = choices.find((known) => known === value);
@@ -94,6 +103,8 @@ export const settingsSchema = v.object({
   'network.leases': setting(words),
   'images.budget': setting(readBytes),
   'images.pull': setting(oneOf(...PULL_POLICIES)),
+  warm: setting(warmth),
+  'snapshots.budget': setting(readBytes),
   'qemu.binary': setting(text),
   'qemu.extraArgs': setting(words),
   'propolis.binary': setting(text),

@@ -1,6 +1,7 @@
 /** Files that are there completely or not at all. */
 import { randomBytes } from 'node:crypto';
-import { mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, open, readFile, readdir, rename, rm, stat, unlink } from 'node:fs/promises';
+import { join } from 'node:path';
 import { types } from 'node:util';
 import { VmctlError } from '../errors.js';
 import { DIRECTORY_MODE, PRIVATE_FILE_MODE } from '../paths.js';
@@ -48,6 +49,34 @@ export async function writeFileAtomically(
   } catch (error) {
     await rm(temporary, { force: true }).catch(() => {});
     throw stateDirectoryError('write', path, error);
+  }
+}
+
+/** Makes the contents of a folder's files last through a power cut. Throws `STATE_DIRECTORY`. */
+export async function syncFiles(folder: string): Promise<void> {
+  const entries = await readdir(folder, { withFileTypes: true });
+  await Promise.all(entries.filter((entry) => entry.isFile()).map(({ name }) => syncFile(join(folder, name))));
+}
+
+async function syncFile(path: string): Promise<void> {
+  try {
+    const file = await open(path, 'r');
+    try {
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    throw stateDirectoryError('write', path, error);
+  }
+}
+
+/** Removes a file, if it is there. Node's `rm` looks twice at what it removes, once of that while everything else waits. */
+export async function removeFile(path: string): Promise<void> {
+  try {
+    await unlink(path);
+  } catch (error) {
+    if (!isMissing(error)) throw error;
   }
 }
 

@@ -12,11 +12,11 @@
  * worthless, and its holder removes it.
  */
 import { createHash, randomUUID } from 'node:crypto';
-import { lstat, readdir, readlink, rename, rm, symlink } from 'node:fs/promises';
+import { lstat, readdir, readlink, rename, symlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { VmctlError } from '../errors.js';
-import { errorCode, isMissing, makeDirectory, readTextIfPresent, stateDirectoryError } from './fs.js';
+import { errorCode, isMissing, makeDirectory, readTextIfPresent, removeFile, stateDirectoryError } from './fs.js';
 import { identifyProcess } from './process.js';
 import { waitFor } from './wait.js';
 
@@ -58,7 +58,7 @@ export async function acquireLock(path: string, options: LockOptions): Promise<(
   const me = await describeSelf(options.command);
   const release = async (): Promise<void> => {
     const owner = await readOwner(path);
-    if (owner?.id === me.id) await rm(path, { force: true });
+    if (owner?.id === me.id) await removeFile(path);
   };
   try {
     await waitUntilTaken(path, me, options);
@@ -138,10 +138,10 @@ async function tryToTake(target: string, bid: { readonly path: string; readonly 
       await rename(claim, target);
       return true;
     }
-    await rm(claim, { force: true });
+    await removeFile(claim);
     return false;
   } catch (error) {
-    await rm(claim, { force: true });
+    await removeFile(claim);
     throw error;
   }
 }
@@ -156,7 +156,7 @@ const CLAIM = new RegExp(`^after-(?:${UUID}|damaged-\\d+)$`);
 async function removeLeftovers(path: string): Promise<void> {
   const directory = dirname(path);
   for (const rest of (await listedOnce(directory)).get(basename(path)) ?? []) {
-    if (!(await isOfTheLiving(rest))) await rm(`${path}.${rest}`, { force: true });
+    if (!(await isOfTheLiving(rest))) await removeFile(`${path}.${rest}`);
   }
 }
 

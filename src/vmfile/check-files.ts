@@ -3,7 +3,7 @@ import { constants } from 'node:fs';
 import { access, open, readdir, stat } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
 import { errorCode } from '../util/fs.js';
-import { type Diagnostic, Findings } from './diagnostic.js';
+import { type Diagnostic, Findings, type Severity } from './diagnostic.js';
 import { publicKeyProblem } from './public-key.js';
 import type { FileRole, NeededFile } from './resolve.js';
 import { didYouMean } from './suggest.js';
@@ -40,17 +40,19 @@ export async function checkFiles(
   for (const file of files) {
     const problem = problems.get(keyOf(file)) ?? null;
     if (problem === null) continue;
-    const { message, hint } = problem;
-    findings.error({ code: 'file', message, span: file.span, hint });
+    const { message, hint, severity } = problem;
+    findings[severity ?? 'error']({ code: 'file', message, span: file.span, hint });
   }
   return findings.diagnostics;
 }
 
-function keyOf({ role, path }: NeededFile): string {
-  return `${role} ${path}`;
+function keyOf({ role, path, lan }: NeededFile): string {
+  return `${role} ${path} ${lan?.mac ?? ''}`;
 }
 
 interface Problem {
+  /** Default `error`. */
+  readonly severity?: Severity;
   readonly message: string;
   readonly hint?: string | undefined;
 }
@@ -61,7 +63,8 @@ async function look(file: NeededFile, looker: FileLooker): Promise<Problem | nul
     const kind = await looker.kind(file.path);
     if (kind === 'folder') return folderProblem(file);
     if (kind === 'other') return { message: `the ${name} ${file.path} is neither a file nor a folder` };
-    return keyProblem(file, await looker.start(file.path));
+    const start = await looker.start(file.path);
+    return keyProblem(file, start) ?? lanProblem(file, start);
   } catch (error) {
     return await errorProblem(file, { error, looker });
   }
@@ -94,6 +97,18 @@ function keyProblem({ role, path }: NeededFile, start: string): Problem | null {
     return { message: `${path} is a public key, and \`private-key\` wants the private one`, hint };
   }
   return null;
+}
+
+/** Nothing else configures the card, so a document that does not speak of it was probably written before the LAN. */
+function lanProblem({ path, lan }: NeededFile, start: string): Problem | null {
+  if (lan === undefined || lan === null) return null;
+  const text = start.toLowerCase();
+  if (text.includes(lan.mac) || text.includes(lan.address)) return null;
+  return {
+    severity: 'warning',
+    message: `${path} does not speak of the card on LAN "${lan.name}", which then stays as it is`,
+    hint: `the card with the MAC ${lan.mac} is to have the address ${lan.address}/24, and no gateway`,
+  };
 }
 
 async function errorProblem(

@@ -47,10 +47,9 @@ export function codeFrame(marks: readonly Mark[], { text, lines, width, style }:
     if (text.slice(line.start, line.end).trim() === '') continue;
     if (previous !== null && number > previous + 1) frame.push(style.gutter(`${' '.repeat(digits)}...`));
     previous = number;
-    const view = cutAround(layOut(text.slice(line.start, line.end)), here, {
-      start: line.start,
-      width: Math.max(20, width - digits - 5),
-    });
+    const columns = Math.max(20, width - digits - 5);
+    const near = nearby(line, here, columns);
+    const view = cutAround(layOut(text.slice(near.start, near.end)), here, { start: near.start, width: columns });
     frame.push(`${gutter(String(number))} ${view.text}`.trimEnd());
     for (const [index, mark] of here.entries()) {
       const { column, length } = view.underlines[index] ?? { column: 0, length: 1 };
@@ -61,6 +60,14 @@ export function codeFrame(marks: readonly Mark[], { text, lines, width, style }:
     }
   }
   return frame;
+}
+
+/** As much of a line as can come into view around its focus: laying out a line of a megabyte would take minutes. */
+function nearby(line: Span, marks: readonly Mark[], columns: number): Span {
+  const focus = marks.find((mark) => mark.primary) ?? marks[0];
+  const at = focus?.span.start ?? line.start;
+  const reach = columns * 4;
+  return { start: Math.max(line.start, at - reach), end: Math.min(line.end, at + reach) };
 }
 
 /** The text with everything that a terminal would obey, or hide, shown as U+FFFD. */

@@ -4,6 +4,9 @@ import type { ForwardDeclaration, VmDefinition } from '../model/definition.js';
 import type { Located } from '../model/source.js';
 import { findCycles } from './cycles.js';
 import type { Findings } from './diagnostic.js';
+import { checkGroup, checkNames } from './group-checks.js';
+import { declarationsByName } from './groups.js';
+import { checkLans } from './lan-checks.js';
 import { didYouMean } from './suggest.js';
 
 export interface DeclaredVms {
@@ -19,32 +22,14 @@ export function checkProject({ vms, complete }: DeclaredVms, findings: Findings)
     checkChecksum(vm, findings);
     checkProvision(vm, findings);
     checkReady(vm, findings);
+    checkStepOrder(vm, findings);
+    checkGroup(vm, findings);
     checkGuestPorts(vm, findings);
   }
   checkHostPorts(vms, findings);
   checkVnics(vms, findings);
+  checkLans(vms, findings);
   checkDependencies({ vms, complete }, findings);
-}
-
-function checkNames(vms: readonly VmDefinition[], findings: Findings): void {
-  const seen = new Map<string, VmDefinition>();
-  for (const vm of vms) {
-    const key = vm.name.value.toLowerCase();
-    const first = seen.get(key);
-    if (first === undefined) {
-      seen.set(key, vm);
-      continue;
-    }
-    const place = { span: vm.name.span, labels: [{ span: first.name.span, text: 'the first one' }] };
-    const hint = 'give every VM a name of its own';
-    if (first.name.value === vm.name.value) {
-      findings.error({ code: 'duplicate', message: `two VMs are called "${vm.name.value}"`, ...place, hint });
-    } else {
-      // Two directories on Linux, one on macOS, and one host everywhere.
-      const message = `the names "${first.name.value}" and "${vm.name.value}" differ in letter case only`;
-      findings.warning({ code: 'duplicate', message, ...place, hint });
-    }
-  }
 }
 
 function checkChecksum(vm: VmDefinition, findings: Findings): void {
@@ -161,6 +146,22 @@ function isForwarded(vm: VmDefinition, port: number): boolean {
   return forwardsOf(vm).some(({ value }) => value.guest === port);
 }
 
+/** What each VM of a group gets for itself comes after what all of them have in common. */
+function checkStepOrder(vm: VmDefinition, findings: Findings): void {
+  const first = vm.provision.find(({ value }) => value.run?.value === 'each');
+  if (first === undefined) return;
+  for (const step of vm.provision.slice(vm.provision.indexOf(first) + 1)) {
+    if (step.value.run?.value === 'each') continue;
+    findings.error({
+      code: 'conflict',
+      message: 'a step for all comes after one that is run on each VM by itself',
+      span: step.span,
+      labels: [{ span: first.value.run?.span ?? first.span, text: 'from here on all steps are `run="each"`' }],
+      hint: 'move it before that one, or give it run="each" too',
+    });
+  }
+}
+
 function forwardsOf(vm: VmDefinition): readonly Located<ForwardDeclaration>[] {
   return vm.network?.value.kind === 'user' ? vm.network.value.forwards : [];
 }
@@ -227,11 +228,11 @@ function checkVnics(vms: readonly VmDefinition[], findings: Findings): void {
 }
 
 function checkDependencies({ vms, complete }: DeclaredVms, findings: Findings): void {
-  const names = vms.map((vm) => vm.name.value);
+  const declared = declarationsByName(vms);
   for (const vm of vms) {
     for (const dependency of vm.dependsOn) {
-      if (!complete || names.includes(dependency.value)) continue;
-      const others = names.filter((name) => name !== vm.name.value);
+      if (!complete || declared.has(dependency.value)) continue;
+      const others = [...declared].flatMap(([name, owner]) => (owner === vm ? [] : [name]));
       findings.error({
         code: 'unknown-vm',
         message: `no VM is called "${dependency.value}"`,

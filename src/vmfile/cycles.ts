@@ -1,6 +1,7 @@
 /** Circles in `depends-on`. */
 import type { VmDefinition } from '../model/definition.js';
 import type { Span } from '../model/source.js';
+import { declarationsByName } from './groups.js';
 
 /** One dependency: who waits for whom, and where that is written. */
 export interface Dependency {
@@ -14,7 +15,9 @@ export interface Dependency {
  * dependency that is part of several circles is shown in one of them.
  */
 export function findCycles(vms: readonly VmDefinition[]): readonly (readonly Dependency[])[] {
-  const byName = new Map(vms.map((vm) => [vm.name.value, dependenciesOf(vm)]));
+  // The VMs of a group wait for the same ones, so who waits for one of them is in no other circle than for all.
+  const declared = declarationsByName(vms);
+  const byName = new Map(vms.map((vm) => [vm.name.value, dependenciesOf(vm, declared)]));
   const done = new Set<string>();
   const cycles: (readonly Dependency[])[] = [];
   for (const vm of vms) walk(vm.name.value);
@@ -44,8 +47,12 @@ export function findCycles(vms: readonly VmDefinition[]): readonly (readonly Dep
   }
 }
 
-function dependenciesOf(vm: VmDefinition): readonly Dependency[] {
-  return vm.dependsOn.map(({ value, span }) => ({ from: vm.name.value, to: value, place: span }));
+function dependenciesOf(vm: VmDefinition, declared: ReadonlyMap<string, VmDefinition>): readonly Dependency[] {
+  return vm.dependsOn.map(({ value, span }) => ({
+    from: vm.name.value,
+    to: declared.get(value)?.name.value ?? value,
+    place: span,
+  }));
 }
 
 function fromFirstWritten(cycle: readonly Dependency[]): readonly Dependency[] {

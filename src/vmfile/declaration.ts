@@ -10,6 +10,8 @@ export interface VmDeclaration {
   readonly imagePreset?: string;
   /** `sha256:…` or `sha512:…` of the image at `imageUrl`. */
   readonly checksum?: string;
+  /** So many VMs, called `NAME-1`, `NAME-2` and so on; default 1, which keeps the plain name. */
+  readonly count?: number;
   /** Default 1. */
   readonly vcpus?: number;
   /** MiB, or a size such as `"2GiB"`; default 1024. */
@@ -28,6 +30,8 @@ export interface VmDeclaration {
   readonly dependsOn?: string | readonly string[];
   /** What has to hold before it is up, and before VMs that depend on it start; default nothing. */
   readonly ready?: ReadyOptions;
+  /** Whether the next `up` starts from the provisioned VM: its memory and disk, or its disk alone. */
+  readonly warm?: boolean | 'disk';
   /** What is done in the guest, in this order. */
   readonly provision?: readonly ProvisionStepDeclaration[];
 }
@@ -36,6 +40,8 @@ export interface UserNetworkDeclaration {
   readonly kind: 'user';
   /** Ports of the guest; `vm.port(guest)` tells where each is reached. A bare number takes a free port of the host. */
   readonly forwards?: readonly (number | { readonly guest: number; readonly host?: number })[];
+  /** The name of a private network that it is on with the other VMs that name it; an address by its place by default. */
+  readonly lan?: string | { readonly name: string; readonly address?: string };
 }
 
 export interface TapNetworkDeclaration {
@@ -96,8 +102,8 @@ export interface HttpCondition {
 }
 
 interface StepOptions {
-  /** Default `always`. */
-  readonly run?: 'always' | 'once' | 'on-change';
+  /** Default `always`. With `each`, which comes after all others, it knows which VM it is in: `VMCTL_NAME`, `VMCTL_INDEX`. */
+  readonly run?: 'always' | 'once' | 'on-change' | 'each';
   /** Seconds, or a duration such as `"5m"`; default none. */
   readonly timeout?: number | string;
 }

@@ -123,12 +123,13 @@ function node(sheet: Sheet, place: Place, parts: Parts): KdlNode {
 
 function vmNode(sheet: Sheet, name: string, vm: unknown): KdlNode {
   const place: Place = { parent: 'vms', key: name };
-  const fields = isRecord(vm) ? { cloudInit: true, ssh: true, ...withoutUndefined(vm) } : {};
+  const { count, ...declared } = isRecord(vm) ? vm : {};
+  const fields = isRecord(vm) ? { cloudInit: true, ssh: true, ...withoutUndefined(declared) } : {};
   const children = (at: Place) =>
     Object.entries(fields).flatMap(([key, value]) => vmField(sheet, inside(at, key), value));
-  const made = node(sheet, place, { name: 'vm', values: [], children });
+  const made = node(sheet, place, { name: 'vm', values: [], properties: { count }, children });
   const argument = { ...toScalar(name), span: made.name.span, type: null };
-  return { ...made, entries: [{ kind: 'argument', value: argument }] };
+  return { ...made, entries: [{ kind: 'argument', value: argument }, ...made.entries] };
 }
 
 function vmField(sheet: Sheet, place: Place, value: unknown): readonly KdlNode[] {
@@ -168,11 +169,12 @@ function fieldsOf(sheet: Sheet, place: Place, value: Readonly<Record<string, unk
 
 function networkNode(sheet: Sheet, place: Place, value: unknown): KdlNode {
   if (!isRecord(value)) return field(sheet, place, value);
-  const { kind, forwards, ...rest } = value;
+  const { kind, forwards, lan, ...rest } = value;
   const children = (at: Place) => [
     ...(Array.isArray(forwards) ? forwards : forwards === undefined ? [] : [forwards]).map((forward: unknown, i) =>
       forwardNode(sheet, inside(inside(at, 'forwards'), i), forward),
     ),
+    ...(lan === undefined ? [] : [lanNode(sheet, inside(at, 'lan'), lan)]),
     ...fieldsOf(sheet, at, rest),
   ];
   return node(sheet, place, { name: 'network', values: kind === undefined ? [] : [kind], children });
@@ -214,6 +216,12 @@ function conditionNode(sheet: Sheet, place: Place, kind: string, value: unknown)
 /** A regular expression that matches wherever this text stands. */
 export function literalPattern(text: string): string {
   return text.replaceAll(/[$()*+.?[\\\]^{|}]/g, '\\$&');
+}
+
+function lanNode(sheet: Sheet, place: Place, lan: unknown): KdlNode {
+  if (!isRecord(lan)) return node(sheet, place, { name: 'lan', values: [lan] });
+  const { name, ...properties } = lan;
+  return node(sheet, place, { name: 'lan', values: name === undefined ? [] : [name], properties });
 }
 
 /** What it has decides what kind of step it is. */

@@ -12,7 +12,7 @@ type Kind = NetworkDeclaration['kind'];
 
 const ELSEWHERE = {
   forward: '`forward` belongs to `network "user"`',
-  lan: '`lan` belongs to `network "user"`',
+  lan: '`lan` belongs to `network "user"`: it is a network of QEMU’s own, beside the one to the host',
   bridge: '`bridge` belongs to `network "tap"`',
   name: '`name` belongs to `network "vnic"`',
 };

@@ -21,7 +21,7 @@ const ELSEWHERE = {
 export function readProvision(node: KdlNode, findings: Findings): ProvisionDeclaration | undefined {
   const kind = kindOf(node, findings);
   if (kind === undefined) return undefined;
-  const run = new Setting<RunPolicy>('run', choice(['always', 'once', 'on-change']));
+  const run = new Setting<RunPolicy>('run', choice(['always', 'once', 'on-change', 'each']));
   const timeout = new Setting('timeout', seconds);
   const step: Step = {
     node,

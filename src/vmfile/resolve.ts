@@ -6,7 +6,9 @@ import { dirname, join, resolve as resolvePath } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { unreachable } from '../errors.js';
 import type { ProjectDefinition, ProvisionDeclaration, VmDefinition } from '../model/definition.js';
+import { type LanPlace, lanPlace } from '../model/lan.js';
 import type { Located, Span } from '../model/source.js';
+import type { BackendKind } from '../model/vm.js';
 import type {
   ChecksumList,
   ChecksumSource,
@@ -19,10 +21,11 @@ import type {
   VmSpec,
 } from '../model/spec.js';
 import { type Diagnostic, Findings } from './diagnostic.js';
+import { type Member, isGroup, memberHostname, membersOf } from './groups.js';
 import { parseChecksum } from './names.js';
+import { type Lans, lansOf } from './lans.js';
 import { didYouMean } from './suggest.js';
-import { reportForeignNetwork } from './host-networks.js';
-import { UNSUPPORTED } from './unsupported.js';
+import { reportForeignNetwork, usualBackend } from './host-networks.js';
 import { listOf } from './values.js';
 
 /** A named public cloud image, for the host's architecture. */
@@ -45,8 +48,8 @@ export interface ResolveOptions {
   /** Absolute; what a leading `~/` stands for. */
   readonly home: string;
   readonly presets: ImagePresets;
-  /** The host's; default that of this process. It decides which networks there are. */
-  readonly platform?: NodeJS.Platform;
+  /** What runs the VMs, and so which networks there are; default that of this platform. */
+  readonly backend?: BackendKind | undefined;
 }
 
 export type FileRole =
@@ -66,6 +69,8 @@ export interface NeededFile {
   readonly span: Span;
   readonly role: FileRole;
   readonly vm: string;
+  /** Of a network-config: the VM's card on a LAN, which nothing else configures then. */
+  readonly lan?: LanPlace | null;
 }
 
 export interface ResolvedProject {
@@ -88,11 +93,21 @@ export const DEFAULTS = {
 export function resolveProject(project: ProjectDefinition, options: ResolveOptions): ResolvedProject {
   const findings = new Findings();
   const files: NeededFile[] = [];
+  const lans = lansOf(project.vms);
   const specs = project.vms.flatMap((vm) => {
-    const spec = resolveVm(vm, { project, options, findings, files });
-    return spec === null ? [] : [spec];
+    const spec = resolveVm(vm, { project, options, findings, files, lans });
+    return spec === null ? [] : membersOf(vm).map((member) => specOfMember(spec, member, lans));
   });
   return { specs, files, diagnostics: findings.diagnostics };
+}
+
+/** The VM of a declaration: all that is its own is its name, its hostname and its place on a LAN. */
+function specOfMember(declared: VmSpec, { name, group }: Member, lans: Lans): VmSpec {
+  const { cloudInit, network } = declared;
+  const lan = lans.get(name) ?? null;
+  const spec = { ...declared, name, group, network: network.kind === 'user' ? { ...network, lan } : network };
+  if (group === null || cloudInit === null) return spec;
+  return { ...spec, cloudInit: { ...cloudInit, hostname: memberHostname(cloudInit.hostname, group) } };
 }
 
 interface Context {
@@ -100,6 +115,7 @@ interface Context {
   readonly options: ResolveOptions;
   readonly findings: Findings;
   readonly files: NeededFile[];
+  readonly lans: Lans;
 }
 
 /** Makes a path of the VMFile absolute and notes that the file is needed. */
@@ -107,12 +123,20 @@ type Locate = (path: Located<string>, role: FileRole) => string;
 
 function resolveVm(vm: VmDefinition, context: Context): VmSpec | null {
   const { findings, project, options } = context;
-  const foreign = reportForeignNetwork(vm, options.platform ?? process.platform, findings);
-  const unsupported = reportUnsupported(vm, findings) || foreign;
+  const foreign = reportForeignNetwork(vm, options.backend ?? usualBackend(), findings);
   const folder = dirname(project.source.path);
+  const network = resolveNetwork(vm);
+  const [first] = membersOf(vm);
+  const lan = first === undefined ? null : lanPlace(context.lans.get(first.name) ?? null);
   const locate: Locate = ({ value, span }, role) => {
     const path = absolute(value, { folder, home: options.home });
-    context.files.push({ path, span, role, vm: vm.name.value });
+    context.files.push({
+      path,
+      span,
+      role,
+      vm: vm.name.value,
+      ...(role === 'network-config' ? { lan } : {}),
+    });
     return path;
   };
   const image = resolveImage(vm, { ...context, locate });
@@ -120,16 +144,17 @@ function resolveVm(vm: VmDefinition, context: Context): VmSpec | null {
   const ssh = vm.ssh?.value;
   const privateKey = ssh?.privateKey === undefined ? null : locate(ssh.privateKey, 'private-key');
   const provision = vm.provision.map((step) => resolveStep(step.value, locate));
-  if (image === null || unsupported) return null;
+  if (image === null || foreign) return null;
   return {
     name: vm.name.value,
+    group: null,
     project: project.source.path,
     image: image.source,
     vcpus: vm.vcpus?.value ?? DEFAULTS.vcpus,
     memoryMib: vm.memory?.value ?? DEFAULTS.memoryMib,
     diskBytes: vm.disk?.value ?? null,
     firmware: vm.firmware?.value ?? image.firmware ?? DEFAULTS.firmware,
-    network: resolveNetwork(vm),
+    network,
     cloudInit,
     ssh: {
       declared: ssh !== undefined,
@@ -137,27 +162,20 @@ function resolveVm(vm: VmDefinition, context: Context): VmSpec | null {
       privateKey,
       timeoutSeconds: ssh?.timeout?.value ?? null,
     },
-    dependsOn: vm.dependsOn.map((name) => name.value),
+    dependsOn: resolveDependencies(vm, project),
     ready: resolveReady(vm),
     provision,
+    warm: vm.warm?.value ?? null,
   };
 }
 
-function reportUnsupported(vm: VmDefinition, findings: Findings): boolean {
-  let found = false;
-  for (const feature of UNSUPPORTED) {
-    for (const span of feature.places(vm)) {
-      if (span === undefined) continue;
-      found = true;
-      findings.error({
-        code: 'unsupported',
-        message: `${feature.what} is not supported yet`,
-        span,
-        hint: feature.instead,
-      });
-    }
-  }
-  return found;
+/** The name of a group means all of it. */
+function resolveDependencies(vm: VmDefinition, { vms }: ProjectDefinition): readonly string[] {
+  const names = vm.dependsOn.flatMap(({ value }) => {
+    const group = vms.find((other) => other.name.value === value && isGroup(other));
+    return group === undefined ? [value] : membersOf(group).map(({ name }) => name);
+  });
+  return [...new Set(names)];
 }
 
 function absolute(path: string, { folder, home }: { readonly folder: string; readonly home: string }): string {
@@ -270,10 +288,10 @@ function resolvePreset(
 
 function resolveNetwork(vm: VmDefinition): NetworkSpec {
   const network = vm.network?.value;
-  if (network === undefined) return { kind: 'user', forwards: [] };
+  if (network === undefined) return { kind: 'user', forwards: [], lan: null };
   switch (network.kind) {
     case 'user':
-      return { kind: 'user', forwards: network.forwards.map((forward) => forward.value) };
+      return { kind: 'user', forwards: network.forwards.map((forward) => forward.value), lan: null };
     case 'tap':
       return { kind: 'tap', bridge: network.bridge?.value ?? DEFAULTS.bridge };
     case 'vnic':

@@ -1,6 +1,7 @@
 /** The `vm` node: one machine, with everything that can be said about it. */
 import type { ImageDeclaration, VmDefinition } from '../model/definition.js';
 import type { Located, Span } from '../model/source.js';
+import type { WarmLevel } from '../model/warm.js';
 import type { Findings } from './diagnostic.js';
 import { readCloudInit, readReady, readSsh } from './guest-nodes.js';
 import type { KdlNode, KdlValue } from './kdl-tree.js';
@@ -127,7 +128,7 @@ function vmFields() {
   };
 }
 
-function warmth(value: boolean | 'disk'): 'memory' | 'disk' | 'off' {
+function warmth(value: boolean | 'disk'): WarmLevel {
   if (value === 'disk') return 'disk';
   return value ? 'memory' : 'off';
 }

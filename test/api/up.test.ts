@@ -35,7 +35,7 @@ test('up gives the VMs of a VMFile by name, apart from the VMs of the user, and 
     expect(vms.get('db').state).toBe('running');
     expect(vms.stateDirectory).toBe(join(programs.paths.runs, (await programs.runs()).join()));
     // Of the user's own: no list of VMs, and no VM.
-    expect(await readdir(programs.paths.root)).toEqual(['images', 'locks', 'runs']);
+    expect(await readdir(programs.paths.root)).toEqual(['images', 'locks', 'runs', 'warm']);
   }
   expect(await programs.runs()).toEqual([]);
   expect(events.filter(({ type }) => type === 'done').map(({ vm, step }) => `${vm} ${step}`)).toContain(
@@ -59,6 +59,36 @@ test('a VM goes from state to state, and each lets somebody do what is possible 
   expect(await failure(again.screenshot())).toMatchObject({ code: 'UNSUPPORTED' });
   await again.destroy();
   expect(await readdir(join(vms.stateDirectory, 'vms'))).toEqual([]);
+});
+
+test('failures on purpose are told in events and in the status, and end with a VM that runs', async () => {
+  await using programs = await Programs.create();
+  const steps: string[] = [];
+  const onEvent = ({ step, type }: VmEvent) => void (type === 'done' && steps.push(step));
+  await using vms = await upIn({ vms: { web: WEB }, onEvent }, programs.outside);
+  steps.length = 0;
+  await vms.web.disconnect();
+  expect((await vms.web.status()).unplugged).toEqual(['outside']);
+  await vms.web.connect('outside');
+  expect((await vms.web.status()).unplugged).toEqual([]);
+  expect(await failure(vms.web.disconnect('lan'))).toMatchObject({ code: 'USAGE', hint: 'It has: outside' });
+  const off = await (await (await vms.web.reboot({ hard: true })).pause()).crash();
+  expect([off.state, (await off.status()).powerCutAt]).toEqual(['stopped', expect.stringMatching(/^\d{4}-.*Z$/)]);
+  expect((await (await off.start()).status()).powerCutAt).toBeNull();
+  expect(steps).toEqual(['disconnect', 'connect', 'reboot', 'suspend', 'crash', 'start']);
+});
+
+test('the VMs of a group are had by the name of the group, in their order', async () => {
+  await using programs = await Programs.create();
+  await using vms = await upIn({ vms: { worker: { ...WEB, count: 2 }, web: WEB } }, programs.outside);
+  expect(vms.names).toEqual(['worker-1', 'worker-2', 'web']);
+  expect(vms.group('worker').map(({ name }) => name)).toEqual(['worker-1', 'worker-2']);
+  expect(vms.get('worker-2').name).toBe('worker-2');
+  expect(() => vms.worker).toThrow('"worker" is 2 VMs, and one is needed');
+  expect(() => vms.get('worker')).toThrow('"worker" is 2 VMs, and one is needed');
+  expect(() => vms.group('web')).toThrow('there is no group "web"');
+  await using attached = await attachIn(vms.toJSON(), programs.outside);
+  expect(attached.group('worker').map(({ state }) => state)).toEqual(['running', 'running']);
 });
 
 test('the types know the names that were asked for, and that a stopped VM has no exec', () => {

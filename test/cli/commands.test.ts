@@ -6,14 +6,14 @@ import { Rig } from '../support/rig.js';
 
 test('list prints a table with a column for each fact, and nothing else on stdout', async () => {
   await using rig = await Rig.create();
-  await rig.declare({ web: 'memory 512\nvcpus 2', database: 'network "none"' });
+  await rig.declare({ web: 'memory 512\nvcpus 2\nnetwork "user" { lan "back" }', database: 'network "none"' });
   await rig.vmctl(['up']);
   const { stdout } = await rig.vmctl(['list']);
   expect(stdout).toBe(
     [
-      'NAME      BACKEND  STATE    VCPUS  MEMORY    NETWORK  PID  SSH PORT',
-      'database  noop     running  1      1024 MiB  none     -    -',
-      'web       noop     running  2      512 MiB   user     -    -',
+      'NAME      BACKEND  STATE    VCPUS  MEMORY    NETWORK  LAN         PID  SSH PORT',
+      'database  noop     running  1      1024 MiB  none     -           -    -',
+      'web       noop     running  2      512 MiB   user     10.77.0.11  -    -',
       '',
     ].join('\n'),
   );

@@ -29,7 +29,20 @@ describe('completion', () => {
 
   it('knows the VMs that there are', async () => {
     await using rig = await twoVms();
-    for (const command of ['start', 'stop', 'destroy', 'status', 'ssh', 'exec', 'log', 'suspend', 'down']) {
+    for (const command of [
+      'start',
+      'stop',
+      'destroy',
+      'status',
+      'ssh',
+      'exec',
+      'log',
+      'suspend',
+      'crash',
+      'disconnect',
+      'reboot',
+      'down',
+    ]) {
       expect(await completeWords(rig, command, '')).toEqual(['db', 'web']);
     }
     expect(await complete(rig, 'stop', 'web', 'd')).toEqual([`db\t${rig.project}/VMFile.kdl`]);
@@ -44,6 +57,18 @@ describe('completion', () => {
     expect(await completeWords(rig, 'up', '')).toEqual(['one', 'two']);
     await rig.write('other.kdl', 'vm "far" { image "disk.raw" }');
     expect(await completeWords(rig, 'up', '--file', 'other.kdl', '')).toEqual(['far']);
+  });
+
+  it('knows groups of VMs where several VMs can be named', async () => {
+    await using rig = await Rig.create();
+    await rig.write('VMFile.kdl', 'vm "worker" count=2 { image "disk.raw" }\nvm "web" { image "disk.raw" }');
+    expect(await completeWords(rig, 'up', 'w')).toEqual(['worker', 'worker-1', 'worker-2', 'web']);
+    await rig.vmctl(['up']);
+    for (const command of ['stop', 'down', 'ssh-config']) {
+      expect(await completeWords(rig, command, 'wor')).toEqual(['worker', 'worker-1', 'worker-2']);
+    }
+    expect(await completeWords(rig, 'exec', 'wor')).toEqual(['worker-1', 'worker-2']);
+    expect(await completeWords(rig, 'cp', 'wor')).toEqual(['worker-1:', 'worker-2:', ':files']);
   });
 
   it('knows the options, without those that are there already', async () => {

@@ -2,7 +2,7 @@ import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
-import { seedFiles } from '../../src/cloud-init/seed.js';
+import { type SeedIdentity, seedFiles } from '../../src/cloud-init/seed.js';
 import type { SeedContent } from '../../src/model/vm.js';
 import { runCommand } from '../../src/util/exec.js';
 
@@ -20,10 +20,7 @@ const web: SeedContent = {
 };
 const identity = { instanceId: 'web-1', mac: '52:54:00:AB:cd:ef' };
 
-function documents(
-  content: SeedContent,
-  who: { instanceId: string; mac: string | null } = identity,
-): Map<string, string> {
+function documents(content: SeedContent, who: SeedIdentity = identity): Map<string, string> {
   const files = seedFiles(content, who);
   return new Map(files.map((file) => [file.name, new TextDecoder().decode(file.content)]));
 }
@@ -87,6 +84,25 @@ describe('the network configuration', () => {
       version: 2,
       ethernets: { nic0: { match: { macaddress: '52:54:00:ab:cd:ef' }, dhcp4: true } },
     });
+  });
+
+  test('gives the card on a LAN its address, with no router, and lets nothing wait for it', () => {
+    const lan = { mac: '02:4c:0a:4d:00:0b', address: '10.77.0.11', prefixLength: 24, hosts: [] };
+    const text = documents(web, { ...identity, lan }).get('network-config') ?? '';
+    expect(parse(text)).toEqual({
+      version: 2,
+      ethernets: {
+        nic0: { match: { macaddress: '52:54:00:ab:cd:ef' }, dhcp4: true },
+        lan0: {
+          match: { macaddress: '02:4c:0a:4d:00:0b' },
+          addresses: ['10.77.0.11/24'],
+          dhcp4: false,
+          'accept-ra': false,
+          optional: true,
+        },
+      },
+    });
+    expect(text.startsWith(documents(web).get('network-config') ?? 'none')).toBe(true);
   });
 
   test('of a VM without a NIC makes cloud-init write none', () => {
@@ -163,6 +179,11 @@ test('the pocket guest reads the same out of it', async () => {
   };
   expect(await read('meta-data')).toContain('instance-id\tweb-1');
   const lines = await read('user-data');
+  const lan = { mac: '02:4c:0a:4d:00:0b', address: '10.77.0.11', prefixLength: 24, hosts: [] };
+  const network = documents(web, { ...identity, lan }).get('network-config') ?? '';
+  const { stdout } = await runCommand('awk', ['-f', script], { input: network });
+  expect(stdout.split('\n')).toContain('ethernets.lan0.match.macaddress\t02:4c:0a:4d:00:0b');
+  expect(stdout.split('\n')).toContain('ethernets.lan0.addresses.0\t10.77.0.11/24');
   expect(lines).toContain('users.0.name\tvm');
   expect(lines).toContain('users.0.ssh_authorized_keys.0\tssh-ed25519 AAAA me@home');
   expect(lines).toContain(`ssh_keys.ed25519_private\t${hostKey.privateKey.replaceAll('\n', String.raw`\n`)}`);

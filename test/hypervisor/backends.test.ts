@@ -16,22 +16,28 @@ import { quiet } from '../support/fixtures.js';
 import { type Lab, openNoopLab, openPropolisLab, openQemuLab } from './lab.js';
 
 const BACKENDS = [
-  { kind: 'noop', open: openNoopLab, pauses: true },
-  { kind: 'qemu', open: openQemuLab, pauses: true },
-  { kind: 'propolis', open: openPropolisLab, pauses: false },
+  { kind: 'noop', open: openNoopLab, pauses: true, hasCables: true },
+  { kind: 'qemu', open: openQemuLab, pauses: true, hasCables: true },
+  { kind: 'propolis', open: openPropolisLab, pauses: false, hasCables: false },
 ] as const;
 
 /** Where each transition leads; what is not here is refused. */
 const LEADS_TO: Readonly<Record<VmState, Partial<Record<Transition, VmState>>>> = {
   stopped: { start: 'running' },
-  running: { suspend: 'suspended', stop: 'stopped' },
-  suspended: { resume: 'running', stop: 'stopped' },
+  running: {
+    ...{ suspend: 'suspended', stop: 'stopped', crash: 'stopped' },
+    ...{ reset: 'running', disconnect: 'running', connect: 'running' },
+  },
+  suspended: {
+    ...{ resume: 'running', stop: 'stopped', crash: 'stopped' },
+    ...{ disconnect: 'suspended', connect: 'suspended' },
+  },
 };
 
 const STATES = ['stopped', 'running', 'suspended'] as const;
-const TRANSITIONS = ['start', 'stop', 'suspend', 'resume'] as const;
+const TRANSITIONS = ['start', 'stop', 'suspend', 'resume', 'crash', 'reset', 'disconnect', 'connect'] as const;
 
-/** A backend that cannot pause has fewer states and transitions; what it does with the others is tested below. */
+/** A backend that cannot pause, and knows no cables, has fewer states and transitions; what it does with the others is tested below. */
 function abilities(pauses: boolean): {
   readonly states: readonly VmState[];
   readonly transitions: readonly Transition[];
@@ -40,11 +46,14 @@ function abilities(pauses: boolean): {
   if (!pauses) {
     return {
       states: ['stopped', 'running'],
-      transitions: ['start', 'stop'],
-      journey: ['start', 'stop', 'start', 'stop'],
+      transitions: ['start', 'stop', 'crash', 'reset'],
+      journey: ['start', 'stop', 'start', 'reset', 'crash', 'start', 'stop'],
     };
   }
-  const journey = ['start', 'suspend', 'resume', 'stop', 'start', 'suspend', 'stop'] as const;
+  const journey = [
+    ...(['start', 'suspend', 'resume', 'stop', 'start', 'suspend', 'stop'] as const),
+    ...(['start', 'disconnect', 'reset', 'suspend', 'connect', 'disconnect', 'crash', 'start', 'crash'] as const),
+  ];
   return { states: STATES, transitions: TRANSITIONS, journey };
 }
 
@@ -53,7 +62,7 @@ const WAY = { stopped: [], running: ['start'], suspended: ['start', 'suspend'] }
 
 /** Tries the transition, whatever state the VM is in, as one does who looked at it too early. */
 async function attempt(backend: Hypervisor, handle: VmHandle, transition: Transition): Promise<unknown> {
-  const live = { handle, pid: null, ssh: null, forwards: [], accelerator: 'none' } as const;
+  const live = { handle, pid: null, ssh: null, forwards: [], accelerator: 'none', unplugged: [] } as const;
   const stopped: StoppedVm = { state: 'stopped', handle };
   const running: RunningVm = { state: 'running', ...live };
   const suspended: SuspendedVm = { state: 'suspended', pausedBy: 'request', ...live };
@@ -66,6 +75,14 @@ async function attempt(backend: Hypervisor, handle: VmHandle, transition: Transi
       return backend.suspend(running, quiet);
     case 'resume':
       return backend.resume(suspended, quiet);
+    case 'crash':
+      return backend.crash(running, quiet);
+    case 'reset':
+      return backend.reset(running, quiet);
+    case 'disconnect':
+      return backend.setLink(running, { nic: 'outside', up: false }, quiet);
+    case 'connect':
+      return backend.setLink(running, { nic: 'outside', up: true }, quiet);
   }
 }
 
@@ -127,6 +144,25 @@ describe.each(BACKENDS)('the $kind backend', ({ kind, open, pauses }) => {
     expect(await lab.backend.observe(running.handle)).toEqual(running);
   });
 
+  test('leaves no process of a VM whose power is cut, everything of its disk, and nothing that looks like damage', async () => {
+    await using lab = await open();
+    const running = await lab.run();
+    const { handle } = running;
+    await lab.backend.crash(running, quiet);
+    expect(await lab.backend.observe(handle)).toEqual({ state: 'stopped', handle });
+    expect(await lab.processes(handle)).toEqual([]);
+    expect(await lab.left()).toEqual(['web']);
+    await lab.backend.checkDisk(handle);
+    expect((await lab.backend.start({ state: 'stopped', handle }, quiet)).state).toBe('running');
+  });
+
+  test('resets a VM without making another one of it', async () => {
+    await using lab = await open();
+    const running = await lab.run();
+    await lab.backend.reset(running, quiet);
+    expect(await lab.backend.observe(running.handle)).toEqual(running);
+  });
+
   test('removes a VM whose handle is lost, with every process of it', async () => {
     await using lab = await open();
     const { handle } = await lab.run();
@@ -185,6 +221,15 @@ describe.each(BACKENDS)('the $kind backend', ({ kind, open, pauses }) => {
     expect(await lab.left()).toEqual([]);
   });
 
+  test('says whether the console log is written while the guest prints, or has to be asked for', async () => {
+    await using lab = await open();
+    const { handle } = await lab.run();
+    expect(await lab.backend.catchUpConsole(handle)).toBe(kind !== 'propolis');
+    await lab.backend.destroy(handle, quiet);
+    expect(await lab.backend.catchUpConsole(handle)).toBe(kind !== 'propolis');
+    expect(await lab.left()).toEqual([]);
+  });
+
   test('gives a VM the same MAC address each time, and others another', async () => {
     await using lab = await open();
     const mac = async (name: string, project: string | null): Promise<string | null> => {
@@ -232,6 +277,56 @@ describe.each(BACKENDS.filter(({ pauses }) => !pauses))('the $kind backend, whic
     expect(await state(lab, handle)).toBe('running');
   });
 });
+
+describe.each(BACKENDS.filter(({ hasCables }) => hasCables))('the $kind backend, which knows cables,', ({ open }) => {
+  test('tells which ones are out until they are in again, whatever happens to the VM meanwhile', async () => {
+    await using lab = await open();
+    const running = await lab.run();
+    const { handle } = running;
+    const unplugged = async () => {
+      const vm = await lab.backend.observe(handle);
+      return vm.state === 'stopped' ? null : vm.unplugged;
+    };
+    await lab.backend.setLink(running, { nic: 'outside', up: false }, quiet);
+    await lab.backend.setLink(running, { nic: 'outside', up: false }, quiet);
+    expect(await unplugged()).toEqual(['outside']);
+    await lab.backend.reset(running, quiet);
+    const suspended = await lab.backend.suspend(running, quiet);
+    expect(await unplugged()).toEqual(['outside']);
+    await lab.backend.resume(suspended, quiet);
+    expect(await unplugged()).toEqual(['outside']);
+    await lab.backend.setLink(running, { nic: 'outside', up: true }, quiet);
+    await lab.backend.setLink(running, { nic: 'outside', up: true }, quiet);
+    expect(await lab.backend.observe(handle)).toEqual(running);
+  });
+
+  test('plugs them in when the VM is started', async () => {
+    await using lab = await open();
+    const running = await lab.run();
+    const { handle } = running;
+    await lab.backend.setLink(running, { nic: 'outside', up: false }, quiet);
+    await lab.backend.stop(running, { graceMs: 0 }, quiet);
+    expect((await lab.backend.start({ state: 'stopped', handle }, quiet)).unplugged).toEqual([]);
+  });
+});
+
+describe.each(BACKENDS.filter(({ hasCables }) => !hasCables))(
+  'the $kind backend, which knows no cables,',
+  ({ open }) => {
+    test('says so before anything is tried, and does nothing when it is asked to', async () => {
+      await using lab = await open();
+      const running = await lab.run();
+      expect(lab.backend.capabilities.links).toEqual({ supported: false, reason: expect.stringMatching(/./) });
+      for (const transition of ['disconnect', 'connect'] as const) {
+        await expect(attempt(lab.backend, running.handle, transition)).rejects.toMatchObject({
+          code: 'UNSUPPORTED',
+          message: expect.stringMatching('^a cable of VM "web" cannot be unplugged: Propolis '),
+        });
+      }
+      expect(await lab.backend.observe(running.handle)).toEqual(running);
+    });
+  },
+);
 
 describe('the noop backend', () => {
   test('tells of every change before it makes it, and makes none when that fails', async () => {

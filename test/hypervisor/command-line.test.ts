@@ -3,7 +3,15 @@ import { parseUserNetwork, qemuArguments } from '../../src/hypervisor/qemu/comma
 import type { NetworkSpec } from '../../src/model/spec.js';
 import { vmHandle, vmSpec } from '../support/fixtures.js';
 
-const TCG = { accelerator: 'tcg', hasSeed: true, uefiCode: null, extraArguments: [] } as const;
+const TCG = {
+  accelerator: 'tcg',
+  hasSeed: true,
+  uefiCode: null,
+  segment: null,
+  memory: { kind: 'own' },
+  awaitsState: false,
+  extraArguments: [],
+} as const;
 
 /** The words of the network alone. */
 function network(spec: NetworkSpec): readonly string[] {
@@ -89,7 +97,7 @@ describe('the network', () => {
       { host: 8080, guest: 80 },
       { host: 0, guest: 443 },
     ];
-    expect(network({ kind: 'user', forwards })).toEqual([
+    expect(network({ kind: 'user', forwards, lan: null })).toEqual([
       'user,id=net0,hostfwd=tcp:127.0.0.1:0-:22,hostfwd=tcp:127.0.0.1:8080-:80,hostfwd=tcp:127.0.0.1:0-:443',
       'virtio-net-pci,netdev=net0,mac=52:54:00:12:34:56',
     ]);
@@ -100,9 +108,29 @@ describe('the network', () => {
       { host: 8080, guest: 80 },
       { host: 2222, guest: 22 },
     ];
-    expect(network({ kind: 'user', forwards })[0]).toBe(
+    expect(network({ kind: 'user', forwards, lan: null })[0]).toBe(
       'user,id=net0,hostfwd=tcp:127.0.0.1:8080-:80,hostfwd=tcp:127.0.0.1:2222-:22',
     );
+  });
+});
+
+describe('the card on a LAN', () => {
+  const lan = { name: 'back', address: '10.77.0.12', members: [{ vm: 'web', address: '10.77.0.12', names: ['web'] }] };
+  const onLan = vmHandle({ spec: vmSpec({ network: { kind: 'user', forwards: [], lan } }) });
+  const segment = { group: '239.1.2.3', port: 12_345 };
+
+  test('comes behind the one that reaches the host, whose place in the guest stays what it is, and hears loopback alone', () => {
+    const alone = qemuArguments(vmHandle(), TCG);
+    const both = qemuArguments(onLan, { ...TCG, segment });
+    expect(both.slice(0, alone.length)).toEqual(alone);
+    expect(both.slice(alone.length)).toEqual([
+      ...['-netdev', 'socket,id=lan,mcast=239.1.2.3:12345,localaddr=127.0.0.1'],
+      ...['-device', 'virtio-net-pci,id=lan0,netdev=lan,mac=02:4c:0a:4d:00:0c'],
+    ]);
+  });
+
+  test('is not there in a VM that is on none', () => {
+    expect(qemuArguments(vmHandle(), { ...TCG, segment })).toEqual(qemuArguments(vmHandle(), TCG));
   });
 });
 

@@ -38,7 +38,10 @@ export async function startFakeQmp(path: string, options: FakeOptions = {}): Pro
     createInterface({ input: socket }).on('line', (line) => {
       const command: Command = JSON.parse(line);
       commands.push(command);
-      const answers = options.react?.(command, socket) ?? [{ ...usualAnswer(command), id: command.id }];
+      const answers = options.react?.(command, socket) ?? [
+        ...usualEvents(command),
+        { ...usualAnswer(command), id: command.id },
+      ];
       for (const answer of answers) socket.write(`${JSON.stringify(answer)}\r\n`);
     });
   }).listen(path);
@@ -52,6 +55,11 @@ export async function startFakeQmp(path: string, options: FakeOptions = {}): Pro
       await once(server, 'close');
     },
   };
+}
+
+function usualEvents({ execute }: Command): readonly object[] {
+  const event = { stop: 'STOP', cont: 'RESUME' }[execute];
+  return event === undefined ? [] : [{ event, timestamp: { seconds: 1, microseconds: 2 } }];
 }
 
 function usualAnswer({ execute, arguments: words }: Command): object {

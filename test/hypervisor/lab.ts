@@ -4,7 +4,8 @@ import { mkdir, readFile, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Hypervisor } from '../../src/hypervisor/hypervisor.js';
 import { NoopBackend, type NoopOptions } from '../../src/hypervisor/noop.js';
-import { PropolisBackend, type PropolisOptions } from '../../src/hypervisor/propolis/backend.js';
+import { PropolisBackend } from '../../src/hypervisor/propolis/backend.js';
+import type { PropolisOptions } from '../../src/hypervisor/propolis/options.js';
 import { QemuBackend, type QemuOptions } from '../../src/hypervisor/qemu/backend.js';
 import type { StageContext } from '../../src/model/event.js';
 import type { NetworkSpec, VmSpec } from '../../src/model/spec.js';
@@ -12,9 +13,9 @@ import type { BaseImage, RunningVm, VmHandle } from '../../src/model/vm.js';
 import { type StatePaths, VM_FILES, statePaths } from '../../src/paths.js';
 import { runCommand } from '../../src/util/exec.js';
 import { type ProcessIdentity, findByCommandLine, signalProcess } from '../../src/util/process.js';
-import { FakeHost, type HostOptions } from '../support/propolis-host.js';
-import { type ServerBehaviour, writeBootrom, writeServerProgram } from '../support/propolis-program.js';
 import { quiet, resolvedVm, temporaryDirectory } from '../support/fixtures.js';
+import type { HostOptions } from '../support/propolis-host.js';
+import { type PropolisWorld, openPropolisWorld } from '../support/propolis-world.js';
 import { awaitEnd, qemuBinary } from './real-qemu.js';
 
 export interface Lab extends AsyncDisposable {
@@ -57,31 +58,20 @@ export async function openQemuLab(options: LabOptions & Partial<QemuOptions> = {
   );
 }
 
-export interface PropolisLab extends Lab {
-  readonly host: FakeHost;
-  /** How every propolis-server behaves that is started from now on. */
-  behave(behaviour: Omit<ServerBehaviour, 'world'>): Promise<void>;
-}
+export type PropolisLab = Lab & Pick<PropolisWorld, 'host' | 'behave'>;
 
 /** A host whose commands are fakes, with real processes for servers without VMs in them. */
 export async function openPropolisLab(
   options: LabOptions & Partial<PropolisOptions> & { readonly host?: HostOptions } = {},
 ): Promise<PropolisLab> {
   const { folder = '.', host: hostOptions, ...changes } = options;
-  const tools = await temporaryDirectory('vmctl-propolis-');
-  const worldFile = join(tools.path, 'world.json');
-  const bootrom = join(tools.path, 'bootrom');
-  const binary = await writeServerProgram(tools.path);
-  const host = new FakeHost({ ...hostOptions, worldFile, binary });
-  const behave = (behaviour: Omit<ServerBehaviour, 'world'>) =>
-    writeBootrom(bootrom, { ...behaviour, world: worldFile });
-  await behave({});
-  const locks = join(tools.path, 'locks');
-  const backend = new PropolisBackend({ binary, bootrom, locks, run: host.run, isRoot: true, ...changes });
+  const world = await openPropolisWorld(hostOptions);
+  const { host, behave } = world;
+  const backend = new PropolisBackend({ locks: join(world.folder, 'locks'), ...world.options, ...changes });
   const lab = await openLab(backend, {
     folder,
     network: { kind: 'vnic', vnic: 'vnic0' },
-    processes: ({ directory }) => findByCommandLine((words) => words.includes(bootrom) && directory !== ''),
+    processes: () => world.servers(),
     also: () => host.left(),
   });
   return {
@@ -90,7 +80,7 @@ export async function openPropolisLab(
     behave,
     [Symbol.asyncDispose]: async () => {
       await lab[Symbol.asyncDispose]();
-      await tools[Symbol.asyncDispose]();
+      await world[Symbol.asyncDispose]();
     },
   };
 }

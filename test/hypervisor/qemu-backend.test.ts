@@ -63,7 +63,7 @@ describe('a QEMU that was started', () => {
       { host: port, guest: 80 },
       { host: 0, guest: 443 },
     ];
-    const vm = await lab.run({ network: { kind: 'user', forwards } });
+    const vm = await lab.run({ network: { kind: 'user', forwards, lan: null } });
     expect(vm.forwards).toHaveLength(3);
     expect(vm.forwards).toContainEqual({ host: port, guest: 80 });
     const listens = (await monitor(vm, 'info usernet')).matchAll(/HOST_FORWARD\]\s+\d+\s+(\S+)/g);
@@ -150,7 +150,7 @@ describe('a start that fails', () => {
     await using taken = await takePort();
     await using lab = await openQemuLab();
     const handle = await lab.prepare({
-      network: { kind: 'user', forwards: [{ host: taken.port, guest: 80 }] },
+      network: { kind: 'user', forwards: [{ host: taken.port, guest: 80 }], lan: null },
     });
     const words = `Could not set up host forwarding rule 'tcp:127.0.0.1:${taken.port}-:80'`;
     await expect(lab.backend.start({ state: 'stopped', handle }, quiet)).rejects.toMatchObject({

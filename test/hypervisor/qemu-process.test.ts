@@ -40,7 +40,7 @@ describe('a stranger', () => {
     await writeFile(fileOf(handle, 'runtime'), runtime(stranger.pid));
     const stopped = { state: 'stopped', handle } as const;
     expect(await lab.backend.observe(handle)).toMatchObject(stopped);
-    const live = { handle, pid: stranger.pid, ssh: null, forwards: [], accelerator: 'tcg' } as const;
+    const live = { handle, pid: stranger.pid, ssh: null, forwards: [], accelerator: 'tcg', unplugged: [] } as const;
     const stop = lab.backend.stop({ state: 'running', ...live }, { graceMs: 0 }, quiet);
     await expect(stop).rejects.toMatchObject({ code: 'VM_STATE' });
     const running = await lab.backend.start(stopped, quiet);

@@ -55,6 +55,33 @@ describe.each([
     expect(await opened.connection.monitor('make-coffee')).toMatch(/^unknown command/);
   });
 
+  test('tells of an event, whichever of the event and the answer comes first', async () => {
+    await using server = await start();
+    await using opened = await connect(server.qmp);
+    const { connection } = opened;
+    const stopped = await Promise.all([connection.event('STOP'), connection.execute('stop')]);
+    const resumed = await Promise.all([connection.event('RESUME'), connection.execute('cont')]);
+    expect([stopped, resumed]).toEqual([
+      [undefined, {}],
+      [undefined, {}],
+    ]);
+  });
+
+  test('says which event did not come', async () => {
+    await using server = await start();
+    await using opened = await connect(server.qmp, { timeoutMs: 300 });
+    await expect(opened.connection.event('STOP')).rejects.toMatchObject({
+      code: 'QMP',
+      message: 'QEMU did not tell of STOP within 0.3 s',
+    });
+    const late = opened.connection.event('STOP');
+    opened.connection.close();
+    await expect(late).rejects.toMatchObject({
+      code: 'QMP',
+      message: 'QEMU closed the QMP socket before it told of STOP',
+    });
+  });
+
   test('can be made again after it was closed', async () => {
     await using server = await start();
     const first = await connectQmp(server.qmp);

@@ -5,7 +5,7 @@ import { expect } from 'vitest';
 import { VM_FILES } from '../../src/paths.js';
 import { type DetachedProcess, startDetached } from '../../src/util/exec.js';
 import { identifyProcess, isSameProcess, signalProcess } from '../../src/util/process.js';
-import { exists } from '../../src/util/fs.js';
+import { connectUnixSocket } from '../../src/util/unix-socket.js';
 
 /** Its path. A QEMU that is missing fails the test with the way to get it. */
 export async function qemuBinary(): Promise<string> {
@@ -31,8 +31,15 @@ export async function startMachine(directory: string): Promise<Machine> {
   const logFile = join(directory, VM_FILES.qemuLog);
   const qemu = await startDetached(await qemuBinary(), [...words, '-qmp', socket], { cwd: directory, logFile });
   const qmp = join(directory, VM_FILES.qmpSocket);
-  await expect.poll(() => exists(qmp), { timeout: 10_000 }).toBe(true);
+  // The socket is there a moment before anybody listens on it.
+  await expect.poll(() => listens(qmp), { timeout: 10_000 }).toBe(true);
   return { qmp, [Symbol.asyncDispose]: () => kill(qemu) };
+}
+
+async function listens(path: string): Promise<boolean> {
+  const socket = await connectUnixSocket(path).catch(() => null);
+  socket?.destroy();
+  return socket !== null;
 }
 
 async function kill({ pid, ended }: DetachedProcess): Promise<void> {

@@ -54,6 +54,7 @@ function world(changes: Partial<ConditionWorld> = {}): ConditionWorld {
     route: async () => null,
     consoleLog,
     consoleFrom: 0,
+    catchUpConsole: async () => true,
     stillRunning: async () => true,
     ...changes,
   };

@@ -134,12 +134,27 @@ describe('a shell step', () => {
     expect(lines.at(-1)).toEqual(['over', 'stdout']);
   });
 
+  it('has the variables that are for every step, and its own before them', async () => {
+    const variables = { VMCTL_LAN_ADDRESS: '10.77.0.11', VMCTL_PEER_B: '10.77.0.12' };
+    const step = inline('echo "$VMCTL_LAN_ADDRESS $VMCTL_PEER_B"', { environment: { VMCTL_PEER_B: 'mine' } });
+    await run([step], { variables });
+    expect(lines).toContainEqual(['10.77.0.11 mine', 'stdout']);
+  });
+
   it('has the environment that is declared, and its values are in no log', async () => {
     const environment = { TOKEN: "s3cret' $(id)", OTHER: 'two' };
     await run([inline('printf %s "$TOKEN" > token; echo "$OTHER"', { environment })]);
     expect(await inGuest('token')).toBe("s3cret' $(id)");
     expect(await readFile(logFile, 'utf8')).not.toContain('s3cret');
     expect(JSON.stringify([statuses, lines])).not.toContain('s3cret');
+  });
+
+  it('knows with run="each" which VM it is in, and only then', async () => {
+    const text = 'echo "$VMCTL_NAME $VMCTL_INDEX"';
+    const own = { run: 'each', environment: { VMCTL_INDEX: 'mine' } } as const;
+    const steps = [inline(text), inline(text, { run: 'each' }), inline(text, own)];
+    await run(steps, { name: 'worker-3', index: 3 });
+    expect(lines).toEqual([' ', 'worker-3 3', 'worker-3 mine'].map((line) => [line, 'stdout']));
   });
 
   it('may be longer than a command line', async () => {

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type { RunPolicy } from '../../src/model/definition.js';
 import { carriedOver, planSteps, withSuccess } from '../../src/provision/step-plan.js';
 
-const POLICIES: readonly RunPolicy[] = ['always', 'once', 'on-change'];
+const POLICIES: readonly RunPolicy[] = ['always', 'once', 'on-change', 'each'];
 
 /** `once:abc` is a step that runs once and does "abc". */
 function plan(steps: readonly string[], history: readonly string[] = []) {
@@ -30,6 +30,7 @@ describe('a step that has not succeeded yet', () => {
 describe('a step that has succeeded', () => {
   it.each([
     ['always:a', true, 'always'],
+    ['each:a', true, 'on each VM'],
     ['once:a', false, 'succeeded before (once)'],
     ['on-change:a', false, 'has not changed'],
   ])('%s: runs again %s', (step, again, reason) => {

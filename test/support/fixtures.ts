@@ -42,18 +42,20 @@ export function listening(): StageContext & { readonly lines: readonly string[] 
 export function vmSpec(changes: Partial<VmSpec> = {}): VmSpec {
   return {
     name: 'web',
+    group: null,
     project: '/project/VMFile.kdl',
     image: { kind: 'file', path: '/images/base.qcow2' },
     vcpus: 2,
     memoryMib: 1024,
     diskBytes: null,
     firmware: 'bios',
-    network: { kind: 'user', forwards: [] },
+    network: { kind: 'user', forwards: [], lan: null },
     cloudInit: { hostname: 'web', userData: { kind: 'generated-key' }, networkConfig: null },
     ssh: { declared: true, user: 'vm', privateKey: null, timeoutSeconds: null },
     dependsOn: [],
     ready: null,
     provision: [],
+    warm: null,
     ...changes,
   };
 }

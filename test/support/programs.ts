@@ -56,6 +56,11 @@ export class Programs implements AsyncDisposable {
     };
   }
 
+  /** The same with this package's own backends: real guests. */
+  get real(): Outside {
+    return { ...this.outside, variables: { ...process.env, ...this.variables }, hypervisor: undefined };
+  }
+
   async write(name: string, content: string | Uint8Array): Promise<string> {
     const path = join(this.project, name);
     await mkdir(dirname(path), { recursive: true });

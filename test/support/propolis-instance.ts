@@ -1,5 +1,6 @@
 /** The state machine behind the fake propolis-server: which states follow which, and what is refused meanwhile. */
 import { setImmediate as turn } from 'node:timers/promises';
+import { ConsoleHistory } from './propolis-history.js';
 
 export type State = 'Creating' | 'Starting' | 'Running' | 'Stopping' | 'Stopped' | 'Rebooting' | 'Failed' | 'Destroyed';
 
@@ -10,6 +11,8 @@ export interface Behaviour {
   readonly holds?: readonly State[];
   /** Or after so many milliseconds. */
   readonly holdMs?: number;
+  /** What the guest prints as soon as it is started. */
+  readonly says?: string;
 }
 
 export const REFUSALS = {
@@ -24,7 +27,7 @@ export class FakeInstance {
   generation = 1;
   state: State = 'Creating';
   /** Everything that the guest printed. */
-  output = Buffer.alloc(0);
+  readonly output = new ConsoleHistory();
   #behaviour: Behaviour;
   #stopping = false;
   #started = false;
@@ -91,7 +94,7 @@ export class FakeInstance {
 
   print(text: string): Buffer {
     const bytes = Buffer.from(text);
-    this.output = Buffer.concat([this.output, bytes]);
+    this.output.consume(bytes);
     return bytes;
   }
 

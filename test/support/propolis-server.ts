@@ -7,6 +7,7 @@ import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { type IncomingMessage, type Server, type ServerResponse, createServer } from 'node:http';
 import type { Duplex } from 'node:stream';
+import type { Offset } from './propolis-history.js';
 import { type Behaviour, FakeInstance, type State } from './propolis-instance.js';
 import { type Components, makingProblem, specProblem } from './propolis-spec-rules.js';
 import { ServerSocket } from './propolis-web-socket.js';
@@ -189,6 +190,7 @@ export class FakePropolis implements AsyncDisposable {
     const change = CHANGES.find((one) => one === wish);
     if (change === undefined) return refusal(400, { message: `unable to parse JSON body: unknown variant ${text}` });
     const reason = this.instance.request(change);
+    if (change === 'Run' && reason === null) this.print(this.#options.says ?? '');
     if (reason === null) return { status: 204 };
     return refusal(403, { error_code: `instance state change not allowed: ${reason}`, message: 'Forbidden' });
   }
@@ -211,9 +213,12 @@ export class FakePropolis implements AsyncDisposable {
   #history(query: URLSearchParams): Answer {
     const { instance } = this;
     if (instance === null || instance.ended) return refusal(424, NO_INSTANCE);
-    const bytes = outputFrom(instance.output, query);
-    if (bytes === null) return refusal(400, { message: BOTH_OR_NEITHER });
-    return { status: 200, body: { data: [...bytes], last_byte_offset: instance.output.length } };
+    const offset = offsetOf(query);
+    if (offset === null) return refusal(400, { message: BOTH_OR_NEITHER });
+    const maxBytes = query.get('max_bytes');
+    const part = instance.output.read(offset, maxBytes === null ? undefined : Number(maxBytes));
+    if ('refusal' in part) return refusal(400, { message: part.refusal });
+    return { status: 200, body: { data: [...part.bytes], last_byte_offset: part.end } };
   }
 
   #upgrade(request: IncomingMessage, socket: Duplex): void {
@@ -240,8 +245,12 @@ export class FakePropolis implements AsyncDisposable {
       this.#consoles.delete(console);
       this.#server.emit('left');
     });
-    const history = outputFrom(instance.output, url.searchParams);
-    if (history !== null && history.length > 0) console.binary(history);
+    for (let offset = offsetOf(url.searchParams); offset !== null; ) {
+      const part = instance.output.read(offset);
+      if ('refusal' in part || part.bytes.length === 0) break;
+      console.binary(part.bytes);
+      offset = { fromStart: part.end };
+    }
     console.onMessage = (kind, bytes) => {
       // The guest has a terminal that echoes.
       if (kind === 'binary') this.print(bytes.toString());
@@ -254,12 +263,11 @@ export class FakePropolis implements AsyncDisposable {
   }
 }
 
-/** 16 KiB at most, as it is by default; null for a query that does not say which. */
-function outputFrom(output: Buffer, query: URLSearchParams): Buffer | null {
+/** Null for a query that does not say which. */
+function offsetOf(query: URLSearchParams): Offset | null {
   const [fromStart, mostRecent] = [query.get('from_start'), query.get('most_recent')];
   if ((fromStart === null) === (mostRecent === null)) return null;
-  const start = fromStart === null ? Math.max(0, output.length - Number(mostRecent)) : Number(fromStart);
-  return output.subarray(start, start + Number(query.get('max_bytes') ?? 16_384));
+  return fromStart === null ? { mostRecent: Number(mostRecent) } : { fromStart: Number(fromStart) };
 }
 
 function versionProblem(request: IncomingMessage): Answer | null {

@@ -8,9 +8,12 @@ import { dirname, join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import type { Cli } from '../../src/cli/cli.js';
 import { runCli } from '../../src/cli/main.js';
+import type { Hypervisor } from '../../src/hypervisor/hypervisor.js';
 import { NoopBackend, type NoopOptions } from '../../src/hypervisor/noop.js';
 import { RouterHypervisor } from '../../src/hypervisor/router.js';
-import { statePaths } from '../../src/paths.js';
+import type { TaskEnvironment } from '../../tasks/context.js';
+import { createEnvironment } from '../../tasks/environment.js';
+import { type StatePaths, statePaths } from '../../src/paths.js';
 
 export interface RunResult {
   readonly exitCode: number;
@@ -30,27 +33,41 @@ export interface RunExtras {
   readonly onOutput?: (text: string) => void;
 }
 
+export interface RigOptions {
+  readonly before?: NoopOptions['before'];
+  /** In place of Noop. */
+  readonly backend?: (paths: StatePaths) => Hypervisor;
+}
+
+const pathsBelow = (root: string): StatePaths => statePaths(join(root, 'data', 'vmctl'));
+
 export class Rig implements AsyncDisposable {
   readonly root: string;
   readonly project: string;
-  readonly #before: NoopOptions['before'];
+  readonly #backend: Hypervisor;
 
-  private constructor(root: string, before: NoopOptions['before']) {
+  private constructor(root: string, backend: Hypervisor) {
     this.root = root;
     this.project = join(root, 'project');
-    this.#before = before;
+    this.#backend = backend;
   }
 
-  static async create(options: { readonly before?: NoopOptions['before'] } = {}): Promise<Rig> {
-    const rig = new Rig(await mkdtemp(join(tmpdir(), 'vmctl-rig-')), options.before);
+  static async create(options: RigOptions = {}): Promise<Rig> {
+    const rig = Rig.join(await mkdtemp(join(tmpdir(), 'vmctl-rig-')), options);
     await mkdir(rig.project);
     // An empty raw disk: enough of an image for a backend that boots nothing.
     await rig.write('disk.raw', Buffer.alloc(1024 * 1024));
     return rig;
   }
 
+  /** One that another process has created, and removes. */
+  static join(root: string, options: RigOptions = {}): Rig {
+    const { before, backend = () => new NoopBackend(before === undefined ? {} : { before }) } = options;
+    return new Rig(root, backend(pathsBelow(root)));
+  }
+
   get paths() {
-    return statePaths(join(this.root, 'data', 'vmctl'));
+    return pathsBelow(this.root);
   }
 
   /** Writes a file of the project. */
@@ -86,13 +103,26 @@ export class Rig implements AsyncDisposable {
       passSignals: () => {},
       wordsBeforeDashes: 0,
       exitCode: 0,
-      hypervisor: new RouterHypervisor(
-        [new NoopBackend(this.#before === undefined ? {} : { before: this.#before })],
-        'noop',
-      ),
+      hypervisor: this.#router(),
     };
     const exitCode = await runCli(words, cli);
     return { exitCode, stdout: stdout.text, stderr: stderr.text };
+  }
+
+  /** What the tasks are given, for a test of one of them. */
+  environment(): TaskEnvironment {
+    return createEnvironment({
+      variables: { XDG_DATA_HOME: join(this.root, 'data') },
+      home: join(this.root, 'home'),
+      cwd: this.project,
+      command: 'test',
+      signal: new AbortController().signal,
+      hypervisor: this.#router(),
+    });
+  }
+
+  #router(): RouterHypervisor {
+    return new RouterHypervisor([this.#backend], this.#backend.kind);
   }
 
   /** The states that `vmctl list` tells, by name. */

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { specOfFlags } from '../../src/cli/create-spec.js';
 import { Rig } from '../support/rig.js';
 
 test('create makes a VM without a VMFile and leaves it stopped', async () => {
@@ -59,6 +60,18 @@ test.each([
   expect(result.stderr).toContain(message);
   expect(result.exitCode).toBe(exitCode);
   expect(await rig.directories()).toEqual([]);
+});
+
+test('create --vnic is refused where QEMU runs the VMs, and taken where nothing is connected', async () => {
+  const flags = { name: 'x', image: 'disk.raw', vnic: 'vnic0' };
+  await using rig = await Rig.create();
+  const place = { cwd: rig.project, home: '/home/me' };
+  await expect(specOfFlags(flags, { ...place, backend: 'qemu' })).rejects.toMatchObject({
+    code: 'USAGE',
+    message: '--vnic needs Propolis, which runs on illumos',
+  });
+  const { network } = await specOfFlags(flags, { ...place, backend: 'noop' });
+  expect(network).toEqual({ kind: 'vnic', vnic: 'vnic0' });
 });
 
 test('create refuses a name that is taken, naming whose it is', async () => {

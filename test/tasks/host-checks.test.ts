@@ -25,7 +25,7 @@ const WELL: HostFacts = {
   qemuImg: { found: true, path: 'qemu-img', version: '8.2.2' },
   ssh: { found: true, path: 'ssh', version: 'OpenSSH_9.6p1' },
   missingDecompressors: [],
-  state: { root: '/home/me/.local/share/vmctl', problem: null, mode: 0o700, freeBytes: 100 * GIB },
+  state: { root: '/home/me/.local/share/vmctl', problem: null, mode: 0o700, freeBytes: 100 * GIB, frozenBytes: 0 },
   availableMemory: 8 * GIB,
   project: { kind: 'none', folder: '/work' },
   leftovers: { garbage: 0, garbageBytes: 0, troubles: [], processesKnown: true },

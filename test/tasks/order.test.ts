@@ -84,10 +84,12 @@ test('with --boot-first no VM is provisioned before all have booted, and depends
   // Both had booted, the one that depends on db too, and nobody was provisioned.
   expect(before).not.toContain('not run: this backend');
   const events = eventsOf(stdout);
-  const firstStep = events.findIndex((event) => event.type === 'log' && event.line.includes('not run: this backend'));
+  const firstStep = events.findIndex(
+    (event) => event.type === 'status' && event.text.includes('not run: this backend'),
+  );
   for (const name of ['web', 'db', 'other']) expect(done(events, name, 'start')).toBeLessThan(firstStep);
   const ofWeb = events.findIndex(
-    ({ vm, ...event }) => vm === 'web' && 'line' in event && event.line.includes('not run'),
+    ({ vm, ...event }) => vm === 'web' && 'text' in event && event.text.includes('not run'),
   );
   expect(done(events, 'db', 'provision')).toBeLessThan(ofWeb);
 });

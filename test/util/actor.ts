@@ -22,6 +22,9 @@ export async function bundleScript(name: string): Promise<Script> {
     bundle: true,
     platform: 'node',
     format: 'esm',
+    target: 'node20.19',
+    // Optional parts, which are not loaded in tests.
+    external: ['cpu-features', '*.node', 'typescript', 'jiti'],
     // CommonJS packages in the bundle ask for it.
     banner: { js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);" },
   });

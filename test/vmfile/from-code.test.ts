@@ -55,7 +55,10 @@ test('VMs in code become the same specs as in a VMFile', () => {
       dependsOn: undefined,
       ready: { http: {}, cloudInit: false, unit: undefined },
     },
+    worker: { image: 'disk.qcow2', count: 2, provision: [{ inline: 'hostname', run: 'each' }] },
     bare: { imagePreset: 'debian-12', cloudInit: false, ssh: false, network: 'none', ready: { log: /up/ } },
+    one: { image: 'disk.qcow2', network: { kind: 'user', lan: 'back' } },
+    two: { image: 'disk.qcow2', network: { kind: 'user', lan: { name: 'back', address: '10.77.0.9' } } },
   });
   expect(diagnostics).toEqual([]);
   const file = readFile(`
@@ -79,7 +82,10 @@ test('VMs in code become the same specs as in a VMFile', () => {
       provision "file" { source "site.conf"; destination "/tmp/site.conf" }
     }
     vm "db" { image "disk.qcow2"; network "tap" bridge="br1"; cloud-init; ssh; ready { http "/" } }
-    vm "bare" { image-preset "debian-12"; network "none"; ready { log "up" } }`);
+    vm "worker" count=2 { image "disk.qcow2"; cloud-init; ssh; provision "shell" { inline "hostname"; run "each" } }
+    vm "bare" { image-preset "debian-12"; network "none"; ready { log "up" } }
+    vm "one" { image "disk.qcow2"; network "user" { lan "back" }; cloud-init; ssh }
+    vm "two" { image "disk.qcow2"; network "user" { lan "back" address="10.77.0.9" }; cloud-init; ssh }`);
   expect(file.diagnostics).toEqual([]);
   const withoutFile = (spec: object) => ({ ...spec, project: null });
   expect(specs.map(withoutFile)).toEqual(file.specs.map(withoutFile));
@@ -97,6 +103,12 @@ test.each<[place: string, vm: object, kdl: string]>([
     { network: { kind: 'user', forwards: [99_999] } },
     'network "user" { forward 0 99999 }',
   ],
+  [
+    'vms.web.network.lan.address: "10.78.0.1"',
+    { network: { kind: 'user', lan: { name: 'x', address: '10.78.0.1' } } },
+    'ssh; network "user" { lan "x" address="10.78.0.1" }',
+  ],
+  ['vms.web.network.lan: #true', { network: { kind: 'user', lan: true } }, 'network "user" { lan #true }'],
   ['vms.web.ssh.user: "A"', { ssh: { user: 'A' } }, 'ssh { user "A" }'],
   ['vms.web.ssh.usr: "a"', { ssh: { usr: 'a' } }, 'ssh { usr "a" }'],
   ['vms.web.dependsOn: "wbe"', { dependsOn: 'wbe' }, 'depends-on "wbe"'],
@@ -118,10 +130,12 @@ test.each<[place: string, vm: object, kdl: string]>([
   ['vms.web.ready.log: 7', { ready: { log: 7 } }, 'ready { log 7 }'],
   ['vms.web.ready.cloudInit: "yes"', { ready: { cloudInit: 'yes' } }, 'ssh; ready { cloud-init "yes" }'],
   ['vms.web.ready.units: "a"', { ready: { units: 'a' } }, 'ssh; ready { units "a" }'],
+  ['vms.web.count: 0', { count: 0 }, ''],
   ['vms.web.checksum: "md5:1"', { checksum: 'md5:1' }, 'checksum "md5:1"'],
 ])('the mistake %s has the message of a VMFile, and its own place', (place, vm, kdl) => {
   const told = read({ web: { image: 'disk.qcow2', ...vm } });
-  const file = readFile(`vm "web" { image "disk.qcow2"; ${kdl} }`);
+  const count = 'count' in vm ? ` count=${String(vm.count)}` : '';
+  const file = readFile(`vm "web"${count} { image "disk.qcow2"; ${kdl} }`);
   const words = ({ message, hint, code }: { message: string; hint: string | null; code: string }) => ({
     message,
     hint,

@@ -6,7 +6,8 @@ import { EXIT } from '../exit-code.js';
 import { showGraph } from '../graph.js';
 import { PULL_OPTION, diskOption, memoryOption, nameOption, positiveOption } from '../options.js';
 import { printNote } from '../report.js';
-import { openSession } from '../session.js';
+import { backendFor } from '../project.js';
+import { openSession, settingsOf } from '../session.js';
 
 interface Flags extends CreateFlags {
   readonly start: boolean;
@@ -27,6 +28,7 @@ export const command: CommandModule = {
         diskOption,
       )
       .option('--bridge <bridge>', 'connect it to this bridge of the host (default: QEMU’s own network)')
+      .option('--vnic <vnic>', 'on illumos: make a VNIC of this name for it')
       .option('--cloud-init <path>', 'a raw user-data document for cloud-init')
       .option('--ssh-key <path>', 'a public key that may log in; cloud-init puts it there')
       .option(...PULL_OPTION)
@@ -36,7 +38,8 @@ export const command: CommandModule = {
 };
 
 async function create(cli: Cli, flags: Flags): Promise<void> {
-  const spec = await specOfFlags(flags, { cwd: cli.cwd, home: cli.home });
+  const { cwd, home } = cli;
+  const spec = await specOfFlags(flags, { cwd, home, backend: backendFor(cli, await settingsOf(cli)) });
   const { env } = await openSession(cli, 'create', flags.pull === undefined ? {} : { 'images.pull': flags.pull });
   cli.onInterrupt = () => 'stopping what was begun';
   await showGraph(cli, env, createTasks(env, { spec, start: flags.start }), { json: false });

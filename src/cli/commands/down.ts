@@ -4,7 +4,7 @@ import { showGraph } from '../graph.js';
 import { FILE_OPTION, collect, durationOption } from '../options.js';
 import { printNote } from '../report.js';
 import { assertNamedProject, openSession, projectPath } from '../session.js';
-import { unknownVm } from '../../../tasks/select-specs.js';
+import { chooseByName, namesOf, unknownVm } from '../../../tasks/select-specs.js';
 
 interface DownFlags {
   readonly file?: string;
@@ -38,10 +38,10 @@ async function down(cli: Cli, names: readonly string[], flags: DownFlags): Promi
   const registered = await env.registry.list();
   await assertNamedProject(cli, { settings, registered });
   const own = registered.filter((entry) => entry.project === project);
-  const known = own.map((entry) => entry.name);
-  const unknown = [...new Set(names)].filter((name) => !known.includes(name));
-  const errors = unknown.map((name) => unknownVm(name, known, `no VM of ${project} is called`));
-  const entries = names.length === 0 ? own : own.filter((entry) => names.includes(entry.name));
+  const { vms, errors } = chooseByName(own, names, (name) =>
+    unknownVm(name, namesOf(own), `no VM of ${project} is called`),
+  );
+  const entries = names.length === 0 ? own : vms;
   if (own.length === 0 && names.length === 0) printNote(cli, `${project} has no VMs`);
   const graceMs = (flags.timeout ?? settings['timeouts.stop'] ?? STOP_GRACE_SECONDS) * 1000;
   const graph = await downTasks(env, { entries, destroy: flags.destroy, graceMs });

@@ -1,5 +1,6 @@
 import { type Inspection, inspectAll } from '../../../tasks/inspect.js';
 import type { Remark } from '../../../tasks/remarks.js';
+import { lanOf, lanPlace } from '../../model/lan.js';
 import type { Cli, CommandModule } from '../cli.js';
 import { printJson, printNote, table } from '../report.js';
 import type { TaskEnvironment } from '../../../tasks/context.js';
@@ -57,7 +58,7 @@ async function runsOf(cli: Cli, env: TaskEnvironment) {
 }
 
 function printTable(cli: Cli, rows: readonly Row[]): void {
-  const header = ['NAME', 'BACKEND', 'STATE', 'VCPUS', 'MEMORY', 'NETWORK', 'PID', 'SSH PORT'];
+  const header = ['NAME', 'BACKEND', 'STATE', 'VCPUS', 'MEMORY', 'NETWORK', 'LAN', 'PID', 'SSH PORT'];
   const cells = rows.map((row) => [
     row.name,
     row.backend,
@@ -65,33 +66,45 @@ function printTable(cli: Cli, rows: readonly Row[]): void {
     text(row.vcpus),
     row.memoryMib === null ? '-' : `${row.memoryMib} MiB`,
     text(row.network),
+    text(row.lan?.address ?? null),
     text(row.pid),
     sshText(row),
   ]);
   if (rows.length === 0) printNote(cli, 'there are no VMs; make some with: vmctl up');
   else cli.stdout.write(table(header, cells));
-  for (const { name, problem } of rows) if (problem !== null) printNote(cli, `${name}: ${problem}`);
+  for (const { name, problem, onPurpose } of rows) {
+    for (const told of [problem, onPurpose]) if (told !== null) printNote(cli, `${name}: ${told}`);
+  }
 }
 
 type Row = ReturnType<typeof toRow>;
 
 function toRow(inspection: Inspection) {
-  const { name, backend, project } = inspection.entry;
-  const unknown = { vcpus: null, memoryMib: null, network: null, pid: null, sshHost: null, sshPort: null };
+  const { name, group, backend, project } = inspection.entry;
+  const nothing = { onPurpose: null, powerCutAt: null, unplugged: [], lan: null };
+  const unknown = { ...nothing, vcpus: null, memoryMib: null, network: null, pid: null, sshHost: null, sshPort: null };
   if ('problem' in inspection) {
-    return { name, backend, state: 'damaged', project, problem: inspection.problem, ...unknown };
+    return { name, group, backend, state: 'damaged', project, problem: inspection.problem, ...unknown };
   }
-  const { observed, handle } = inspection;
+  const { observed, handle, powerCutAt } = inspection;
+  const told = (kind: Remark['kind']) =>
+    inspection.remarks.flatMap((remark) => (remark.kind === kind ? [remarkText(remark)] : [])).join('; ') || null;
   const live = observed.state === 'stopped' ? null : observed;
   return {
     name,
+    group,
     backend,
     state: observed.state,
     project,
-    problem: inspection.remarks.map(remarkText).join('; ') || null,
+    problem: told('problem'),
+    /** What somebody did to it, in words. */
+    onPurpose: told('on purpose'),
+    powerCutAt,
+    unplugged: live?.unplugged ?? [],
     vcpus: handle.spec.vcpus,
     memoryMib: handle.spec.memoryMib,
     network: handle.spec.network.kind,
+    lan: lanPlace(lanOf(handle.spec)),
     pid: live?.pid ?? null,
     sshHost: live?.ssh?.host ?? null,
     sshPort: live?.ssh?.port ?? null,

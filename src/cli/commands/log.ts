@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { catchUpConsole, keepConsole } from '../../../tasks/console-log.js';
 import { VmctlError } from '../../errors.js';
 import { VM_FILES } from '../../paths.js';
 import { openTail } from '../../util/file-tail.js';
@@ -42,7 +43,8 @@ async function log(cli: Cli, name: string, flags: LogFlags): Promise<void> {
   if (flags.console && flags.provision) {
     throw new VmctlError('USAGE', '--console and --provision are two different logs', { hint: 'Give one of them.' });
   }
-  const entry = await findEntry(openReader(cli, 'log'), name);
+  const env = openReader(cli, 'log');
+  const entry = await findEntry(env, name);
   const [kind, file] = flags.provision
     ? (['provision', VM_FILES.provisionLog] as const)
     : (['console', VM_FILES.consoleLog] as const);
@@ -51,7 +53,16 @@ async function log(cli: Cli, name: string, flags: LogFlags): Promise<void> {
   const closed = new AbortController();
   cli.onOutputClosed = () => closed.abort();
   const signal = AbortSignal.any([cli.signal, closed.signal]);
-  await (flags.follow ? follow(cli, wanted, signal) : show(cli, wanted, signal));
+  if (kind === 'console') {
+    const problem = await catchUpConsole(env, entry);
+    if (problem !== null) printNote(cli, `what it printed last cannot be had: ${problem.message}`);
+  }
+  if (flags.follow) {
+    await using _keeper = kind === 'console' ? keepConsole(env, entry) : null;
+    await follow(cli, wanted, signal);
+  } else {
+    await show(cli, wanted, signal);
+  }
   // Ctrl-C is how following ends, and so no failure that has to be told.
   if (cli.signal.aborted) cli.exitCode = EXIT.interrupted;
   else if (closed.signal.aborted) cli.exitCode = EXIT.outputClosed;

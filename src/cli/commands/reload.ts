@@ -1,6 +1,15 @@
 import type { CommandModule } from '../cli.js';
 import { type BringUpFlags, bringUp } from '../bring-up.js';
-import { BOOT_FIRST_OPTION, FILE_OPTION, PULL_OPTION, collect, waitOption, positiveOption } from '../options.js';
+import {
+  BOOT_FIRST_OPTION,
+  COLD_OPTION,
+  FILE_OPTION,
+  PULL_OPTION,
+  TIMELINE_OPTION,
+  collect,
+  waitOption,
+  positiveOption,
+} from '../options.js';
 
 export const command: CommandModule = {
   configure(program, cli) {
@@ -12,7 +21,9 @@ export const command: CommandModule = {
       .option('--parallel <n>', 'guests that boot at the same time (default: the number of cores)', positiveOption)
       .option(...BOOT_FIRST_OPTION)
       .option(...PULL_OPTION)
+      .option(...COLD_OPTION)
       .option('--timeout <duration>', 'how long to wait for SSH of each VM, such as 90s or 5m', waitOption)
+      .option(...TIMELINE_OPTION)
       .option('--json', 'print the events as JSON, one object a line', false)
       .action((names: readonly string[], flags: BringUpFlags) =>
         bringUp(cli, { names: [...names, ...flags.name], flags, anew: true }),

@@ -4,7 +4,7 @@ import { runInteractive } from '../../util/exec.js';
 import type { Cli, CommandModule } from '../cli.js';
 import { EXIT } from '../exit-code.js';
 import { showGraph } from '../graph.js';
-import { BOOT_FIRST_OPTION, FILE_OPTION, positiveOption } from '../options.js';
+import { BOOT_FIRST_OPTION, COLD_OPTION, FILE_OPTION, positiveOption } from '../options.js';
 import { printWarnings } from '../project.js';
 import { printNote } from '../report.js';
 
@@ -14,6 +14,7 @@ interface RunFlags {
   readonly reuse?: true;
   readonly parallel?: number;
   readonly bootFirst?: true;
+  readonly cold: boolean;
 }
 
 const ENVIRONMENT = `
@@ -35,6 +36,7 @@ export const command: CommandModule = {
       .option(...FILE_OPTION)
       .option('--keep', 'leave the VMs when the command has ended')
       .option('--reuse', 'take over the VMs of the run before while they are as declared, and leave them for the next')
+      .option(...COLD_OPTION)
       .option('--parallel <n>', 'guests that boot at the same time (default: the number of cores)', positiveOption)
       .option(...BOOT_FIRST_OPTION)
       .addHelpText('after', ENVIRONMENT)
@@ -62,6 +64,7 @@ async function run(
       vms: names.length === 0 ? undefined : names,
       keep: flags.keep,
       reuse: flags.reuse,
+      ...(flags.cold ? { warm: false } : {}),
       concurrency: { boots: flags.parallel },
       bootFirst: flags.bootFirst,
       signal,

@@ -3,6 +3,7 @@ import { identityFiles } from '../../../tasks/access.js';
 import { type Inspection, inspectVm } from '../../../tasks/inspect.js';
 import { readyStatus } from '../../../tasks/ready.js';
 import { bytesText } from '../../../tasks/progress-text.js';
+import { lanOf, lanPlace } from '../../model/lan.js';
 import { VM_FILES } from '../../paths.js';
 import type { Cli, CommandModule } from '../cli.js';
 import { pairs, printJson } from '../report.js';
@@ -27,9 +28,15 @@ async function status(cli: Cli, name: string, json: boolean): Promise<void> {
 
 async function gather(inspection: Inspection, home: string) {
   const { entry } = inspection;
-  const common = { name: entry.name, backend: entry.backend, project: entry.project, directory: entry.directory };
+  const common = {
+    name: entry.name,
+    group: entry.group,
+    backend: entry.backend,
+    project: entry.project,
+    directory: entry.directory,
+  };
   if ('problem' in inspection) return { ...common, state: 'damaged', problem: inspection.problem };
-  const { handle, observed, record, remarks } = inspection;
+  const { handle, observed, record, remarks, powerCutAt } = inspection;
   const { spec, image } = handle;
   const live = observed.state === 'stopped' ? null : observed;
   return {
@@ -42,6 +49,9 @@ async function gather(inspection: Inspection, home: string) {
     image: image.path,
     network: spec.network.kind,
     mac: handle.mac,
+    unplugged: live?.unplugged ?? [],
+    powerCutAt,
+    lan: lanPlace(lanOf(spec)),
     pid: live?.pid ?? null,
     accelerator: live?.accelerator ?? null,
     forwards: live?.forwards ?? [],
@@ -76,8 +86,8 @@ function asText(facts: Facts): string {
   return pairs([
     ['name', facts.name],
     ['state', facts.accelerator === null ? facts.state : `${facts.state} (${facts.accelerator})`],
-    ...remarks.flatMap(({ what, next, details }) => [
-      ['problem', what] as const,
+    ...remarks.flatMap(({ kind, what, next, details }) => [
+      [kind, what] as const,
       ...(details?.split('\n') ?? []).map((line) => ['', line] as const),
       ...(next === null ? [] : [['next step', next] as const]),
     ]),
@@ -90,6 +100,7 @@ function asText(facts: Facts): string {
     ['disk', bytesText(facts.diskBytes)],
     ['image', facts.image],
     ['network', facts.mac === null ? facts.network : `${facts.network}, ${facts.mac}`],
+    ['LAN', facts.lan === null ? '-' : `${facts.lan.name}, ${facts.lan.address}, ${facts.lan.mac}`],
     ['PID', facts.pid === null ? '-' : String(facts.pid)],
     ['SSH', address],
     ['forwards', forwards === '' ? '-' : forwards],

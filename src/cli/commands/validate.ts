@@ -5,6 +5,7 @@ import type { Cli, CommandModule } from '../cli.js';
 import { EXIT, exitCodeOf } from '../exit-code.js';
 import { FILE_OPTION } from '../options.js';
 import { variableOf } from '../../settings/keys.js';
+import { backendFor } from '../project.js';
 import { printError, printJson } from '../report.js';
 import { settingsOrProblem } from '../settings-problem.js';
 import { wantsColor } from '../style.js';
@@ -33,7 +34,8 @@ async function validate(cli: Cli, flags: ValidateFlags): Promise<void> {
   }
   const configuration = problem === null ? null : problem.toJSON();
   try {
-    const { source, specs, warnings } = await parseProject({ file, cwd: cli.cwd, home: cli.home });
+    const { cwd, home } = cli;
+    const { source, specs, warnings } = await parseProject({ file, cwd, home, backend: backendFor(cli, settings) });
     const names = specs.map(({ name }) => name);
     if (flags.json) {
       const diagnostics = diagnosticsToJson(source, warnings);

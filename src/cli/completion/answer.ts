@@ -1,7 +1,9 @@
 /** Answers a shell that asks what may come next. It is never in the way: whatever fails, nothing is said. */
 import type { Command } from 'commander';
 import { discoverVmFile } from '../../vmfile/discover.js';
+import { namesTaken } from '../../vmfile/groups.js';
 import { parseVmFile } from '../../vmfile/parse.js';
+import { namesOf } from '../../../tasks/select-specs.js';
 import type { Cli } from '../cli.js';
 import { commandWords, wordsShape } from '../command-words.js';
 import { COMMANDS } from '../commands.js';
@@ -37,11 +39,11 @@ async function answerTo(cli: Cli, want: Wanted, words: readonly string[]): Promi
     case 'words':
       return asLines(want.candidates, current);
     case 'vm':
-      return asLines(await existingVms(cli), current);
+      return asLines(await existingVms(cli, want.several), current);
     case 'declared-vm':
       return asLines(await declaredVms(cli, words), current);
     case 'copy': {
-      const names = (await existingVms(cli)).map(({ word, description }) => ({ word: `${word}:`, description }));
+      const names = (await existingVms(cli, false)).map(({ word, description }) => ({ word: `${word}:`, description }));
       return [...asLines(names, current), FILES];
     }
     case 'file':
@@ -65,9 +67,13 @@ function commandCandidates(): readonly Candidate[] {
   return Object.entries(COMMANDS).map(([word, { summary }]) => ({ word, description: summary }));
 }
 
-async function existingVms(cli: Cli): Promise<readonly Candidate[]> {
+async function existingVms(cli: Cli, several: boolean): Promise<readonly Candidate[]> {
   const entries = await openReader(cli, 'completion').registry.list();
-  return entries.map(({ name, project }) => ({ word: name, description: project ?? 'made without a VMFile' }));
+  const words = several ? namesOf(entries) : entries.map(({ name }) => name);
+  return words.map((word) => {
+    const owner = entries.find(({ name, group }) => name === word || group === word);
+    return { word, description: owner?.project ?? 'made without a VMFile' };
+  });
 }
 
 /** Also those of a VMFile that has a mistake elsewhere: a person may well be in the middle of editing it. */
@@ -75,5 +81,7 @@ async function declaredVms(cli: Cli, words: readonly string[]): Promise<readonly
   const flag = words.findIndex((word) => word === '--file' || word === '-f');
   const file = flag === -1 ? (await loadSettings(cli)).file : words[flag + 1];
   const source = await discoverVmFile({ cwd: cli.cwd, ...(file === undefined ? {} : { file }) });
-  return parseVmFile(source).project.vms.map(({ name }) => ({ word: name.value, description: '' }));
+  return parseVmFile(source)
+    .project.vms.flatMap(namesTaken)
+    .map((word) => ({ word, description: '' }));
 }

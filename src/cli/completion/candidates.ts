@@ -8,8 +8,8 @@ export interface Candidate {
 
 /** A word of the command line that is no option: whose value it is decides what fits. */
 export type ArgumentKind =
-  /** VMs that exist. */
-  | { readonly kind: 'vm' }
+  /** VMs that exist; groups of them too where several may be named. */
+  | { readonly kind: 'vm'; readonly several: boolean }
   /** VMs that the VMFile in this folder declares. */
   | { readonly kind: 'declared-vm' }
   | { readonly kind: 'choice'; readonly words: readonly string[] }

@@ -27,14 +27,14 @@ function valueKind(option: Option, command: Command): ArgumentKind {
   if (option.argChoices !== undefined) return { kind: 'choice', words: option.argChoices };
   if (/<(path|file)>/.test(option.flags)) return { kind: 'file' };
   // `create --name` is a name that nobody has yet.
-  return option.long === '--name' && command.name() !== 'create' ? vmKind(command) : { kind: 'unknown' };
+  return option.long === '--name' && command.name() !== 'create' ? vmKind(command, true) : { kind: 'unknown' };
 }
 
 function argumentKind(argument: Argument, command: Command): ArgumentKind {
   if (argument.argChoices !== undefined) return { kind: 'choice', words: argument.argChoices };
   switch (argument.name()) {
     case 'name':
-      return vmKind(command);
+      return vmKind(command, argument.variadic);
     case 'path':
       return { kind: 'file' };
     case 'src':
@@ -45,6 +45,6 @@ function argumentKind(argument: Argument, command: Command): ArgumentKind {
   }
 }
 
-function vmKind(command: Command): ArgumentKind {
-  return { kind: OF_THE_VMFILE.has(command.name()) ? 'declared-vm' : 'vm' };
+function vmKind(command: Command, several: boolean): ArgumentKind {
+  return OF_THE_VMFILE.has(command.name()) ? { kind: 'declared-vm' } : { kind: 'vm', several };
 }

@@ -30,6 +30,7 @@ export type InstanceState = (typeof STATES)[number];
 const instanceSchema = v.object({
   instance: v.object({ properties: v.object({ id: v.string() }), state: v.picklist(STATES) }),
 });
+const monitorSchema = v.object({ gen: v.number(), state: v.picklist(STATES) });
 const refusalSchema = v.object({
   message: v.string(),
   request_id: v.optional(v.string()),
@@ -44,6 +45,12 @@ const historySchema = v.object({
 export interface Instance {
   readonly id: string;
   readonly state: InstanceState;
+}
+
+export interface History {
+  readonly bytes: Uint8Array;
+  /** The number of the byte behind the last one. */
+  readonly end: number;
 }
 
 export interface ClientOptions {
@@ -71,7 +78,14 @@ interface Answer {
   readonly text: string;
 }
 
+/** What the state of a VM can be changed to, and what that is for. */
+const CHANGES = { Run: 'start the VM', Stop: 'stop the VM', Reboot: 'reset the VM' } as const;
+
 const ANSWER_TIMEOUT_MS = 30_000;
+/** The server remembers as many of the first bytes, and of the last. */
+const HISTORY_BYTES = 1024 ** 2;
+/** Every byte of the answer is a number in JSON. */
+const ANSWER_BYTES = 64 * 1024;
 const REFUSED_CHANGE = 'instance state change not allowed: ';
 
 export class PropolisClient {
@@ -107,17 +121,33 @@ export class PropolisClient {
     return { id: instance.properties.id, state: instance.state };
   }
 
-  /** Queues the change, which takes its time. `Stop` is the end of power, not a word to the guest. */
-  async change(to: 'Run' | 'Stop'): Promise<void> {
-    const purpose = to === 'Run' ? 'start the VM' : 'stop the VM';
+  /** Queues the change, which takes its time. `Stop` is the end of power and `Reboot` the reset button, no words to the guest. */
+  async change(to: keyof typeof CHANGES): Promise<void> {
+    const purpose = CHANGES[to];
     await this.#ask({ method: 'PUT', path: '/instance/state', purpose, body: to, expected: 204 });
   }
 
-  /** What the guest printed last on its serial console. */
-  async history(bytes: number): Promise<Uint8Array> {
-    const path = `/instance/serial/history?most_recent=${bytes}&max_bytes=${bytes}`;
+  /** The state of this number or of a later one, as soon as the VM gets there; the first one has the number 1. */
+  async monitor(generation: number): Promise<{ readonly generation: number; readonly state: InstanceState }> {
+    const body = { gen: generation };
+    const ask: Ask = { method: 'GET', path: '/instance/state-monitor', purpose: 'tell of the VM', body, expected: 200 };
+    const { gen, state } = this.#read(monitorSchema, ask, await this.#ask(ask));
+    return { generation: gen, state };
+  }
+
+  /**
+   * What the guest has printed on its serial console, 64 KiB of it at most: from a byte on, counted from the VM's start,
+   * or of the last MiB. Null without a VM that has not ended; `forgotten` where the server does not remember that byte.
+   */
+  async history(from: number | 'last-mebibyte'): Promise<History | 'forgotten' | null> {
+    const which = from === 'last-mebibyte' ? `most_recent=${HISTORY_BYTES}` : `from_start=${from}`;
+    const path = `/instance/serial/history?${which}&max_bytes=${ANSWER_BYTES}`;
     const ask: Ask = { method: 'GET', path, purpose: 'tell what the guest has printed', expected: 200 };
-    return Uint8Array.from(this.#read(historySchema, ask, await this.#ask(ask)).data);
+    const answer = await this.#exchange(ask);
+    if (answer.status === 424) return null;
+    if (answer.status === 400 && answer.text.includes('is no longer cached')) return 'forgotten';
+    const { data, last_byte_offset: end } = this.#read(historySchema, ask, this.#check(ask, answer));
+    return { bytes: Uint8Array.from(data), end };
   }
 
   async #ask(ask: Ask): Promise<string> {

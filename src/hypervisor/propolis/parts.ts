@@ -28,19 +28,3 @@ export async function readParts(directory: string): Promise<Parts | null> {
   const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), partsSchema), text);
   return parsed.success ? parsed.output : null;
 }
-
-/** The first IPv4 address that a network-config gives to a card, such as `addresses: [10.0.0.5/24]`. */
-export function staticAddress(networkConfig: string | null): string | null {
-  const lines = (networkConfig ?? '').split('\n').map((line) => line.replace(/(?:^|\s)#.*$/, ''));
-  const start = lines.findIndex((line) => /^\s*(?:-\s*)?(?:addresses|address)\s*:/.test(line));
-  if (start < 0) return null;
-  // A route has a prefix too, and comes after the addresses.
-  const [, rest = ''] = (lines[start] ?? '').split(/:(.*)/s);
-  const block = [rest, ...takeItems(lines.slice(start + 1))].join('\n');
-  return /\b((?:\d{1,3}\.){3}\d{1,3})(?:\/\d{1,2})?\b/.exec(block)?.[1] ?? null;
-}
-
-function takeItems(lines: readonly string[]): readonly string[] {
-  const end = lines.findIndex((line) => line.trim() !== '' && !/^\s*(?:-|\]|["'\d])/.test(line));
-  return end < 0 ? lines : lines.slice(0, end);
-}

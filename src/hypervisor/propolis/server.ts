@@ -163,18 +163,34 @@ export function isLive(state: InstanceState | 'silent' | null): boolean {
   return state !== null && state !== 'Creating' && (state === 'silent' || !ENDED.has(state));
 }
 
+export interface EndOptions {
+  readonly timeoutMs: number;
+  readonly signal?: AbortSignal;
+  /** Called while the VM has not ended yet, for what can be had of it only then. It must not fail. */
+  readonly meanwhile?: (() => Promise<void>) | undefined;
+}
+
 /** Waits until the VM has ended; false when the time is up first, or the server does not tell any more. */
 export async function awaitEnd(
   place: Place,
   server: LiveServer,
-  options: { readonly timeoutMs: number; readonly signal?: AbortSignal },
+  { meanwhile = async () => {}, ...options }: EndOptions,
 ): Promise<boolean> {
   const look = async (): Promise<true | null> => {
     if (!(await isSameProcess(server.process))) return true;
     const state = await stateOf(place, server);
-    return state === null || state === 'Destroyed' || state === 'Failed' ? true : null;
+    if (state === null || state === 'Destroyed' || state === 'Failed') return true;
+    if (state !== 'silent') await meanwhile();
+    return null;
   };
   return (await waitFor(look, options)) ?? false;
+}
+
+export interface Ending {
+  /** The VM's name in the kernel; null where it is lost. */
+  readonly uuid: string | null;
+  readonly host: HostRunner;
+  readonly meanwhile?: EndOptions['meanwhile'];
 }
 
 /**
@@ -183,15 +199,25 @@ export async function awaitEnd(
  */
 export async function endServer(
   place: Place,
+  server: LiveServer,
+  { uuid, host, meanwhile }: Ending,
+): Promise<'halt' | 'SIGTERM' | 'SIGKILL'> {
+  const halted = await halt(place, server, meanwhile);
+  if (await endBySignal(server, 'TERM', host)) return halted ? 'halt' : 'SIGTERM';
+  await killServer(place, uuid, server, host);
+  return 'SIGKILL';
+}
+
+/** Ends the server without a word, so that it flushes nothing, and the VM that it leaves in the kernel. */
+export async function killServer(
+  place: Place,
   uuid: string | null,
   server: LiveServer,
   host: HostRunner,
-): Promise<'halt' | 'SIGTERM' | 'SIGKILL'> {
-  const halted = await halt(place, server);
-  if (await endBySignal(server, 'TERM', host)) return halted ? 'halt' : 'SIGTERM';
+): Promise<void> {
   const killed = await endBySignal(server, 'KILL', host);
   if (uuid !== null) await host.change(['bhyvectl', `--vm=${uuid}`, '--destroy']).catch(() => {});
-  if (killed) return 'SIGKILL';
+  if (killed) return;
   const { pid } = server.process;
   throw new VmctlError(
     'PROPOLIS',
@@ -203,17 +229,18 @@ export async function endServer(
   );
 }
 
-async function halt(place: Place, server: LiveServer): Promise<boolean> {
+async function halt(place: Place, server: LiveServer, meanwhile: EndOptions['meanwhile']): Promise<boolean> {
   const state = await stateOf(place, server);
   if (state === 'silent') return false;
   if (state === null || state === 'Destroyed' || state === 'Failed') return true;
+  await meanwhile?.();
   try {
     await clientOf(place, server.address).change('Stop');
   } catch (error) {
     // It may have ended between the two requests, or its server have.
     if (!(error instanceof VmctlError) || error.code !== 'PROPOLIS') throw error;
   }
-  return awaitEnd(place, server, { timeoutMs: RUNDOWN_TIMEOUT_MS });
+  return awaitEnd(place, server, { timeoutMs: RUNDOWN_TIMEOUT_MS, meanwhile });
 }
 
 async function endBySignal({ process }: LiveServer, signal: 'TERM' | 'KILL', host: HostRunner): Promise<boolean> {

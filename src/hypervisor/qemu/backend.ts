@@ -1,12 +1,13 @@
 /** QEMU on Linux and macOS. It runs detached; vmctl talks to it over QMP and finds it again by its command line. */
 import { randomUUID } from 'node:crypto';
-import { rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { realpath, rm, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { SEED_VOLUME, seedFiles } from '../../cloud-init/seed.js';
 import { buildIso } from '../../cloud-init/iso9660.js';
 import { VmctlError } from '../../errors.js';
 import { createOverlay } from '../../image/qemu-img.js';
 import type { StageContext } from '../../model/event.js';
+import { type LanSegment, lanIdentity, lanSegment } from '../../model/lan.js';
 import type { VmSpec } from '../../model/spec.js';
 import {
   type ObservedVm,
@@ -14,8 +15,10 @@ import {
   type RunningVm,
   type StoppedVm,
   type SuspendedVm,
+  type Transition,
   type VmHandle,
   assertTransition,
+  illegalTransition,
 } from '../../model/vm.js';
 import { PRIVATE_FILE_MODE, VM_FILES } from '../../paths.js';
 import { type CommandRunner, runCommand, startDetached } from '../../util/exec.js';
@@ -27,7 +30,9 @@ import type {
   Capabilities,
   ConsoleEndpoint,
   Hypervisor,
+  LinkChange,
   PrepareOptions,
+  StartMode,
   StopMethod,
   StopOptions,
   VmRemains,
@@ -38,10 +43,15 @@ import { buildWorkDirectory, removeWorkDirectory, stableMac, writeGuestAccess } 
 import { type AcceleratorChoice, type AcceleratorWish, chooseAccelerator } from './accelerator.js';
 import { type BinaryOptions, findBinary } from './binary.js';
 import { hasConnection, parseUserNetwork, qemuArguments } from './command-line.js';
+import { changeLink, cutPower, pressReset } from './faults.js';
 import { copyVariables, requireFirmware, uefiCodeFor } from './firmware.js';
+import { branchDisk, freezeFiles, prepareFromFrozen } from './freeze.js';
 import { LEASE_FILES, findSsh } from './guest-address.js';
 import { examineQemuHost } from './host.js';
+import { placeMemory, removeMemory } from './memory.js';
+import { machineFacts } from './machine-facts.js';
 import {
+  type LiveQemu,
   type Runtime,
   crashOf,
   findQemu,
@@ -55,6 +65,7 @@ import { type QmpConnection, connectQmp } from './qmp.js';
 import { takeScreenshot } from './screenshot.js';
 import { endProcess, powerDown } from './shutdown.js';
 import { startError } from './start-error.js';
+import { restoreState, saveState } from './state.js';
 import { attachTap, checkBridge, checkTap, removeTap, tapOf } from './tap.js';
 
 export interface QemuOptions extends BinaryOptions {
@@ -72,6 +83,12 @@ const START_TIMEOUT_MS = 30_000;
 /** Long enough for a busy QEMU to answer; a QMP socket that another vmctl is using stays silent. */
 const OBSERVE_TIMEOUT_MS = 1_000;
 
+/**
+ * Somebody paused it, also while it was resetting itself (`prelaunch`), it was saved, or it waits for the state that it is
+ * to go on from.
+ */
+const PAUSED: readonly string[] = ['paused', 'prelaunch', 'postmigrate', 'finish-migrate', 'inmigrate'];
+
 const SUPPORTED = { supported: true } as const;
 
 export class QemuBackend implements Hypervisor {
@@ -79,9 +96,12 @@ export class QemuBackend implements Hypervisor {
   readonly capabilities: Capabilities = {
     guestAccess: SUPPORTED,
     suspend: SUPPORTED,
+    crash: SUPPORTED,
+    reset: SUPPORTED,
+    links: SUPPORTED,
     console: SUPPORTED,
-    consoleLog: SUPPORTED,
     screenshot: SUPPORTED,
+    memorySnapshots: SUPPORTED,
     networks: {
       user: SUPPORTED,
       none: SUPPORTED,
@@ -138,7 +158,10 @@ export class QemuBackend implements Hypervisor {
       const overlay = { base: image, path: join(directory, VM_FILES.overlay), sizeBytes: spec.diskBytes };
       await createOverlay(overlay, { signal: context.signal });
       if (vm.seed !== null) {
-        const iso = buildIso({ volume: SEED_VOLUME, files: seedFiles(vm.seed, { instanceId: uuid, mac }) });
+        const iso = buildIso({
+          volume: SEED_VOLUME,
+          files: seedFiles(vm.seed, { instanceId: uuid, mac, lan: lanIdentity(spec) }),
+        });
         await writeFile(join(directory, VM_FILES.seed), iso, { mode: PRIVATE_FILE_MODE });
       }
       await writeGuestAccess(directory, vm);
@@ -148,7 +171,7 @@ export class QemuBackend implements Hypervisor {
     });
   }
 
-  async start(vm: StoppedVm, context: StageContext): Promise<RunningVm> {
+  async start(vm: StoppedVm, context: StageContext, mode: StartMode = { kind: 'boot' }): Promise<RunningVm> {
     const { handle } = vm;
     assertTransition(handle.name, (await this.observe(handle)).state, 'start');
     const binary = await this.#findBinary();
@@ -159,18 +182,23 @@ export class QemuBackend implements Hypervisor {
     }
     const { extraArguments } = this.#options;
     const hasSeed = await exists(join(handle.directory, VM_FILES.seed));
-    const words = qemuArguments(handle, { accelerator, hasSeed, uefiCode, extraArguments });
+    const memory = await placeMemory(handle, mode);
+    const awaitsState = mode.kind === 'restore';
+    const segment = await segmentOf(handle);
+    const machine = { accelerator, hasSeed, uefiCode, segment, memory, awaitsState, extraArguments };
+    const words = qemuArguments(withForwards(handle, mode), machine);
     const tap = tapOf(handle.spec);
     const recorded =
       tap === null ? null : { name: tap.name, leaseFiles: [...(this.#options.leaseFiles ?? LEASE_FILES)] };
-    const runtime = { pid: null, accelerator, forwards: null, tap: recorded };
+    const runtime = { pid: null, accelerator, forwards: null, tap: recorded, unplugged: [] };
     // Written first: a vmctl that is killed from here on leaves a trace that says "look for a QEMU".
     await writeRuntime(handle, runtime);
     if (tap !== null) await attachTap(tap, this.#run);
     try {
-      return await this.#launch(handle, { binary, words, runtime }, context);
+      return await this.#launch(handle, { binary, words, runtime, mode }, context);
     } catch (error) {
       await this.#disconnect(tap?.name ?? null);
+      await removeMemory(handle);
       throw error;
     }
   }
@@ -178,7 +206,12 @@ export class QemuBackend implements Hypervisor {
   /** Gives a QEMU that runs; one that does not come to that is ended. */
   async #launch(
     handle: VmHandle,
-    start: { readonly binary: string; readonly words: readonly string[]; readonly runtime: Runtime },
+    start: {
+      readonly binary: string;
+      readonly words: readonly string[];
+      readonly runtime: Runtime;
+      readonly mode: StartMode;
+    },
     context: StageContext,
   ): Promise<RunningVm> {
     const logFile = join(handle.directory, VM_FILES.qemuLog);
@@ -189,6 +222,7 @@ export class QemuBackend implements Hypervisor {
       await writeRuntime(handle, runtime);
       const forwards = await this.#awaitQmp(handle, child.ended, context.signal);
       await writeRuntime(handle, { ...runtime, forwards: [...forwards] });
+      if (start.mode.kind === 'restore') await restoreState(handle, start.mode.saved, context.signal);
       const running = await this.observe(handle);
       if (running.state === 'running') return running;
       throw await startError(handle, `QEMU is ${running.state} right after its start`);
@@ -204,6 +238,7 @@ export class QemuBackend implements Hypervisor {
     assertTransition(handle.name, (await this.observe(handle)).state, 'stop');
     const method = await this.#end(handle, options, context);
     await this.#disconnect(tapOf(handle.spec)?.name ?? null);
+    await removeMemory(handle);
     return method;
   }
 
@@ -231,6 +266,57 @@ export class QemuBackend implements Hypervisor {
     return { ...live, state: 'running' };
   }
 
+  async crash({ handle }: RunningVm | SuspendedVm): Promise<void> {
+    await cutPower(handle, await this.#live(handle, 'crash'));
+    await this.#disconnect(tapOf(handle.spec)?.name ?? null);
+  }
+
+  async reset({ handle }: RunningVm): Promise<void> {
+    await this.#live(handle, 'reset');
+    await pressReset(handle);
+  }
+
+  async setLink({ handle }: RunningVm | SuspendedVm, link: LinkChange): Promise<void> {
+    await changeLink(handle, await this.#live(handle, link.up ? 'connect' : 'disconnect'), link);
+  }
+
+  async save(vm: RunningVm | SuspendedVm, path: string, context: StageContext): Promise<SuspendedVm> {
+    const { handle } = vm;
+    const { state } = await this.observe(handle);
+    if (state !== 'suspended') assertTransition(handle.name, state, 'suspend');
+    await saveState(handle, { path, withoutMemory: false }, context.signal);
+    return { ...vm, state: 'suspended', pausedBy: 'request' };
+  }
+
+  async freeze(vm: ObservedVm, folder: string, context: StageContext): Promise<StoppedVm> {
+    const { handle } = vm;
+    await freezeFiles(handle, folder, {
+      saveState: (path) => saveState(handle, { path, withoutMemory: true }, context.signal),
+      endQemu: async () => {
+        const now = await this.observe(handle);
+        if (now.state !== 'stopped') await this.stop(now, { graceMs: 0 }, context);
+      },
+      isLive: (await this.observe(handle)).state !== 'stopped',
+    });
+    return { state: 'stopped', handle };
+  }
+
+  prepareFrozen(spec: VmSpec, folder: string, options: PrepareOptions, context: StageContext): Promise<VmHandle> {
+    return prepareFromFrozen(spec, folder, { ...options, signal: context.signal });
+  }
+
+  async branch({ handle }: StoppedVm, folder: string, context: StageContext): Promise<StoppedVm> {
+    assertTransition(handle.name, (await this.observe(handle)).state, 'start');
+    return { state: 'stopped', handle: await branchDisk(handle, folder, context.signal) };
+  }
+
+  /** The program, the processor as guests see it, and what the user adds to the command line. */
+  async stateFacts(signal: AbortSignal): Promise<Readonly<Record<string, string>>> {
+    const { accelerator } = await this.chooseAccelerator(signal);
+    const { extraArguments } = this.#options;
+    return machineFacts({ binary: await this.#findBinary(), accelerator, extraArguments, run: this.#run, signal });
+  }
+
   async destroy(handle: VmHandle): Promise<void> {
     const qemu = await findQemu(handle);
     if (qemu !== null) await endProcess(qemu.process);
@@ -255,8 +341,9 @@ export class QemuBackend implements Hypervisor {
       ssh: await findSsh(handle, { forwards, leaseFiles: qemu.runtime.tap?.leaseFiles ?? LEASE_FILES, run: this.#run }),
       forwards,
       accelerator: qemu.runtime.accelerator,
+      unplugged: qemu.runtime.unplugged,
     };
-    if (status === 'paused') return { state: 'suspended', pausedBy: 'request', ...live };
+    if (PAUSED.includes(status)) return { state: 'suspended', pausedBy: 'request', ...live };
     // QEMU manual, "-drive werror=enospc", the default: a write that the host's disk refuses pauses the guest.
     if (status === 'io-error') return { state: 'suspended', pausedBy: 'disk-error', ...live };
     return { state: 'running', ...live };
@@ -283,6 +370,11 @@ export class QemuBackend implements Hypervisor {
     } finally {
       qmp.close();
     }
+  }
+
+  /** QEMU writes it by itself. */
+  async catchUpConsole(): Promise<boolean> {
+    return true;
   }
 
   screenshot({ handle }: RunningVm | SuspendedVm): Promise<Uint8Array> {
@@ -320,10 +412,21 @@ export class QemuBackend implements Hypervisor {
     return chooseAccelerator({ wish: this.#options.accelerator, binary, cacheFile: this.#options.hostFile, signal });
   }
 
+  /** The QEMU of a VM that is about to make this transition. */
+  async #live(handle: VmHandle, transition: Transition): Promise<LiveQemu> {
+    const { state } = await this.observe(handle);
+    assertTransition(handle.name, state, transition);
+    const qemu = await findQemu(handle);
+    if (qemu !== null) return qemu;
+    // It has ended between the two looks.
+    throw illegalTransition(handle.name, 'stopped', transition);
+  }
+
   async #command(handle: VmHandle, transition: 'suspend' | 'resume', command: string): Promise<void> {
     assertTransition(handle.name, (await this.observe(handle)).state, transition);
     const qmp = await connectQmp(join(handle.directory, VM_FILES.qmpSocket));
     try {
+      if (transition === 'resume' && (await qmp.status()) === 'inmigrate') throw notRestored(handle);
       await qmp.execute(command);
     } finally {
       qmp.close();
@@ -354,6 +457,28 @@ export class QemuBackend implements Hypervisor {
   }
 }
 
+/** Symbolic links resolved, so that VMs of one folder meet by whatever path they were started. */
+async function segmentOf({ spec, directory }: VmHandle): Promise<LanSegment | null> {
+  const { network, project } = spec;
+  if (network.kind !== 'user' || network.lan === null) return null;
+  return lanSegment({ project, vms: await realpath(dirname(directory)), name: network.lan.name });
+}
+
+/** The same with the ports of this host that it is to have. */
+function withForwards(handle: VmHandle, mode: StartMode): VmHandle {
+  const { spec } = handle;
+  if (mode.kind !== 'restore' || mode.forwards === undefined || spec.network.kind !== 'user') return handle;
+  return { ...handle, spec: { ...spec, network: { ...spec.network, forwards: mode.forwards } } };
+}
+
+/** A machine that was never given its state has nothing to go on from. */
+function notRestored({ name }: VmHandle): VmctlError {
+  return new VmctlError('VM_STATE', `cannot resume VM "${name}": vmctl was killed while it was restored`, {
+    hint: `To end it, run: vmctl stop --force ${name}`,
+    fields: { vm: name },
+  });
+}
+
 /** What QEMU says over QMP; what was recorded at the start where another client keeps it busy. */
 async function ask(
   handle: VmHandle,
@@ -362,9 +487,7 @@ async function ask(
   let qmp: QmpConnection | null = null;
   try {
     qmp = await connectQmp(join(handle.directory, VM_FILES.qmpSocket), { timeoutMs: OBSERVE_TIMEOUT_MS });
-    const answer = await qmp.execute('query-status');
-    const status =
-      typeof answer === 'object' && answer !== null && 'status' in answer ? String(answer.status) : 'running';
+    const status = await qmp.status();
     const forwards = runtime.forwards ?? [...parseUserNetwork(await qmp.monitor('info usernet'))];
     return { status, forwards };
   } catch {

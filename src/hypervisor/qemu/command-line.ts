@@ -5,6 +5,7 @@
  * reaches an option, and no socket path can be too long. The base image is named inside the overlay only.
  */
 import { VM_FILES } from '../../paths.js';
+import { type LanSegment, lanIdentity } from '../../model/lan.js';
 import type { Forward } from '../../model/spec.js';
 import type { Accelerator, VmHandle } from '../../model/vm.js';
 import { tapOf } from './tap.js';
@@ -14,21 +15,39 @@ export interface MachineOptions {
   readonly hasSeed: boolean;
   /** Absolute path of the UEFI code, whose variables are in the VM's directory; null starts a BIOS. */
   readonly uefiCode: string | null;
+  /** Where the frames of the VM's LAN go; null for a VM that is on none. */
+  readonly segment: LanSegment | null;
+  readonly memory: MemoryPlace;
+  /** Whether the machine waits, paused, for the state that it is to load. */
+  readonly awaitsState: boolean;
   /** From the user's configuration, appended as they are. */
   readonly extraArguments: readonly string[];
 }
 
+/** Where a machine's memory is: QEMU's own, or a file, which the guest writes into (shared) or only reads from. */
+export type MemoryPlace =
+  | { readonly kind: 'own' }
+  | { readonly kind: 'file'; readonly path: string; readonly shared: boolean };
+
 export const SSH_PORT = 22;
+
+/** What QEMU calls the memory of this machine by itself. States that were saved with and without a file then fit each other. */
+const MEMORY_ID = 'pc.ram';
 
 /** QEMU may not gain privileges, start programs, or change its scheduling ("-sandbox"). */
 const SANDBOX = 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny';
+
+/** The machine type; QEMU's version decides what that is. */
+export const MACHINE = 'q35';
 
 export function qemuArguments(handle: VmHandle, options: MachineOptions): readonly string[] {
   const { spec } = handle;
   return [
     ...['-name', `guest=${handle.name}`, '-uuid', handle.uuid],
-    ...['-nodefaults', '-no-user-config', ...machine(options.uefiCode), ...accelerator(options.accelerator)],
+    ...['-nodefaults', '-no-user-config', ...machine(options), ...accelerator(options.accelerator)],
     ...['-smp', String(spec.vcpus), '-m', `${spec.memoryMib}M`],
+    ...memory(options.memory, spec.memoryMib),
+    ...(options.awaitsState ? ['-incoming', 'defer', '-S'] : []),
     ...['-display', 'none', '-device', 'VGA', '-sandbox', SANDBOX],
     ...['-chardev', `socket,id=qmp,path=${VM_FILES.qmpSocket},server=on,wait=off`],
     ...['-mon', 'chardev=qmp,mode=control', '-pidfile', VM_FILES.pidfile],
@@ -37,24 +56,40 @@ export function qemuArguments(handle: VmHandle, options: MachineOptions): readon
     ...rootDisk(),
     ...(options.hasSeed ? seed() : []),
     ...network(handle),
+    ...lan(handle, options.segment),
     ...options.extraArguments,
   ];
 }
 
-function machine(uefiCode: string | null): readonly string[] {
-  if (uefiCode === null) return ['-machine', 'q35'];
-  const code = `file.driver=file,file.filename=${uefiCode.replaceAll(',', ',,')}`;
+function machine({ uefiCode, memory: place }: MachineOptions): readonly string[] {
+  const kind = place.kind === 'own' ? MACHINE : `${MACHINE},memory-backend=${MEMORY_ID}`;
+  if (uefiCode === null) return ['-machine', kind];
+  const code = `file.driver=file,file.filename=${escaped(uefiCode)}`;
   const variables = `file.driver=file,file.filename=${VM_FILES.firmwareVariables}`;
   return [
     ...['-blockdev', `driver=raw,node-name=uefi-code,read-only=on,${code}`],
     ...['-blockdev', `driver=raw,node-name=uefi-variables,${variables}`],
-    ...['-machine', 'q35,pflash0=uefi-code,pflash1=uefi-variables'],
+    ...['-machine', `${kind},pflash0=uefi-code,pflash1=uefi-variables`],
   ];
 }
 
+function memory(place: MemoryPlace, mebibytes: number): readonly string[] {
+  if (place.kind === 'own') return [];
+  const file = `mem-path=${escaped(place.path)},share=${place.shared ? 'on' : 'off'}`;
+  return ['-object', `memory-backend-file,id=${MEMORY_ID},size=${mebibytes}M,${file}`];
+}
+
+/** As a value inside of an option ("-object" and others: a comma is doubled). */
+function escaped(path: string): string {
+  return path.replaceAll(',', ',,');
+}
+
 function accelerator(kind: MachineOptions['accelerator']): readonly string[] {
-  if (kind === 'tcg') return ['-accel', 'tcg,thread=multi', '-cpu', 'max'];
-  return ['-accel', kind, '-cpu', 'host'];
+  return ['-accel', kind === 'tcg' ? 'tcg,thread=multi' : kind, '-cpu', cpuModel(kind)];
+}
+
+export function cpuModel(kind: MachineOptions['accelerator']): string {
+  return kind === 'tcg' ? 'max' : 'host';
 }
 
 /** The serial console: a socket for whoever attaches, and everything it ever printed in a file. */
@@ -88,6 +123,17 @@ function network({ spec, mac }: VmHandle): readonly string[] {
   if (spec.network.kind !== 'user') return [];
   const forwards = withSsh(spec.network.forwards).map(({ host, guest }) => `,hostfwd=tcp:127.0.0.1:${host}-:${guest}`);
   return ['-netdev', `user,id=net0${forwards.join('')}`, ...card];
+}
+
+/** The second card: every QEMU that has joined the group on loopback hears each frame ("-netdev socket,mcast="). */
+function lan({ spec }: VmHandle, segment: LanSegment | null): readonly string[] {
+  const identity = lanIdentity(spec);
+  if (identity === null || segment === null) return [];
+  const { group, port } = segment;
+  return [
+    ...['-netdev', `socket,id=lan,mcast=${group}:${port},localaddr=127.0.0.1`],
+    ...['-device', `virtio-net-pci,id=lan0,netdev=lan,mac=${identity.mac}`],
+  ];
 }
 
 /** The guest's SSH port is always forwarded; QEMU lets the kernel choose the host's port, so nobody can be faster. */

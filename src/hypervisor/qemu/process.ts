@@ -6,7 +6,7 @@ import { readlink, realpath, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import * as v from 'valibot';
 import { VM_FILES } from '../../paths.js';
-import type { VmHandle } from '../../model/vm.js';
+import { NICS, type VmHandle } from '../../model/vm.js';
 import type { WorkProcess } from '../hypervisor.js';
 import { tailOfFile } from '../../util/exec.js';
 import { readTextIfPresent, writeFileAtomically } from '../../util/fs.js';
@@ -28,6 +28,8 @@ const runtimeSchema = v.object({
   forwards: v.nullable(v.array(v.object({ host: v.number(), guest: v.number() }))),
   /** The TAP device that was made for it, and where leases were to be looked for, as configured at its start. */
   tap: v.optional(v.nullable(v.object({ name: v.string(), leaseFiles: v.array(v.string()) })), null),
+  /** The cards whose cable is out: QEMU itself does not tell. */
+  unplugged: v.optional(v.array(v.picklist(NICS)), []),
 });
 
 /** What is known of the process since it was started; kept in the VM's directory. */
@@ -73,7 +75,13 @@ export async function findQemu(handle: VmHandle): Promise<LiveQemu | null> {
 async function askCommandLine({ pid }: ProcessIdentity): Promise<Runtime> {
   const words = (await commandLineOf(pid)) ?? [];
   const told = words[words.indexOf('-accel') + 1];
-  return { pid, accelerator: told === 'kvm' || told === 'hvf' ? told : 'tcg', forwards: null, tap: null };
+  return {
+    pid,
+    accelerator: told === 'kvm' || told === 'hvf' ? told : 'tcg',
+    forwards: null,
+    tap: null,
+    unplugged: [],
+  };
 }
 
 /**

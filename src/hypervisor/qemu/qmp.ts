@@ -31,6 +31,8 @@ export interface QmpOptions {
 }
 
 const DEFAULT_TIMEOUT_MS = 5_000;
+/** Far above any answer to what vmctl asks; what sends more without an end of line is not QEMU. */
+const LONGEST_LINE = 4 * 1024 * 1024;
 
 /** Connects and negotiates. Rejects with Node's error while there is no socket, with `QMP` when QEMU does not answer. */
 export async function connectQmp(path: string, options: QmpOptions = {}): Promise<QmpConnection> {
@@ -54,6 +56,7 @@ export class QmpConnection {
   readonly #socket: Socket;
   readonly #timeoutMs: number;
   readonly #pending = new Map<number, Pending>();
+  readonly #events = new Map<string, Set<() => void>>();
   #nextId = 1;
   #rest = '';
   #greeted: () => void = () => {};
@@ -93,10 +96,34 @@ export class QmpConnection {
     }
   }
 
+  /** The machine's run state in QEMU's word: `running`, `paused`, … (QMP reference, "RunState"). */
+  async status(): Promise<string> {
+    const answer = await this.execute('query-status');
+    return typeof answer === 'object' && answer !== null && 'status' in answer ? String(answer.status) : 'running';
+  }
+
   /** Runs a command of the human monitor and gives the text that it prints. */
   async monitor(commandLine: string): Promise<string> {
     const text = await this.execute('human-monitor-command', { 'command-line': commandLine });
     return typeof text === 'string' ? text : '';
+  }
+
+  /** Settles at the next event of this name. Ask before the command that leads to it. Throws `QMP` when none comes. */
+  async event(name: string): Promise<void> {
+    const listeners = this.#events.get(name) ?? new Set();
+    this.#events.set(name, listeners);
+    let told: () => void = () => {};
+    const event = new Promise<'told'>((resolve) => {
+      told = () => resolve('told');
+    });
+    listeners.add(told);
+    try {
+      const first = Promise.race([event, this.closed]);
+      if ((await withDeadline(first, this.#timeoutMs, () => noEvent(name, this.#timeoutMs))) === 'told') return;
+      throw new VmctlError('QMP', `QEMU closed the QMP socket before it told of ${name}`);
+    } finally {
+      listeners.delete(told);
+    }
   }
 
   close(): void {
@@ -104,6 +131,11 @@ export class QmpConnection {
   }
 
   #receive(chunk: string): void {
+    if (this.#rest.length + chunk.length > LONGEST_LINE && !chunk.includes('\n')) {
+      this.#rest = '';
+      this.#socket.destroy();
+      return;
+    }
     const lines = (this.#rest + chunk).split('\n');
     this.#rest = lines.pop() ?? '';
     for (const line of lines) {
@@ -118,6 +150,7 @@ export class QmpConnection {
       return;
     }
     if (message.QMP !== undefined) this.#greeted();
+    if (message.event !== undefined) for (const told of this.#events.get(message.event) ?? []) told();
     if (message.id === undefined) return;
     const pending = this.#pending.get(message.id);
     if (pending === undefined) return;
@@ -140,6 +173,10 @@ function parseMessage(line: string): Message | null {
   } catch {
     return null;
   }
+}
+
+function noEvent(name: string, timeoutMs: number): VmctlError {
+  return new VmctlError('QMP', `QEMU did not tell of ${name} within ${timeoutMs / 1000} s`);
 }
 
 function silent(command: string, timeoutMs: number): VmctlError {

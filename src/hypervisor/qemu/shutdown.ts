@@ -47,8 +47,14 @@ export async function powerDown(
 export async function endProcess(qemu: ProcessIdentity): Promise<StopMethod> {
   await signalProcess(qemu, 'SIGTERM');
   if (await isGone(qemu, TERMINATE_TIMEOUT_MS)) return 'SIGTERM';
+  await killProcess(qemu);
+  return 'SIGKILL';
+}
+
+/** Ends it without a word, so that it flushes nothing; settles when it is gone. */
+export async function killProcess(qemu: ProcessIdentity): Promise<void> {
   await signalProcess(qemu, 'SIGKILL');
-  if (await isGone(qemu, TERMINATE_TIMEOUT_MS)) return 'SIGKILL';
+  if (await isGone(qemu, TERMINATE_TIMEOUT_MS)) return;
   throw new VmctlError('QMP', `QEMU (pid ${qemu.pid}) is still there ${TERMINATE_TIMEOUT_MS / 1000} s after SIGKILL`, {
     hint: 'It is probably waiting for a disk or network file system; look at it with ps and try again.',
   });

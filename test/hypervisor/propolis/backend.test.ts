@@ -1,16 +1,14 @@
 /** What is particular to Propolis; what holds for every backend is in `backends.test.ts`. */
-import { readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { RunningVm, StoppedVm } from '../../../src/model/vm.js';
 import { listening, quiet } from '../../support/fixtures.js';
+import { actAsGuest } from '../../support/propolis-world.js';
 import { type PropolisLab, openPropolisLab } from '../lab.js';
 
-/** Speaks to the fake server as the guest does. */
-async function guestOf({ handle }: Pick<RunningVm, 'handle'>, act: string, body = ''): Promise<void> {
-  const { address }: { address: string } = JSON.parse(await readFile(join(handle.directory, 'runtime.json'), 'utf8'));
-  await fetch(`http://${address}/guest/${act}`, { method: 'POST', body });
-}
+const guestOf = ({ handle }: Pick<RunningVm, 'handle'>, act: 'print' | 'power-off', words?: string) =>
+  actAsGuest(handle.directory, act, words);
 
 const stopped = (handle: RunningVm['handle']): StoppedVm => ({ state: 'stopped', handle });
 
@@ -288,6 +286,60 @@ describe('stopping a VM', () => {
   });
 });
 
+describe('what a guest has printed', () => {
+  const log = (handle: RunningVm['handle']) => readFile(join(handle.directory, 'console.log'), 'utf8');
+
+  test('is in the log when somebody asks for it, over all its boots', async () => {
+    await using lab = await openPropolisLab();
+    const running = await lab.run();
+    const { handle } = running;
+    await guestOf(running, 'print', 'Booting\n');
+    await lab.backend.catchUpConsole(handle);
+    expect(await log(handle)).toBe('Booting\n');
+    await lab.backend.stop(running, { graceMs: 0 }, quiet);
+    const again = await lab.backend.start(stopped(handle), quiet);
+    await guestOf(again, 'print', 'Booting again\n');
+    await lab.backend.catchUpConsole(handle);
+    expect(await log(handle)).toBe('Booting\nBooting again\n');
+  });
+
+  test('is in the log after a stop, however it came about', async () => {
+    await using lab = await openPropolisLab({
+      powerOff: async (handle) => {
+        await guestOf({ handle }, 'print', 'asked to power off\n');
+        await guestOf({ handle }, 'power-off');
+      },
+    });
+    await lab.behave({ holds: ['Destroyed'], holdMs: 500 });
+    const running = await lab.run();
+    const { handle } = running;
+    lab.host.state.neighbours = { [handle.mac ?? '']: '192.168.1.7' };
+    expect(await lab.backend.stop(running, { graceMs: 20_000 }, quiet)).toBe('guest');
+    const again = await lab.backend.start(stopped(handle), quiet);
+    await guestOf(again, 'print', 'power cut\n');
+    expect(await lab.backend.stop(again, { graceMs: 0 }, quiet)).toBe('halt');
+    expect(await log(handle)).toBe('asked to power off\npower cut\n');
+  });
+
+  test('is in the log of a VM that did not come to run', async () => {
+    await using lab = await openPropolisLab({ startTimeoutMs: 50 });
+    const handle = await lab.prepare();
+    await lab.behave({ holds: ['Running'], says: 'no bootable device\n' });
+    await expect(lab.backend.start(stopped(handle), quiet)).rejects.toMatchObject({ code: 'PROPOLIS' });
+    expect(await log(handle)).toBe('no bootable device\n');
+  });
+
+  test('does not keep a VM from ending where it cannot be written down', async () => {
+    await using lab = await openPropolisLab();
+    const running = await lab.run();
+    await guestOf(running, 'print', 'lost\n');
+    await mkdir(join(running.handle.directory, 'console.log'));
+    await expect(lab.backend.catchUpConsole(running.handle)).rejects.toMatchObject({ code: 'STATE_DIRECTORY' });
+    expect(await lab.backend.stop(running, { graceMs: 0 }, quiet)).toBe('halt');
+    await expectNothingRuns(lab, running.handle);
+  });
+});
+
 describe('the host', () => {
   const zone = ['0', 'global', 'running', '/', '', 'lipkg', 'shared', '0'];
   const spec = async (lab: PropolisLab, changes = {}) => (await lab.prepare(changes)).spec;
@@ -351,7 +403,7 @@ describe('the host', () => {
     const wanted = await spec(lab);
     await expect(lab.backend.checkHost(quiet, { ...wanted, vcpus: 33 })).rejects.toMatchObject({ code: 'UNSUPPORTED' });
     await expect(
-      lab.backend.checkHost(quiet, { ...wanted, network: { kind: 'user', forwards: [] } }),
+      lab.backend.checkHost(quiet, { ...wanted, network: { kind: 'user', forwards: [], lan: null } }),
     ).rejects.toMatchObject({ code: 'UNSUPPORTED', message: expect.stringContaining('use network "vnic"') });
     lab.host.state.vnics = { vnic0: { over: 'e1000g0', mac: '2:8:20:1:2:3' } };
     await expect(lab.backend.checkHost(quiet, wanted)).rejects.toMatchObject({

@@ -24,10 +24,25 @@ describe('a client of propolis-server', () => {
     await fake.settle('Running');
     expect(await client.instance()).toEqual({ id: PARTS.uuid, state: 'Running' });
     fake.print('first\nlast\n');
-    expect(Buffer.from(await client.history(5)).toString()).toBe('last\n');
+    expect(await client.history(6)).toEqual({ bytes: new Uint8Array(Buffer.from('last\n')), end: 11 });
+    expect(await client.history('last-mebibyte')).toMatchObject({ bytes: { length: 11 }, end: 11 });
+    expect(await client.history(11)).toMatchObject({ bytes: { length: 0 }, end: 11 });
     await client.change('Stop');
     await fake.settle('Destroyed');
     expect(await client.instance()).toEqual({ id: PARTS.uuid, state: 'Destroyed' });
+    expect(await client.history(0)).toBeNull();
+  });
+
+  test('is told that the server has forgotten what was printed between the first bytes and the last ones', async () => {
+    await using fake = await FakePropolis.start();
+    const client = clientOf(fake.address);
+    await client.ensure(REQUEST);
+    const mebibyte = 1024 ** 2;
+    fake.print('x'.repeat(3 * mebibyte));
+    expect(await client.history(mebibyte - 5)).toMatchObject({ bytes: { length: 5 }, end: mebibyte });
+    expect(await client.history(mebibyte)).toBe('forgotten');
+    const part = { bytes: { length: 65_536 }, end: 2 * mebibyte + 65_536 };
+    expect(await client.history('last-mebibyte')).toMatchObject(part);
   });
 
   test('names a version with every request', async () => {

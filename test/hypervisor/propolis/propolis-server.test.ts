@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { request as send } from 'node:http';
 import { text } from 'node:stream/consumers';
 import { expect, test } from 'vitest';
+import { ConsoleHistory } from '../../support/propolis-history.js';
 import { FakePropolis } from '../../support/propolis-server.js';
 import type { State } from '../../support/propolis-instance.js';
 
@@ -158,4 +159,40 @@ test('the fake server refuses a body of more than a mebibyte', async () => {
     status: 400,
     body: { message: 'request body exceeded maximum size of 1048576 bytes' },
   });
+});
+
+// By the rules of `serial/history_buffer.rs` (github.com/oxidecomputer/propolis): the first bytes are those that fell out
+// of the last ones while there was room for them.
+test('the fake server remembers the first bytes and the last ones', () => {
+  const history = new ConsoleHistory(8);
+  const print = (words: string) => words.split('').forEach((letter) => history.consume(Buffer.from(letter)));
+  const read = (offset: Parameters<typeof history.read>[0], maxBytes?: number) => {
+    const part = history.read(offset, maxBytes);
+    return 'refusal' in part ? part.refusal : [part.bytes.toString(), part.end];
+  };
+  expect(read({ fromStart: 0 })).toEqual(['', 0]);
+  print('abcdefghij');
+  expect(read({ fromStart: 0 }, 4)).toEqual(['abcd', 4]);
+  expect(read({ fromStart: 3 })).toEqual(['defghij', 10]);
+  expect(read({ fromStart: 99 })).toEqual(['', 10]);
+  expect(read({ mostRecent: 4 })).toEqual(['ghij', 10]);
+  expect(read({ mostRecent: 4 }, 2)).toEqual(['gh', 8]);
+  expect(read({ mostRecent: 99 })).toEqual(['abcdefghij', 10]);
+  print('klmnopqrstuvwxyz');
+  // No further than the first ones, even if more are wanted.
+  expect(read({ fromStart: 2 })).toEqual(['cdefgh', 8]);
+  expect(read({ fromStart: 20 })).toEqual(['uvwxyz', 26]);
+  expect(read({ mostRecent: 8 })).toEqual(['stuvwxyz', 26]);
+});
+
+test('the fake server has forgotten what was printed between the first bytes and the last ones', () => {
+  const history = new ConsoleHistory(8);
+  history.consume(Buffer.from('abcdefghijklmnopqrstuvwxyz'));
+  const kept = 'Only have first 8 + most recent 8 saved out of a total 26 of output';
+  for (const [offset, asked] of [
+    [{ fromStart: 8 }, '8 (-18)'],
+    [{ mostRecent: 9 }, '17 (-9)'],
+  ] as const) {
+    expect(history.read(offset)).toEqual({ refusal: `Requested byte offset ${asked} is no longer cached: ${kept}` });
+  }
 });

@@ -6,17 +6,23 @@ import { once } from 'node:events';
 import { mkdirSync, openSync, closeSync, readFileSync, readdirSync, rmSync, statSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { atLeastSpeed, atMost, atMostValue, compare, row } from '../lib/measure.mjs';
+import { program } from '../lib/projects.mjs';
 
 const MIB = 1024 ** 2;
 const GIB = 1024 ** 3;
 
-/** Rows of the table. `tools` has the program, a scratch folder and how two things are measured in turn. */
-export async function images({ program, scratch, measure }) {
+export const title = 'Images';
+export const about =
+  'Downloads from a server on this host, against curl; what a download that was killed fetches again; memory.';
+export const programs = ['curl', 'zstd'];
+
+export async function run({ scratch, rounds }) {
   const folder = join(scratch, 'images');
   mkdirSync(folder);
   writeDisk(join(folder, 'plain.raw'), GIB);
   execFileSync('zstd', ['-q', '-3', '-o', join(folder, 'packed.zst'), join(folder, 'plain.raw')]);
-  const server = spawn(process.execPath, [fileURLToPath(new URL('server.mjs', import.meta.url)), folder], {
+  const server = spawn(process.execPath, [fileURLToPath(new URL('../lib/server.mjs', import.meta.url)), folder], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   try {
@@ -30,21 +36,20 @@ export async function images({ program, scratch, measure }) {
       return milliseconds(() => spawnSync(process.execPath, pull(name), { env, stdio: 'ignore' }).status);
     };
     const shell = (words) => milliseconds(() => spawnSync('sh', ['-c', words], { stdio: 'ignore' }).status);
-    // A speed of 0.8 is 1 / 0.8 of the time.
-    const bar = { words: 'at least 0.8 of its speed', met: ({ ratio }) => ratio <= 1 / 0.8 };
+    const bar = atLeastSpeed(0.8);
     const rows = [
-      measure('image pull, 1 GiB', () => timed('plain.raw'), {
+      await compare('image pull, 1 GiB', () => timed('plain.raw'), {
         reference: { name: 'curl | sha256sum', run: () => shell(`curl -sS ${url('plain.raw')} | sha256sum`) },
         bar,
-        rounds: 5,
+        rounds: rounds(5),
       }),
-      measure('image pull, 1 GiB in zstd', () => timed('packed.zst'), {
+      await compare('image pull, 1 GiB in zstd', () => timed('packed.zst'), {
         reference: {
           name: 'curl | zstd -d | sha256sum',
           run: () => shell(`curl -sS ${url('packed.zst')} | zstd -dc | sha256sum`),
         },
         bar,
-        rounds: 5,
+        rounds: rounds(5),
       }),
     ];
     rmSync(cache, { recursive: true, force: true });
@@ -70,13 +75,14 @@ async function killedAtSixtyPercent(words, { env, cache, url }) {
   await once(child, 'exit');
   await statistics(url);
   if (spawnSync(process.execPath, words, { env, stdio: 'ignore' }).status !== 0) throw new Error('it did not go on');
-  const share = (await statistics(url)) / GIB;
-  return {
-    name: 'killed at 60 %, what is fetched then',
-    value: `${(share * 100).toFixed(1)} %`,
-    share,
-    bar: { words: 'at most 41 %', met: () => share <= 0.41 },
-  };
+  const fetched = await statistics(url);
+  return row('killed at 60 %, what is fetched then', {
+    own: [fetched],
+    others: [GIB],
+    reference: 'all of it',
+    unit: 'bytes',
+    bar: atMost(0.41),
+  });
 }
 
 function partialBytes(directory) {
@@ -106,13 +112,14 @@ async function memory({ env, cache, pull }) {
     if (code !== 0) throw new Error(`image pull failed with exit code ${code}`);
     peaks.push(peak);
   }
-  const growth = (peaks[1] - peaks[0]) / MIB;
-  return {
-    name: 'memory for 2 GiB, beyond that for 1 MiB',
-    value: `${growth.toFixed(0)} MiB`,
-    growthMib: growth,
-    bar: { words: 'under 100 MB', met: () => growth * MIB < 100e6 },
-  };
+  const [small, large] = peaks;
+  return row('memory for an image of 2 GiB', {
+    own: [large],
+    others: [small],
+    reference: 'memory for 1 MiB',
+    unit: 'bytes',
+    bar: atMostValue(small + 100e6, 'under 100 MB more'),
+  });
 }
 
 /** The most that the process has had in memory (proc(5), `VmHWM`); 0 when it is gone. */
@@ -137,9 +144,9 @@ function writeDisk(path, bytes) {
 }
 
 /** Milliseconds of something that has to succeed. */
-function milliseconds(run) {
+function milliseconds(work) {
   const begun = performance.now();
-  const status = run();
+  const status = work();
   if (status !== 0) throw new Error(`it failed with exit code ${status}`);
   return performance.now() - begun;
 }

@@ -1,0 +1,82 @@
+/**
+ * A VM as files that other VMs start from. The disk and the memory are not copied: the folder gets hard links to them,
+ * and the VM itself goes on, as one of those others, on a fresh disk that stands on its former one.
+ */
+import { randomUUID } from 'node:crypto';
+import { chmod, link, open, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { createOverlay } from '../../image/qemu-img.js';
+import type { VmSpec } from '../../model/spec.js';
+import type { VmHandle } from '../../model/vm.js';
+import { PRIVATE_FILE_MODE, VM_FILES } from '../../paths.js';
+import { exists } from '../../util/fs.js';
+import { copyIfPresent, frozenImage, keepCompanions, readOrigin, recordBranch, takeCompanions } from '../frozen.js';
+import { FROZEN_FILES, type PrepareOptions } from '../hypervisor.js';
+import { buildWorkDirectory } from '../work-directory.js';
+
+interface FreezeSteps {
+  readonly isLive: boolean;
+  /** Pauses the machine and writes its state; a machine whose state could not be written goes on. */
+  readonly saveState: (path: string) => Promise<void>;
+  readonly endQemu: () => Promise<void>;
+}
+
+/** Fills the folder. What a file system may refuse, as hard links, is tried before the machine is touched. */
+export async function freezeFiles(handle: VmHandle, folder: string, steps: FreezeSteps): Promise<void> {
+  const { directory } = handle;
+  const frozen = (name: string): string => join(folder, name);
+  try {
+    await link(join(directory, VM_FILES.overlay), frozen(FROZEN_FILES.disk));
+    if (steps.isLive) {
+      await link(join(directory, VM_FILES.memory), frozen(FROZEN_FILES.memory));
+      await steps.saveState(frozen(FROZEN_FILES.state));
+      await steps.endQemu();
+    }
+    await keepCompanions(handle, folder);
+    await chmod(frozen(FROZEN_FILES.disk), PRIVATE_FILE_MODE);
+    await Promise.all([FROZEN_FILES.disk, FROZEN_FILES.memory].map((name) => sync(frozen(name))));
+  } catch (error) {
+    await rm(folder, { recursive: true, force: true });
+    throw error;
+  }
+}
+
+/** The directory of a VM that starts from a frozen one: a disk of its own, and a copy of everything else. */
+export async function prepareFromFrozen(
+  spec: VmSpec,
+  folder: string,
+  options: PrepareOptions & { readonly signal: AbortSignal },
+): Promise<VmHandle> {
+  const { mac } = await readOrigin(folder);
+  const image = await frozenImage(folder);
+  const { name } = spec;
+  return buildWorkDirectory(options, async (directory) => {
+    await createOverlay({ base: image, path: join(directory, VM_FILES.overlay), sizeBytes: null }, options);
+    await takeCompanions(folder, directory, name);
+    const createdAt = new Date().toISOString();
+    return { name, backend: 'qemu', directory: options.directory, uuid: randomUUID(), mac, spec, image, createdAt };
+  });
+}
+
+/** Puts a fresh disk on the frozen one in the place of the VM's own, and gives the handle that says so. */
+export async function branchDisk(handle: VmHandle, folder: string, signal: AbortSignal): Promise<VmHandle> {
+  const { directory } = handle;
+  const image = await frozenImage(folder);
+  const next = join(directory, VM_FILES.nextOverlay);
+  await createOverlay({ base: image, path: next, sizeBytes: null }, { signal });
+  await copyIfPresent(join(folder, VM_FILES.firmwareVariables), join(directory, VM_FILES.firmwareVariables));
+  // Recorded first: whoever is killed in between leaves a handle from which this can be done again.
+  const branched = await recordBranch(handle, image);
+  await rename(next, join(directory, VM_FILES.overlay));
+  return branched;
+}
+
+async function sync(path: string): Promise<void> {
+  if (!(await exists(path))) return;
+  const file = await open(path, 'r+');
+  try {
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}

@@ -1,0 +1,91 @@
+/**
+ * A machine's state on its way out of QEMU and into it (QEMU manual, "Migration framework"; QMP reference, "Migration").
+ * It goes through a socket in the VM's directory, whose other end is vmctl: so QEMU needs to start no program for it,
+ * and stays in its sandbox.
+ */
+import { createReadStream, createWriteStream } from 'node:fs';
+import { rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import * as v from 'valibot';
+import { VmctlError } from '../../errors.js';
+import { PRIVATE_FILE_MODE, VM_FILES } from '../../paths.js';
+import { connectUnixSocket, listenUnixSocket } from '../../util/unix-socket.js';
+import { throwIfAborted, unlessAborted, waitFor } from '../../util/wait.js';
+import type { QmpConnection } from './qmp.js';
+
+export interface StreamOptions {
+  /** The VM's directory, where QEMU works. */
+  readonly directory: string;
+  /** True where the memory is a file of its own, which is left out of the state. */
+  readonly withoutMemory: boolean;
+  readonly signal: AbortSignal;
+}
+
+/** QEMU keeps to 128 MiB/s if it is not told otherwise, for the sake of networks. */
+const BYTES_PER_SECOND = 2 ** 40;
+/** For the devices' state, or for as much memory as a slow disk takes in that time. */
+const TIMEOUT_MS = 10 * 60_000;
+
+const migrationSchema = v.object({ status: v.optional(v.string()), 'error-desc': v.optional(v.string()) });
+
+/** Writes the state of a paused machine to `path`, complete and synced, or nothing. Throws `QMP`, `STATE_DIRECTORY`, `ABORTED`. */
+export async function writeState(qmp: QmpConnection, path: string, options: StreamOptions): Promise<void> {
+  const { directory, signal } = options;
+  const socketPath = join(directory, VM_FILES.stateSocket);
+  const partial = `${path}.partial`;
+  await rm(socketPath, { force: true });
+  await using listener = await listenUnixSocket(socketPath);
+  try {
+    await configure(qmp, options);
+    await qmp.execute('migrate-set-parameters', { 'max-bandwidth': BYTES_PER_SECOND });
+    await qmp.execute('migrate', { uri: `unix:${VM_FILES.stateSocket}` });
+    const connected = Promise.race([listener.socket, settled(qmp, signal).then(() => null)]);
+    const socket = await unlessAborted(connected, signal);
+    if (socket === null) throw new VmctlError('QMP', 'QEMU did not hand out its state');
+    const file = createWriteStream(partial, { mode: PRIVATE_FILE_MODE, flush: true });
+    await pipeline(socket, file, { signal });
+    await settled(qmp, signal);
+    await rename(partial, path);
+  } catch (error) {
+    await qmp.execute('migrate_cancel').catch(() => {});
+    await rm(partial, { force: true });
+    throwIfAborted(signal);
+    throw error;
+  }
+}
+
+/** Hands a machine that waits for one its state; it is paused then. QEMU ends where it cannot load it. */
+export async function readState(qmp: QmpConnection, path: string, options: StreamOptions): Promise<void> {
+  const { directory, signal } = options;
+  await configure(qmp, options);
+  await qmp.execute('migrate-incoming', { uri: `unix:${VM_FILES.stateSocket}` });
+  const socket = await connectUnixSocket(join(directory, VM_FILES.stateSocket));
+  try {
+    // QEMU hangs up as soon as it has read what it needs; whether that was all of it is told by the outcome.
+    await pipeline(createReadStream(path), socket, { signal }).catch(() => throwIfAborted(signal));
+    await settled(qmp, signal);
+  } finally {
+    socket.destroy();
+    await rm(join(directory, VM_FILES.stateSocket), { force: true });
+  }
+}
+
+async function configure(qmp: QmpConnection, { withoutMemory }: StreamOptions): Promise<void> {
+  const capability = { capability: 'x-ignore-shared', state: withoutMemory };
+  await qmp.execute('migrate-set-capabilities', { capabilities: [capability] });
+}
+
+/** Waits until the migration is over; throws `QMP` where it failed. */
+async function settled(qmp: QmpConnection, signal: AbortSignal): Promise<void> {
+  const look = async () => {
+    const { status, 'error-desc': words } = v.parse(migrationSchema, await qmp.execute('query-migrate'));
+    if (status === 'failed' || status === 'cancelled') {
+      throw new VmctlError('QMP', `QEMU could not move the state of the machine: ${words ?? status}`);
+    }
+    return status === 'completed' ? true : null;
+  };
+  if ((await waitFor(look, { timeoutMs: TIMEOUT_MS, signal })) === null) {
+    throw new VmctlError('QMP', `QEMU did not finish with the state of the machine within ${TIMEOUT_MS / 1000} s`);
+  }
+}

@@ -1,0 +1,73 @@
+/** Back to the moment at which a VM was frozen: disk and memory, while its name, its files and its ports stay. */
+import { basename, dirname } from 'node:path';
+import { VmctlError, toVmctlError } from '../src/errors.js';
+import type { StageContext } from '../src/model/event.js';
+import type { ObservedVm, RunningVm } from '../src/model/vm.js';
+import type { RegistryEntry } from '../src/registry.js';
+import { findDamage, readManifest } from '../src/warm/manifest.js';
+import { type TaskEnvironment, takePlace } from './context.js';
+import { awaitReadyAgain } from './ready.js';
+import { singleStepTasks } from './single-step.js';
+import { stopVm } from './stop.js';
+import { type TaskGraph, runningSummary } from './up.js';
+import { restoreVm } from './warm-restore.js';
+
+export function resetTasks(env: TaskEnvironment, entries: readonly RegistryEntry[]): TaskGraph {
+  return singleStepTasks(env, entries, {
+    step: 'reset',
+    work: async (entry, context, run) => {
+      const observed = await env.hypervisor.observe(await env.registry.handle(entry));
+      run.atEnd(await takePlace(env.limits.boots, context.signal));
+      const vm = await resetVm(env, { observed, entry }, context);
+      await awaitReadyAgain(env, { vm, entry, connection: null }, context);
+      return { done: runningSummary(vm) };
+    },
+  });
+}
+
+/** Throws `UNSUPPORTED` for a VM that was never frozen, `VM_DAMAGED` where what was frozen is. The caller holds the VM's lock. */
+async function resetVm(
+  env: TaskEnvironment,
+  { observed, entry }: { readonly observed: ObservedVm; readonly entry: RegistryEntry },
+  context: StageContext,
+): Promise<RunningVm> {
+  const { key, level } = await frozenOf(env, observed, entry);
+  const { handle } = observed;
+  const forwards = observed.state === 'stopped' ? [] : observed.forwards;
+  context.reporter.status('ending it as it is');
+  await stopVm(env, { handle, graceMs: 0 }, context);
+  const stopped = await env.hypervisor.branch({ state: 'stopped', handle }, env.paths.frozen(key), context);
+  context.reporter.status('going on from what was frozen');
+  const job = { stopped, entry, spec: handle.spec, key, level };
+  if (level === 'disk' || forwards.length === 0) return restoreVm(env, job, context);
+  return restoreVm(env, { ...job, forwards }, context).catch(async (error: unknown) => {
+    // Somebody else has taken a port meanwhile, so it gets others.
+    if (!toVmctlError(error).message.includes('Could not set up host forwarding rule')) throw error;
+    return restoreVm(env, job, context);
+  });
+}
+
+interface FrozenSource {
+  readonly key: string;
+  readonly level: 'memory' | 'disk';
+}
+
+async function frozenOf(env: TaskEnvironment, { handle }: ObservedVm, entry: RegistryEntry): Promise<FrozenSource> {
+  const { warm } = await env.registry.record(entry);
+  const key = warm?.key ?? null;
+  const fields = { vm: entry.name };
+  if (key === null || basename(dirname(handle.image.path)) !== key) {
+    throw new VmctlError('UNSUPPORTED', `VM "${entry.name}" cannot be reset: it was never frozen`, {
+      hint: `Write "warm #true" into its vm in the VMFile, then run: vmctl reload ${entry.name}`,
+      fields,
+    });
+  }
+  const folder = env.paths.frozen(key);
+  const manifest = await readManifest(folder);
+  const damage = manifest === null ? 'it cannot be read' : await findDamage(folder, manifest);
+  if (manifest !== null && damage === null) return { key, level: manifest.level };
+  throw new VmctlError('VM_DAMAGED', `VM "${entry.name}" cannot be reset: what was frozen is damaged: ${damage}`, {
+    hint: `To make it anew, run: vmctl reload ${entry.name}`,
+    fields,
+  });
+}

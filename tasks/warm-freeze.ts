@@ -1,0 +1,136 @@
+/** A VM that was just provisioned is frozen, and goes on from there. */
+import { rm } from 'node:fs/promises';
+import { VmctlError, toVmctlError } from '../src/errors.js';
+import type { StageContext } from '../src/model/event.js';
+import type { VmSpec } from '../src/model/spec.js';
+import type { RunningVm, StoppedVm, VmHandle } from '../src/model/vm.js';
+import { settleGuest } from '../src/provision/settle.js';
+import type { RegistryEntry } from '../src/registry.js';
+import { acquireLock } from '../src/util/lock.js';
+import type { Components } from '../src/warm/key.js';
+import { beginFrozen, publishFrozen } from '../src/warm/store.js';
+import type { TaskEnvironment } from './context.js';
+import { awaitUsable, connectWhenReady } from './provision.js';
+import { startVm } from './start.js';
+import { stopVm } from './stop.js';
+import { keepWithinBudget } from './warm-collect.js';
+import { makeRoom } from './warm-lookup.js';
+import { restoreVm } from './warm-restore.js';
+
+export interface FreezeJob {
+  readonly vm: RunningVm;
+  readonly entry: RegistryEntry;
+  readonly spec: VmSpec;
+  readonly key: string;
+  readonly components: Components;
+  /** What is to be kept. */
+  readonly level: 'memory' | 'disk';
+}
+
+/** Freezes the VM and gives it running again. Whatever goes wrong is told in one line, and costs a boot at most. */
+export async function freezeVm(env: TaskEnvironment, job: FreezeJob, context: StageContext): Promise<RunningVm> {
+  const { key, vm } = job;
+  const release = await tryLock(env, key);
+  if (release === null) return skip(vm, 'another vmctl is freezing the same VM', context);
+  let running: RunningVm = vm;
+  try {
+    const room = await makeRoom(env, key);
+    if (room !== 'free') return skip(vm, ROOM_REASONS[room], context);
+    const begun = performance.now();
+    const level = await possibleLevel(env, job, context);
+    context.reporter.status('freezing it');
+    const frozen = await freeze(env, { ...job, level }, context);
+    context.reporter.status('going on from what was frozen');
+    running = await goOn(env, { ...job, level }, frozen, context);
+    const seconds = ((performance.now() - begun) / 1000).toFixed(1);
+    const what = level === 'memory' ? 'memory and disk' : 'disk';
+    context.reporter.log(
+      `frozen with its ${what} in ${seconds} s, and going on from there; the next one starts from it`,
+    );
+  } catch (error) {
+    if (context.signal.aborted) throw error;
+    context.reporter.log(`it was not frozen, so the next one starts cold: ${toVmctlError(error).message}`);
+    running = await bringBack(env, job, context);
+  } finally {
+    await release();
+  }
+  await keepWithinBudget(env, key).catch(() => {});
+  return running;
+}
+
+const ROOM_REASONS = {
+  taken: 'the same VM was frozen meanwhile',
+  'in use': 'what is frozen already is damaged, and other VMs stand on it',
+} as const;
+
+function skip(vm: RunningVm, why: string, context: StageContext): RunningVm {
+  context.reporter.log(`it is not frozen: ${why}`);
+  return vm;
+}
+
+async function tryLock(env: TaskEnvironment, key: string): Promise<(() => Promise<void>) | null> {
+  try {
+    return await acquireLock(env.paths.frozenLock(key), { command: env.command, timeoutMs: 0 });
+  } catch (error) {
+    if (error instanceof VmctlError && error.code === 'LOCK_TIMEOUT') return null;
+    throw error;
+  }
+}
+
+/** A guest that cannot be told what it has to know when it goes on keeps its disk alone. */
+async function possibleLevel(env: TaskEnvironment, job: FreezeJob, context: StageContext): Promise<'memory' | 'disk'> {
+  const { vm, spec, level } = job;
+  if (!env.hypervisor.capabilitiesOf(vm.handle).guestAccess.supported) return level;
+  await using connection = await connectWhenReady(env, vm, { spec }, context);
+  const problem = await settleGuest(connection, { beforeSaving: true, signal: context.signal });
+  if (level === 'disk' || problem === null) return level;
+  context.reporter.log(`only its disk is frozen, so the next one boots: ${problem}`);
+  return 'disk';
+}
+
+async function freeze(env: TaskEnvironment, job: FreezeJob, context: StageContext): Promise<StoppedVm> {
+  const { vm, key, spec, entry, level, components } = job;
+  if (level === 'disk') {
+    context.reporter.status('powering it off, so that its disk is complete');
+    await stopVm(env, { handle: vm.handle, graceMs: env.stopGraceSeconds * 1000 }, context);
+  }
+  const now = await env.hypervisor.observe(vm.handle);
+  const staging = await beginFrozen(env.paths, key);
+  try {
+    const stopped = await env.hypervisor.freeze(now, staging, context);
+    const { steps } = await env.registry.record(entry);
+    const frozenAt = new Date().toISOString();
+    const { name, project } = spec;
+    await publishFrozen(env.paths, { key, level, name, project, frozenAt, components, steps: [...steps] });
+    return stopped;
+  } catch (error) {
+    await rm(staging, { recursive: true, force: true });
+    throw error;
+  }
+}
+
+async function goOn(
+  env: TaskEnvironment,
+  job: FreezeJob,
+  frozen: StoppedVm,
+  context: StageContext,
+): Promise<RunningVm> {
+  const stopped = await env.hypervisor.branch(frozen, env.paths.frozen(job.key), context);
+  return restoreVm(env, { ...job, stopped }, context);
+}
+
+/** Whatever state it is in, it runs afterwards: it goes on, or boots from its disk, on which everything is done. */
+async function bringBack(env: TaskEnvironment, job: FreezeJob, context: StageContext): Promise<RunningVm> {
+  const { entry, key } = job;
+  const record = await env.registry.record(entry);
+  const handle: VmHandle = await env.registry.handle(entry);
+  const half = record.warm?.settled === false;
+  const observed = await env.hypervisor.observe(handle);
+  if (observed.state === 'running' && !half) return observed;
+  if (observed.state === 'suspended' && !half) return env.hypervisor.resume(observed, context);
+  if (observed.state !== 'stopped') await env.hypervisor.stop(observed, { graceMs: 0 }, context);
+  const running = await startVm(env, { stopped: { state: 'stopped', handle }, entry }, context);
+  await awaitUsable(env, { vm: running, entry }, context);
+  await env.registry.updateRecord(entry, { provisioning: 'done', warm: half ? { key, settled: true } : record.warm });
+  return running;
+}

@@ -1,0 +1,115 @@
+/** A VM goes on from a frozen one: it is started from it, and told what it cannot know. */
+import { rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { VmctlError } from '../src/errors.js';
+import { FROZEN_FILES, type StartMode } from '../src/hypervisor/hypervisor.js';
+import type { StageContext } from '../src/model/event.js';
+import type { Forward, VmSpec } from '../src/model/spec.js';
+import type { RunningVm, StoppedVm, VmHandle } from '../src/model/vm.js';
+import { VM_FILES } from '../src/paths.js';
+import { settleGuest } from '../src/provision/settle.js';
+import type { RegistryEntry } from '../src/registry.js';
+import { withLock } from '../src/util/lock.js';
+import { findDamage } from '../src/warm/manifest.js';
+import { findByDisk, noteUse } from '../src/warm/store.js';
+import type { TaskEnvironment } from './context.js';
+import { forgetPowerCut } from './crash.js';
+import { connectWhenReady } from './provision.js';
+import { recordFreshStart } from './start.js';
+import { forgetRequest } from './stop.js';
+import type { UsableFrozen } from './warm-lookup.js';
+
+export interface RestoreJob {
+  readonly stopped: StoppedVm;
+  readonly entry: RegistryEntry;
+  /** What is declared now, for the login. */
+  readonly spec: VmSpec;
+  readonly key: string;
+  readonly level: 'memory' | 'disk';
+  /** Ports of this host that it had before and is to have again. */
+  readonly forwards?: readonly Forward[];
+}
+
+/**
+ * The files of a VM that starts from a frozen one. Under the key's lock, so that this one is not removed before it can be
+ * seen that a VM stands on it. Throws `VM_DAMAGED` where its files are not what they were.
+ */
+export async function prepareFrozenVm(
+  env: TaskEnvironment,
+  spec: VmSpec,
+  { key, manifest }: UsableFrozen,
+  context: StageContext,
+): Promise<VmHandle> {
+  const { paths, hypervisor, registry, command } = env;
+  const folder = paths.frozen(key);
+  return withLock(paths.frozenLock(key), { command, signal: context.signal }, async () => {
+    const damage = await findDamage(folder, manifest);
+    if (damage !== null) throw new VmctlError('VM_DAMAGED', `what was frozen is damaged: ${damage}`);
+    const { name } = spec;
+    const places = { directory: paths.vm(name), staging: paths.vmStaging(name), durable: paths.durable };
+    const handle = await hypervisor.prepareFrozen(spec, folder, places, context);
+    await registry.add(handle);
+    return handle;
+  });
+}
+
+/** A guest that goes on answers within seconds, or never; one that boots takes what every boot takes. */
+const ANSWER_SECONDS = 45;
+
+/**
+ * Starts the VM, whose disk stands on that of the frozen one, and gives it when somebody can log in. Until then its
+ * record says that it is not to be used. Throws what keeps it from that; the VM may be running.
+ */
+export async function restoreVm(env: TaskEnvironment, job: RestoreJob, context: StageContext): Promise<RunningVm> {
+  const { stopped, entry, key } = job;
+  const folder = env.paths.frozen(key);
+  await env.hypervisor.checkDisk(stopped.handle);
+  await forgetRequest(stopped.handle);
+  await forgetPowerCut(stopped.handle);
+  await recordFreshStart(env, entry, stopped.handle);
+  const console = job.level === 'memory' ? { consoleFrom: null } : {};
+  await env.registry.updateRecord(entry, { warm: { key, settled: false }, ...console });
+  const vm = await env.hypervisor.start(stopped, context, startMode(folder, job));
+  await settle(env, vm, job, context);
+  await noteUse(folder);
+  await env.registry.updateRecord(entry, { provisioning: 'done', warm: { key, settled: true }, lastFailure: null });
+  return vm;
+}
+
+function startMode(folder: string, { level, forwards }: RestoreJob): StartMode {
+  if (level === 'disk') return { kind: 'boot' };
+  const saved = { state: join(folder, FROZEN_FILES.state), memory: join(folder, FROZEN_FILES.memory) };
+  return { kind: 'restore', saved, ...(forwards === undefined ? {} : { forwards }) };
+}
+
+async function settle(env: TaskEnvironment, vm: RunningVm, job: RestoreJob, context: StageContext): Promise<void> {
+  if (!env.hypervisor.capabilitiesOf(vm.handle).guestAccess.supported) return;
+  const limit = job.level === 'memory' ? { seconds: ANSWER_SECONDS } : {};
+  await using connection = await connectWhenReady(env, vm, { spec: job.spec, ...limit }, context);
+  if (job.level === 'disk') return;
+  context.reporter.status('setting its clock, and new random numbers');
+  const problem = await settleGuest(connection, { beforeSaving: false, signal: context.signal });
+  if (problem === null) return;
+  throw new VmctlError('PROVISION_FAILED', `VM "${vm.handle.name}" cannot go on from saved memory: ${problem}`, {
+    fields: { vm: vm.handle.name },
+  });
+}
+
+/**
+ * Before a VM's disk is written again: one that was frozen while its VM was about to go on with another is only read.
+ * A vmctl was killed in the middle of that. Where what it froze is complete, the VM gets a disk that stands on it; where
+ * it is not, that goes, and the disk is the VM's own again. The caller holds the VM's lock, as that vmctl did.
+ */
+export async function settleFrozen(env: TaskEnvironment, vm: StoppedVm, context: StageContext): Promise<StoppedVm> {
+  const frozen = await frozenDiskOf(env, vm.handle);
+  if (frozen === null) return vm;
+  if (frozen.complete) return env.hypervisor.branch(vm, frozen.path, context);
+  await rm(frozen.path, { recursive: true, force: true });
+  return vm;
+}
+
+/** A disk that is in another folder too was frozen; somebody's own copy by a link is none of ours. */
+async function frozenDiskOf(env: TaskEnvironment, { directory }: VmHandle) {
+  const disk = await stat(join(directory, VM_FILES.overlay)).catch(() => null);
+  return disk === null || disk.nlink < 2 ? null : findByDisk(env.paths, disk.ino);
+}
