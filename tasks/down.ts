@@ -29,7 +29,7 @@ export async function downTasks(env: TaskEnvironment, options: DownOptions): Pro
 
 interface FlowOptions extends DownOptions {
   readonly entry: RegistryEntry;
-  /** Null where the VM's files are damaged; then it can still be destroyed. */
+  /** As it was at first, for the order; null where it could not be read. */
   readonly handle: VmHandle | null;
   readonly flows: ReadonlyMap<string, DownFlow>;
 }
@@ -71,9 +71,9 @@ class DownFlow {
     // Before the lock: who holds it must not wait for somebody who may be waiting for it.
     await this.#awaitDependents(context);
     await this.run.lock(context);
-    // Looked at under the lock: another vmctl may have changed it meanwhile.
-    if ((await this.#env.registry.get(entry.name)) === null) return { skipped: 'already gone' };
-    if (this.#options.handle === null && destroy) return { skipped: 'its files are damaged' };
+    // Looked at under the lock: another vmctl may have changed it meanwhile, or have made it anew.
+    if (!(await this.#isThere())) return { skipped: 'already gone' };
+    if (destroy && (await this.#readable()) === null) return { skipped: 'its files are damaged' };
     const handle = await this.#env.registry.handle(entry);
     // What is to be destroyed has nothing to save.
     const graceMs = destroy ? 0 : this.#options.graceMs;
@@ -85,13 +85,25 @@ class DownFlow {
 
   async #destroy(context: StageContext): Promise<StepResult> {
     const { entry } = this.#options;
-    if ((await this.#env.registry.get(entry.name)) === null) return { skipped: 'already gone' };
-    const { handle } = this.#options;
+    if (!(await this.#isThere())) return { skipped: 'already gone' };
+    const handle = await this.#readable();
     if (handle === null) await this.#env.hypervisor.discard(entry);
     else await this.#env.hypervisor.destroy(handle, context);
     await this.#env.registry.remove(entry.name);
     this.#changed = true;
     return { done: 'every file removed' };
+  }
+
+  /** Whether there is still, or again, a VM of that name of that VMFile. */
+  async #isThere(): Promise<boolean> {
+    const { entry } = this.#options;
+    const now = await this.#env.registry.get(entry.name);
+    return now !== null && now.project === entry.project;
+  }
+
+  /** Null where its files are damaged; then it can still be destroyed. */
+  async #readable(): Promise<VmHandle | null> {
+    return this.#env.registry.handle(this.#options.entry).catch(() => null);
   }
 
   /** Waits until the runs of those that depend on this one have ended, or this command is interrupted. */

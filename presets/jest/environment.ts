@@ -7,7 +7,7 @@ import { join, relative } from 'node:path';
 import { saveArtifacts } from '../testing/artifacts.js';
 import { printLine } from '../testing/surroundings.js';
 import * as client from './client.js';
-import { beginFile, usedFleet } from './fleet.js';
+import { beginFile, beginTest, endFile, endTest, usedFleet } from './fleet.js';
 import { type JestProjectConfig, optionsOf } from './options.js';
 
 /** What is used of an event of jest-circus. */
@@ -36,6 +36,7 @@ export interface JestEnvironmentContext {
 export interface JestEnvironment {
   readonly global: object;
   handleTestEvent?(event: TestEvent, state: unknown): unknown;
+  teardown?(): Promise<void>;
 }
 
 export type JestEnvironmentClass = new (
@@ -52,16 +53,25 @@ export function withVms(baseOf: (config: JestEnvironmentConfig) => JestEnvironme
   return function VmctlEnvironment(config: JestEnvironmentConfig, context: JestEnvironmentContext): JestEnvironment {
     const environment = new (baseOf(config))(config, context);
     const theirs = environment.handleTestEvent?.bind(environment);
-    const { artifacts } = optionsOf(config.projectConfig);
+    const endTheirs = environment.teardown?.bind(environment);
+    const options = optionsOf(config.projectConfig);
+    const { artifacts } = options;
     const file = relative(config.projectConfig.rootDir, context.testPath);
-    beginFile();
+    beginFile(options);
     Object.defineProperty(environment.global, Symbol.for('vmctl.jest'), { value: client });
     return Object.assign(environment, {
       handleTestEvent: async (event: TestEvent, state: unknown): Promise<void> => {
         await theirs?.(event, state);
         const { name, test } = event;
-        if (name !== 'test_done' || test === undefined || test.errors.length === 0) return;
-        if (typeof artifacts === 'string') await saveFailure({ folder: artifacts, file, name: fullName(test) });
+        if (name === 'test_start') await beginTest();
+        if (name !== 'test_done' || test === undefined) return;
+        endTest();
+        const isWanted = test.errors.length > 0 && typeof artifacts === 'string';
+        if (isWanted) await saveFailure({ folder: artifacts, file, name: fullName(test) });
+      },
+      teardown: async (): Promise<void> => {
+        await endFile();
+        await endTheirs?.();
       },
     });
   };

@@ -15,8 +15,10 @@ let before: string | null = null;
 export async function beginRun(projectConfig: JestProjectConfig): Promise<void> {
   // In watch mode the VMs of the run before are still there.
   if (current !== null) return;
+  const { isolate = 'run', ...options } = optionsOf(projectConfig);
+  if (isolate !== 'run') return;
   before = givenConnection();
-  current = await startVms(optionsOf(projectConfig));
+  current = await startVms(options);
   giveConnection(await current.writeConnection());
 }
 
@@ -24,6 +26,7 @@ export async function endRun({ watch, watchAll }: JestGlobalConfig): Promise<voi
   // The next run is about to come; the VMs end with this process.
   if (watch || watchAll) return;
   const ending = current;
+  if (ending === null) return;
   current = null;
   giveConnection(before);
   await ending?.end();

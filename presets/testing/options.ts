@@ -4,6 +4,11 @@ import type { ProjectOptions, UpOptions } from '../../src/index.js';
 export interface TestVmsOptions extends Pick<ProjectOptions, 'file' | 'cwd' | 'vms' | 'backend' | 'reuse'> {
   /** The VMs stay when the run ends, however it ends. Default by the setting `keep` (`VMCTL_KEEP=1`), else false. */
   readonly keep?: boolean | undefined;
+  /**
+   * Whether VMs start from what was frozen after their provisioning, for those whose VMFile says nothing about it.
+   * Default true; `'disk'` for the disk alone, false for none.
+   */
+  readonly warm?: UpOptions['warm'];
   /** As for `up`. */
   readonly timeout?: UpOptions['timeout'];
   readonly concurrency?: UpOptions['concurrency'];

@@ -40,7 +40,7 @@ async function bringUp(options: TestVmsOptions, print: (line: string) => void): 
   print('bringing up VMs for the tests');
   const progress = plainProgress(print);
   try {
-    const fleet = await up({ ...upOptions, onEvent: progress.onEvent });
+    const fleet = await up({ ...upOptions, warm: upOptions.warm ?? true, onEvent: progress.onEvent });
     print(`${countText(fleet)} up after ${durationText(performance.now() - begun)}: ${fleet.names.join(', ')}`);
     return { fleet, writeConnection: () => writeConnection(fleet), end: () => end(fleet, print) };
   } catch (error) {
@@ -50,6 +50,11 @@ async function bringUp(options: TestVmsOptions, print: (line: string) => void): 
   } finally {
     progress.stop();
   }
+}
+
+/** Takes all of them back to how they were provisioned. Throws `UNSUPPORTED` where they were not frozen. */
+export async function resetVms(fleet: AttachedFleet): Promise<void> {
+  await Promise.all(fleet.names.map((name) => fleet.get(name).reset()));
 }
 
 function countText({ names }: Fleet): string {

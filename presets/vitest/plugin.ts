@@ -23,11 +23,16 @@ export function vmctl(options: VmctlVitestOptions = {}): VmctlVitestPlugin {
     config: () => ({
       test: {
         globalSetup: [neighbour('./setup.js')],
-        setupFiles: options.isolate === 'file' ? [neighbour('./file-setup.js')] : [],
+        setupFiles: isOfFile(options) ? [neighbour('./file-setup.js')] : [],
         provide: { 'vmctl:options': options },
       },
     }),
   };
+}
+
+/** Whether test files have VMs of their own. */
+function isOfFile({ isolate }: VmctlVitestOptions): boolean {
+  return isolate === 'file' || isolate === 'test';
 }
 
 /** By its path: the project's folder may not be one from which the package is found by its name. */

@@ -6,8 +6,10 @@ export interface VmctlVitestOptions extends TestVmsOptions {
   /**
    * `run`, the default: one set of VMs, which every test file and worker shares. `file`: each test file that imports
    * `vmctl/vitest/test` has a set of its own, which is brought up before its first test and ended after its last.
+   * `test`: the same, and before each further test that VMs were used before they are reset to how they were
+   * provisioned; tests of one file may not be concurrent then.
    */
-  readonly isolate?: 'run' | 'file' | undefined;
+  readonly isolate?: 'run' | 'file' | 'test' | undefined;
 }
 
 export interface VmsFixtures {

@@ -16,7 +16,7 @@ const runs = new WeakMap<object, Map<string, Shared>>();
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const options = optionsOf(project);
   project.provide('vmctl:options', options);
-  if (options.isolate === 'file') return async () => {};
+  if (options.isolate === 'file' || options.isolate === 'test') return async () => {};
   const shared = runs.get(project.vitest) ?? new Map<string, Shared>();
   runs.set(project.vitest, shared);
   const key = JSON.stringify(options);

@@ -122,6 +122,7 @@ export interface VmRemains {
 
 /** A process of a backend that works in the directory of a VM. */
 export interface WorkProcess {
+  readonly backend: BackendKind;
   readonly pid: number;
   /** The VM that it says it is. */
   readonly vm: string;
@@ -244,4 +245,6 @@ export interface Hypervisor {
   examineHost(signal: AbortSignal): Promise<BackendFacts>;
   /** The processes of this user that work, or worked, in a VM's directory below `vms`; null where this host does not tell. */
   findProcesses(vms: string): Promise<readonly WorkProcess[] | null>;
+  /** Ends such a process at once, whatever is lost; that it is gone already is no failure. */
+  killProcess(process: WorkProcess): Promise<void>;
 }

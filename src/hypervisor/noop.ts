@@ -220,6 +220,8 @@ export class NoopBackend implements Hypervisor {
     return [];
   }
 
+  async killProcess(): Promise<void> {}
+
   async #change(handle: VmHandle, transition: Transition, to: VmState, context: StageContext): Promise<void> {
     assertTransition(handle.name, await readState(handle), transition);
     await this.#enter(transition, handle.name, context);

@@ -178,6 +178,10 @@ export class RouterHypervisor implements Hypervisor {
     return found.some((processes) => processes === null) ? null : found.flatMap((processes) => processes ?? []);
   }
 
+  async killProcess(process: WorkProcess): Promise<void> {
+    await this.#backend(process.backend).killProcess(process);
+  }
+
   #backend(kind: BackendKind): Hypervisor {
     const backend = this.#backends.get(kind);
     if (backend !== undefined) return backend;

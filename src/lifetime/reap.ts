@@ -7,7 +7,6 @@ import { silentReporter } from '../model/event.js';
 import { RUN_FILES, type StatePaths } from '../paths.js';
 import { Registry, type RegistryEntry } from '../registry.js';
 import { exists, isMissing } from '../util/fs.js';
-import { identifyProcess, signalProcess } from '../util/process.js';
 import { waitFor } from '../util/wait.js';
 
 const DEADLINE_MS = 15_000;
@@ -17,13 +16,13 @@ const DEADLINE_MS = 15_000;
  * is nothing left, because a process that was killed may have been about to start one. Throws `STATE_DIRECTORY` when
  * something stays; the lease goes last, so the next one who looks finds the run and tries again.
  */
-export async function reapRun(paths: StatePaths): Promise<void> {
+export async function reapRun(paths: StatePaths, hypervisor = routerFor(paths)): Promise<void> {
   const world: World = {
     paths,
     // By way of the folder above, which stays: the kernel tells real paths, also of a directory that is gone.
     vms: join(await realpath(dirname(paths.root)).catch(() => dirname(paths.root)), basename(paths.root), 'vms'),
     registry: new Registry({ paths, command: 'vmctl watchdog' }),
-    hypervisor: routerFor(paths),
+    hypervisor,
   };
   let last = 'something uses it';
   const attempt = async (): Promise<true | null> => {
@@ -67,10 +66,7 @@ function routerFor(paths: StatePaths): RouterHypervisor {
 /** Gives how many there were. */
 async function killMachines({ hypervisor, vms }: World): Promise<number> {
   const processes = (await hypervisor.findProcesses(vms)) ?? [];
-  for (const { pid } of processes) {
-    const identity = await identifyProcess(pid);
-    if (identity !== null) await signalProcess(identity, 'SIGKILL');
-  }
+  for (const process of processes) await hypervisor.killProcess(process);
   return processes.length;
 }
 

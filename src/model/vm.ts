@@ -1,5 +1,6 @@
 /** The later stages: a VM whose files exist, and what it turned out to be when it was looked at. */
 import { VmctlError } from '../errors.js';
+import { lanOf } from './lan.js';
 import type { Forward, VmSpec } from './spec.js';
 
 export type BackendKind = 'qemu' | 'propolis' | 'noop';
@@ -103,7 +104,8 @@ export interface SuspendedVm extends LiveVm {
 
 /** The cards of a VM, in the order in which they are in the machine. */
 export function nicsOf({ spec }: VmHandle): readonly Nic[] {
-  return spec.network.kind === 'none' ? [] : ['outside'];
+  if (spec.network.kind === 'none') return [];
+  return lanOf(spec) === null ? ['outside'] : NICS;
 }
 
 /** A prepared VM as its backend sees it at this moment. */

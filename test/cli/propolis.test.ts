@@ -6,6 +6,7 @@ import { openConsole } from '../../tasks/console.js';
 import { actAsGuest, openPropolisWorld } from '../support/propolis-world.js';
 import { Rig, gate } from '../support/rig.js';
 
+const PATIENCE = { timeout: 20_000 };
 const GLOBAL_ZONE = ['0', 'global', 'running', '/', '', 'lipkg', 'shared', '0'];
 
 async function openIllumos() {
@@ -42,7 +43,7 @@ test('a guest that powers itself off while it is waited for is told of with what
   const begun = gate();
   const up = rig.vmctl(['up'], { onOutput: (text) => void (text.includes('provision …') && begun.open()) });
   await begun.passed;
-  await expect.poll(async () => (await rig.vmctl(['log', 'web'])).stdout).toContain('no bootable device');
+  await expect.poll(async () => (await rig.vmctl(['log', 'web'])).stdout, PATIENCE).toContain('no bootable device');
   await illumos.guest('power-off');
   const { stderr } = await up;
   expect(stderr).toContain('VM "web" stopped while it was waited for');
@@ -58,13 +59,13 @@ test('log shows what the guest has printed so far, and follows it until the VM i
   expect((await rig.vmctl(['log', 'web', '--tail', '1'])).stdout).toBe('two\n');
   let seen = '';
   const follower = rig.vmctl(['log', 'web', '-f'], { onOutput: (text) => void (seen += text) });
-  await expect.poll(() => seen).toBe('one\ntwo\n');
+  await expect.poll(() => seen, PATIENCE).toBe('one\ntwo\n');
   await illumos.guest('print', 'three\n');
-  await expect.poll(() => seen).toBe('one\ntwo\nthree\n');
+  await expect.poll(() => seen, PATIENCE).toBe('one\ntwo\nthree\n');
   await rig.vmctl(['stop', 'web', '--timeout', '0s']);
   await rig.vmctl(['start', 'web']);
   await illumos.guest('print', 'four\n');
-  await expect.poll(() => seen).toBe('one\ntwo\nthree\nfour\n');
+  await expect.poll(() => seen, PATIENCE).toBe('one\ntwo\nthree\nfour\n');
   await rig.vmctl(['destroy', 'web']);
   expect(await follower).toMatchObject({ exitCode: 0, stdout: 'one\ntwo\nthree\nfour\n' });
   expect(illumos.world.host.left()).toEqual([]);

@@ -71,3 +71,18 @@ test('a hard reboot is another boot of the same machine, also of a guest that ha
   expect((await again.exec(BOOT_ID)).stdout).not.toBe(before.boot);
   expect({ ssh: again.ssh.port, pid: (await again.status()).pid }).toEqual({ ssh: before.ssh, pid: before.pid });
 });
+
+test('the cable of a LAN is pulled without cutting vmctl off, and the machines find each other again', async () => {
+  await using programs = await Programs.create();
+  const vm = { image: await guestImage('pocket'), memory: 256, network: { kind: 'user', lan: 'back' } } as const;
+  await using vms = await upIn({ vms: { one: vm, two: vm } }, programs.real);
+  const { one, two } = vms;
+  const ping = async () => (await one.exec('ping -c 1 -W 2 two', { check: false })).exitCode;
+  expect(await ping()).toBe(0);
+  await two.disconnect();
+  expect((await two.status()).unplugged).toEqual(['lan']);
+  expect(await ping()).toBe(1);
+  expect((await two.exec('hostname')).stdout).toBe('two\n');
+  await two.connect();
+  await one.waitFor({ shell: 'ping -c 1 -W 2 two' });
+});

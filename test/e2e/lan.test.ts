@@ -14,7 +14,7 @@ import { MachineRoom } from '../support/machine-room.js';
 
 const MINUTES = 60_000;
 
-/** As docs/networks.md says it to those who write their own. */
+/** The card on the LAN as docs/networks.md says it to those who write their own. */
 const OWN_NETWORK = (address: string, mac: string) => `version: 2
 ethernets:
   outside:
@@ -199,7 +199,7 @@ test(
     expect(up.stderr.trimEnd().split('\n').at(-1)).toBe('2 up');
     expect(up.stderr).not.toContain('LAN "back":');
     const guest = async (name: string, line: string) => (await room.vmctl('exec', name, '--', line)).stdout;
-    const ping = 'ping -c 2 -W 5 -q';
+    const ping = 'sudo ping -c 2 -W 5 -q';
     expect(await guest('a', `${ping} b`)).toMatch(/^PING b \(10\.77\.0\.12\)[^]* 0% packet loss/);
     expect(await guest('b', `${ping} a`)).toMatch(/^PING a \(10\.77\.0\.11\)[^]* 0% packet loss/);
     // Seconds that systemd waited for a network, and what it has of one.

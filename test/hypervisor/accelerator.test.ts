@@ -95,6 +95,12 @@ describe('what the probe found', () => {
     expect(probes).toHaveLength(2);
   });
 
+  test('is found out again where the clock was put back since', async () => {
+    await choose({ run: endsWith(1), now: () => Date.now() + 10 * 365 * 86_400_000 });
+    expect((await choose({ run: endsWith(33) })).accelerator).toBe('kvm');
+    expect(probes).toHaveLength(2);
+  });
+
   test('is found out once by all who ask at the same time', async () => {
     const answers = await Promise.all(Array.from({ length: 5 }, () => choose()));
     expect(new Set(answers.map(({ accelerator }) => accelerator))).toEqual(new Set(['kvm']));

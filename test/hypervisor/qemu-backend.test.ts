@@ -296,3 +296,14 @@ test('a QEMU whose QMP socket another client holds shows as running, with the po
   expect(await lab.backend.observe(vm.handle)).toEqual(vm);
   other.close();
 });
+
+test('a cable that QEMU refuses to pull is not told of as one that is out', async () => {
+  await using lab = await openQemuLab();
+  const vm = await lab.run();
+  await lab.backend.setLink(vm, { nic: 'outside', up: false }, quiet);
+  await expect(lab.backend.setLink(vm, { nic: 'lan', up: false }, quiet)).rejects.toMatchObject({
+    code: 'QMP',
+    message: "QEMU refused set_link: Device 'lan0' not found",
+  });
+  expect(await lab.backend.observe(vm.handle)).toMatchObject({ unplugged: ['outside'] });
+});

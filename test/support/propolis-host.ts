@@ -36,10 +36,14 @@ const LOOKS: ReadonlySet<string> = new Set(['list', 'show-vnic', 'show-link', 's
 
 export class FakeHost {
   readonly state: HostState;
+  /** Every command, as it was typed. */
+  readonly commands: string[] = [];
   /** Every command that changes something, as it was typed. */
   readonly changes: string[] = [];
   /** Fails the change with this number, from 0. */
   failAt: number | null = null;
+  /** Fails the command with this number, from 0, whatever it is. */
+  failAtCommand: number | null = null;
   /** Says yes for a command that is to fail. */
   failIf: (command: string) => boolean = () => false;
   readonly #options: HostOptions;
@@ -71,6 +75,8 @@ export class FakeHost {
   }
 
   execute(argv: readonly string[]): Result {
+    this.commands.push(argv.join(' '));
+    if (this.failAtCommand === this.commands.length - 1) return failed(`${argv[0]}: I/O error`);
     if (argv[0] === 'pfexec') return this.#execute(argv.slice(1), this.#options.pfexecHelps ?? true);
     return this.#execute(argv, this.#options.isRoot ?? true);
   }

@@ -3,9 +3,9 @@ import { chmod, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
-import type { Behaviour } from './propolis-instance.js';
+import type { FakeOptions } from './propolis-server.js';
 
-export interface ServerBehaviour extends Behaviour {
+export interface ServerBehaviour extends Omit<FakeOptions, 'exists' | 'log'> {
   /** The file with the names of all volumes and VNICs. */
   readonly world: string;
   /** It prints this and ends at once. */

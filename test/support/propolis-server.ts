@@ -23,9 +23,17 @@ export interface FakeOptions extends Behaviour {
   readonly exists?: (nameOrPath: string) => boolean;
   /** Where the server writes what it does not tell its clients. */
   readonly log?: (line: string) => void;
-  /** Ends the process, as a signal does. */
-  readonly onPowerOff?: () => void;
+  /** What goes wrong, by request; `PUT /instance/state` or, from the second of its kind on, `GET /instance again`. */
+  readonly faults?: Readonly<Record<string, Fault>>;
 }
+
+/** How a request goes wrong: with this answer, or with none. */
+export type Fault =
+  | { readonly status: number; readonly body: string }
+  /** The connection breaks, nothing comes for ever, or the whole server ends. */
+  | 'broken'
+  | 'silence'
+  | 'death';
 
 interface Answer {
   readonly status: number;
@@ -42,6 +50,7 @@ export class FakePropolis implements AsyncDisposable {
   readonly #server: Server;
   readonly #consoles = new Set<ServerSocket>();
   readonly #asked: string[] = [];
+  readonly #met = new Set<string>();
   /** The VM that is, or the one that was. */
   instance: FakeInstance | null = null;
 
@@ -105,6 +114,11 @@ export class FakePropolis implements AsyncDisposable {
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const chunks: Buffer[] = [];
     for await (const chunk of request) if (chunk instanceof Buffer) chunks.push(chunk);
+    const fault = this.#faultOf(request);
+    if (fault !== null) {
+      this.#fail(fault, response);
+      return;
+    }
     const answer = await this.#answer(request, Buffer.concat(chunks));
     const id =
       answer.body instanceof Object && 'request_id' in answer.body ? String(answer.body.request_id) : randomUUID();
@@ -113,13 +127,31 @@ export class FakePropolis implements AsyncDisposable {
     response.end(answer.status === 204 ? undefined : JSON.stringify(answer.body ?? null));
   }
 
+  #faultOf({ method = '', url = '' }: IncomingMessage): Fault | null {
+    const request = `${method} ${url}`;
+    const { faults = {} } = this.#options;
+    const again = this.#met.has(request) ? faults[`${request} again`] : undefined;
+    this.#met.add(request);
+    return again ?? faults[request] ?? null;
+  }
+
+  #fail(fault: Fault, response: ServerResponse): void {
+    if (typeof fault === 'object') {
+      response.writeHead(fault.status, { 'content-type': 'application/json' });
+      response.end(fault.body);
+      return;
+    }
+    this.#options.log?.(`${fault} in place of an answer`);
+    if (fault === 'broken') response.destroy();
+    if (fault === 'death') process.exit(1);
+  }
+
   async #answer(request: IncomingMessage, body: Buffer): Promise<Answer> {
     const url = new URL(request.url ?? '/', 'http://localhost');
     const operation = `${request.method ?? ''} ${url.pathname}`;
     // The guest's own side, which the real server does not have.
     if (operation === 'POST /guest/power-off') {
       this.instance?.powerOff();
-      this.#options.onPowerOff?.();
       return { status: 204 };
     }
     if (operation === 'POST /guest/print') {

@@ -1,5 +1,5 @@
 /** An illumos host on which Propolis can run VMs: fakes of its commands, and a program in place of propolis-server. */
-import { readFile } from 'node:fs/promises';
+import { chmod, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { PropolisOptions } from '../../src/hypervisor/propolis/options.js';
 import type { ProcessIdentity } from '../../src/util/process.js';
@@ -45,6 +45,19 @@ export async function openPropolisWorld(hostOptions: HostOptions = {}): Promise<
       await tools[Symbol.asyncDispose]();
     },
   };
+}
+
+/**
+ * A `pfexec` for PATH. As the real one does (illumos-gate, `usr/src/cmd/pfexec/pfexec.c`), it becomes the command that it
+ * is given, so the pid stays; it writes down what that was.
+ */
+export async function writePfexec(folder: string): Promise<{ readonly commands: () => Promise<readonly string[]> }> {
+  const log = join(folder, 'pfexec.log');
+  const path = join(folder, 'pfexec');
+  await writeFile(log, '');
+  await writeFile(path, `#!/bin/sh\necho "$*" >> '${log}'\nexec "$@"\n`);
+  await chmod(path, 0o755);
+  return { commands: async () => (await readFile(log, 'utf8')).split('\n').slice(0, -1) };
 }
 
 /** Speaks to the server of a VM as its guest does. */

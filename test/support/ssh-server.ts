@@ -24,6 +24,8 @@ export interface SshServerOptions {
   readonly sftp?: boolean;
   /** Sent before authentication, as sshd does with the contents of /run/nologin. */
   readonly banner?: string;
+  /** The only folder with commands, for those that must not be run in earnest; by default all that there are. */
+  readonly commandsIn?: string;
   /** A lower layer's word for a new connection; `serve` by default. */
   readonly mode?: PortMode;
 }
@@ -169,7 +171,7 @@ export class SshServer implements AsyncDisposable {
     this.commands.push(command);
     const child = spawn('/bin/sh', ['-c', command.replaceAll('/tmp/vmctl-', join(this.root, 'tmp/vmctl-'))], {
       cwd: this.root,
-      env: { PATH: process.env['PATH'], HOME: this.root, SHELL: '/bin/sh' },
+      env: { PATH: this.#options.commandsIn ?? process.env['PATH'], HOME: this.root, SHELL: '/bin/sh' },
       // Its own process group, which signals are sent to, as in sshd.
       detached: true,
     });

@@ -66,6 +66,22 @@ test('a cable that was pulled out is told of until it is in again, and is in aft
   expect(vms).toMatchObject([{ unplugged: [] }, { unplugged: [] }]);
 });
 
+test('on a LAN it is the cable of the LAN, unless the other one is named', async () => {
+  await using rig = await Rig.create();
+  await rig.declare({ web: 'network "user" { lan "back" }' });
+  await rig.vmctl(['up']);
+  expect((await rig.vmctl(['disconnect', 'web'])).stderr).toContain(
+    'its lan cable is out; plug it in again with: vmctl',
+  );
+  expect((await rig.vmctl(['list'])).stderr).toContain(
+    'web: its lan cable is out. Plug it in again with: vmctl connect',
+  );
+  await rig.vmctl(['disconnect', 'web', '--nic', 'outside']);
+  expect((await json(rig, 'status', 'web')).unplugged).toEqual(['outside', 'lan']);
+  await rig.vmctl(['connect', 'web']);
+  expect((await json(rig, 'status', 'web')).unplugged).toEqual(['outside']);
+});
+
 test('a cable that a VM has not is a mistake that names those it has', async () => {
   await using rig = await Rig.create();
   await rig.declare({ web: '', lonely: 'network "none"' });

@@ -3,11 +3,6 @@
  * tested against fakes of the published interface, and not yet on an illumos machine.
  */
 import { randomUUID } from 'node:crypto';
-import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
-import type { Duplex } from 'node:stream';
-import { buildIso } from '../../cloud-init/iso9660.js';
-import { SEED_VOLUME, seedFiles } from '../../cloud-init/seed.js';
 import { VmctlError } from '../../errors.js';
 import { diskSize } from '../../image/qemu-img.js';
 import type { StageContext } from '../../model/event.js';
@@ -21,7 +16,6 @@ import {
   type VmHandle,
   assertTransition,
 } from '../../model/vm.js';
-import { PRIVATE_FILE_MODE, VM_FILES } from '../../paths.js';
 import { runCommand } from '../../util/exec.js';
 import { throwIfAborted } from '../../util/wait.js';
 import { diskMissing } from '../base-image.js';
@@ -38,10 +32,11 @@ import {
   noScreen,
 } from '../hypervisor.js';
 import { buildWorkDirectory, removeWorkDirectory, writeGuestAccess } from '../work-directory.js';
+import { consoleOf } from './attach.js';
 import { type Estate, makeDisk, partsOf, planParts, releaseParts, vnicOf } from './belongings.js';
 import { bootVm } from './boot.js';
 import { fetchConsole } from './console-log.js';
-import { findServersBelow } from './find-processes.js';
+import { findServersBelow, killFound } from './find-processes.js';
 import { pressReset } from './faults.js';
 import { findSsh } from './guest-address.js';
 import { type HostConfig, examinePropolisHost, requireHost } from './host.js';
@@ -50,6 +45,7 @@ import { checkSize } from './instance-spec.js';
 import {
   CAPABILITIES,
   DEFAULTS,
+  type Limits,
   NO_LINKS,
   NO_SCREEN,
   NO_SNAPSHOTS,
@@ -59,16 +55,19 @@ import {
 import { readParts, writeParts } from './parts.js';
 import { askGuest } from './power-off.js';
 import {
+  type Ending,
   type Place,
   awaitServer,
   endServer,
   findServer,
+  forgetServer,
   isLive,
   killServer,
   startError,
   startServer,
   stateOf,
 } from './server.js';
+import { writeSeed } from './seed-file.js';
 import { Undo } from './undo.js';
 import { type WantedVnic, attachVnic, checkVnic, removeVnic } from './vnic.js';
 import { findVolume } from './volumes.js';
@@ -80,6 +79,7 @@ export class PropolisBackend implements Hypervisor {
   readonly #host: HostRunner;
   readonly #config: HostConfig;
   readonly #estate: Estate;
+  readonly #limits: Limits;
 
   constructor(options: PropolisOptions) {
     this.#options = options;
@@ -89,6 +89,7 @@ export class PropolisBackend implements Hypervisor {
       bootrom: options.bootrom ?? DEFAULTS.bootrom,
       dataset: options.dataset ?? DEFAULTS.dataset,
     };
+    this.#limits = { ...DEFAULTS.limits, ...options.limits };
     this.#estate = { host: this.#host, dataset: this.#config.dataset, locks: options.locks };
   }
 
@@ -115,14 +116,19 @@ export class PropolisBackend implements Hypervisor {
     context.reporter.status('reading the image');
     const parts = await planParts(vm, { uuid, dataset: this.#estate.dataset, signal });
     const mac = parts.vnic?.mac ?? null;
+    const giveBack = [`the disk ${parts.disk}`, () => releaseParts(parts, this.#estate)] as const;
     return Undo.around(context, (undo) =>
       buildWorkDirectory(options, async (directory) => {
         await writeParts(directory, parts);
         await writeSeed(directory, { vm, uuid, mac });
         await writeGuestAccess(directory, vm);
-        undo.add(`the disk ${parts.disk}`, () => releaseParts(parts, this.#estate));
         context.reporter.status('writing the image to a volume');
-        await makeDisk(vm, parts, { estate: this.#estate, signal });
+        // Before the directory goes, in which is written down what there is to remove.
+        await Undo.around(context, async (inner) => {
+          inner.add(...giveBack);
+          await makeDisk(vm, parts, { estate: this.#estate, signal });
+        });
+        undo.add(...giveBack);
         const createdAt = new Date().toISOString();
         const { directory: place } = options;
         return { name: spec.name, backend: 'propolis', directory: place, uuid, mac, spec, image, createdAt };
@@ -141,18 +147,17 @@ export class PropolisBackend implements Hypervisor {
     const { signal } = context;
     assertTransition(handle.name, (await this.observe(handle)).state, 'start');
     throwIfAborted(signal);
-    await this.#endServer(handle, handle);
+    await this.#endServer(handle, handle.uuid);
     return Undo.around(context, async (undo) => {
       const vnic = this.#vnicOf(handle.spec);
       if (vnic !== null) {
         undo.add(`the VNIC ${vnic.name}`, () => removeVnic(vnic, this.#host));
         await attachVnic(vnic, this.#host, signal);
       }
-      undo.add('propolis-server', () => this.#endServer(handle, handle));
+      undo.add('propolis-server', () => this.#endServer(handle, handle.uuid));
       const server = await startServer(handle, { ...this.#config, host: this.#host });
-      await awaitServer(handle, server, signal);
-      const timeoutMs = this.#options.startTimeoutMs ?? DEFAULTS.startTimeoutMs;
-      await bootVm(handle, server, { timeoutMs, signal });
+      await awaitServer(handle, server, { timeoutMs: this.#limits.readyMs, signal });
+      await bootVm(handle, server, { ...this.#limits, signal });
       const running = await this.observe(handle);
       if (running.state === 'running') return running;
       throw await startError(handle, `it is ${running.state} right after its start`);
@@ -164,12 +169,12 @@ export class PropolisBackend implements Hypervisor {
     const observed = await this.observe(handle);
     assertTransition(handle.name, observed.state, 'stop');
     const server = await findServer(handle);
-    const keeping = { host: this.#host, meanwhile: () => this.#keepConsole(handle) };
-    const asking = { graceMs, powerOff: this.#options.powerOff, ...keeping };
+    const ending = this.#ending(handle, handle.uuid);
+    const asking = { graceMs, powerOff: this.#options.powerOff, ...ending };
     const ended =
       server !== null && observed.state === 'running' && (await askGuest(observed, server, asking, context));
     if (!ended) context.reporter.status('ending the VM');
-    const method = server === null ? 'guest' : await endServer(handle, server, { uuid: handle.uuid, ...keeping });
+    const method = server === null ? 'guest' : await endServer(handle, server, ending);
     const vnic = this.#vnicOf(handle.spec);
     if (vnic !== null) await removeVnic(vnic, this.#host);
     return ended ? 'guest' : method;
@@ -186,7 +191,9 @@ export class PropolisBackend implements Hypervisor {
   async crash({ handle }: RunningVm | SuspendedVm): Promise<void> {
     assertTransition(handle.name, (await this.observe(handle)).state, 'crash');
     const server = await findServer(handle);
-    if (server !== null) await killServer(handle, handle.uuid, server, this.#host);
+    const ending = this.#ending(handle, handle.uuid);
+    await ending.meanwhile();
+    if (server !== null) await killServer(handle, server, ending);
     const vnic = this.#vnicOf(handle.spec);
     if (vnic !== null) await removeVnic(vnic, this.#host);
   }
@@ -227,7 +234,7 @@ export class PropolisBackend implements Hypervisor {
 
   async discard(remains: VmRemains): Promise<void> {
     const parts = await readParts(remains.directory);
-    await this.#endServer(remains, { uuid: parts?.uuid ?? null });
+    await this.#endServer(remains, parts?.uuid ?? null);
     await releaseParts(parts, this.#estate);
     await removeWorkDirectory(remains.directory);
   }
@@ -240,7 +247,7 @@ export class PropolisBackend implements Hypervisor {
   }
 
   console(handle: VmHandle): ConsoleEndpoint {
-    return { kind: 'stream', connect: (signal) => connectConsole(handle, signal) };
+    return consoleOf(handle);
   }
 
   async catchUpConsole(vm: Place, signal?: AbortSignal): Promise<boolean> {
@@ -267,20 +274,26 @@ export class PropolisBackend implements Hypervisor {
     return (this.#options.platform ?? process.platform) === 'sunos' ? findServersBelow(vms) : [];
   }
 
+  async killProcess(process: WorkProcess): Promise<void> {
+    await killFound(process, this.#host);
+  }
+
   #vnicOf(spec: VmSpec): WantedVnic | null {
     return vnicOf(spec, this.#options.link ?? null);
   }
 
-  /** Ends a server that is there, with what its guest has printed in the log. */
-  async #endServer(place: Place, { uuid }: { readonly uuid: string | null }): Promise<void> {
+  /** Ends a server that is there, or clears up after one that is not, with what its guest has printed in the log. */
+  async #endServer(place: Place, uuid: string | null): Promise<void> {
     const server = await findServer(place);
-    const meanwhile = () => this.#keepConsole(place);
-    if (server !== null) await endServer(place, server, { uuid, host: this.#host, meanwhile });
+    const ending = this.#ending(place, uuid);
+    if (server === null) await forgetServer(place, ending);
+    else await endServer(place, server, ending);
   }
 
-  /** A VM has to be ended also where there is no space left for its last words. */
-  async #keepConsole(place: Place): Promise<void> {
-    await this.catchUpConsole(place).catch(() => {});
+  #ending(place: Place, uuid: string | null) {
+    // A VM has to be ended also where there is no space left for its last words.
+    const meanwhile = async () => void (await this.catchUpConsole(place).catch(() => null));
+    return { uuid, host: this.#host, rundownMs: this.#limits.rundownMs, meanwhile } satisfies Ending;
   }
 }
 
@@ -288,22 +301,4 @@ function cannotPause(name: string, what: 'suspended' | 'resumed'): VmctlError {
   return new VmctlError('UNSUPPORTED', `VM "${name}" cannot be ${what}: ${NO_SUSPEND.reason}`, {
     fields: { vm: name },
   });
-}
-
-async function writeSeed(
-  directory: string,
-  { vm, uuid, mac }: { readonly vm: ResolvedVm; readonly uuid: string; readonly mac: string | null },
-): Promise<void> {
-  if (vm.seed === null) return;
-  const iso = buildIso({ volume: SEED_VOLUME, files: seedFiles(vm.seed, { instanceId: uuid, mac }) });
-  await writeFile(join(directory, VM_FILES.seed), iso, { mode: PRIVATE_FILE_MODE });
-}
-
-async function connectConsole(handle: VmHandle, signal: AbortSignal): Promise<Duplex> {
-  const server = await findServer(handle);
-  if (server === null) {
-    throw new VmctlError('VM_STATE', `VM "${handle.name}" is stopped`, { fields: { vm: handle.name } });
-  }
-  const { openConsole } = await import('./console.js');
-  return openConsole({ vm: handle.name, address: server.address, signal });
 }

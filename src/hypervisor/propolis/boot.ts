@@ -7,17 +7,18 @@ import { exists } from '../../util/fs.js';
 import { waitFor } from '../../util/wait.js';
 import { partsOf } from './belongings.js';
 import { ensureRequest } from './instance-spec.js';
+import type { Limits } from './options.js';
 import { type LiveServer, clientOf, isLive, startError } from './server.js';
 import { rawDevice } from './volumes.js';
 
-export interface BootOptions {
-  /** How long the VM may take to come to run, in milliseconds. */
-  readonly timeoutMs: number;
-  readonly signal: AbortSignal;
-}
+export type BootOptions = Pick<Limits, 'answerMs' | 'runMs'> & { readonly signal: AbortSignal };
 
 /** Settles when the VM runs. Throws `PROPOLIS` with what the server says where it comes to nothing, `ABORTED`. */
-export async function bootVm(handle: VmHandle, server: LiveServer, { timeoutMs, signal }: BootOptions): Promise<void> {
+export async function bootVm(
+  handle: VmHandle,
+  server: LiveServer,
+  { answerMs, runMs, signal }: BootOptions,
+): Promise<void> {
   const parts = await partsOf(handle);
   const seed = join(handle.directory, VM_FILES.seed);
   const request = ensureRequest(handle.spec, {
@@ -26,7 +27,7 @@ export async function bootVm(handle: VmHandle, server: LiveServer, { timeoutMs, 
     seed: (await exists(seed)) ? seed : null,
     vnic: parts.vnic?.name ?? null,
   });
-  const client = clientOf(handle, server.address, { signal });
+  const client = clientOf(handle, server.address, { signal, timeoutMs: answerMs });
   try {
     await client.ensure(request);
     await client.change('Run');
@@ -38,7 +39,7 @@ export async function bootVm(handle: VmHandle, server: LiveServer, { timeoutMs, 
     const state = (await client.instance())?.state ?? 'Failed';
     return state === 'Creating' || state === 'Starting' ? null : state;
   };
-  const state = await waitFor(look, { timeoutMs, signal });
-  if (state === null) throw await startError(handle, `the VM did not come to run within ${timeoutMs / 1000} s`);
+  const state = await waitFor(look, { timeoutMs: runMs, signal });
+  if (state === null) throw await startError(handle, `the VM did not come to run within ${runMs / 1000} s`);
   if (!isLive(state)) throw await startError(handle, `the VM is ${state} right after its start`);
 }

@@ -19,18 +19,21 @@ export async function findSsh({ mac, directory }: VmHandle, host: HostRunner): P
   return address === null ? null : { host: address, port: SSH_PORT };
 }
 
-/** The first IPv4 address that a network-config gives to a card, such as `addresses: [10.0.0.5/24]`. */
+/**
+ * The first IPv4 address that a network-config gives to a card (cloud-init documentation, "Networking config", versions
+ * 1 and 2): with its prefix, or in version 1 beside a netmask. A name server's address has neither.
+ */
 export function staticAddress(networkConfig: string | null): string | null {
-  const lines = (networkConfig ?? '').split('\n').map((line) => line.replace(/(?:^|\s)#.*$/, ''));
-  const start = lines.findIndex((line) => /^\s*(?:-\s*)?(?:addresses|address)\s*:/.test(line));
-  if (start < 0) return null;
-  // A route has a prefix too, and comes after the addresses.
-  const [, rest = ''] = (lines[start] ?? '').split(/:(.*)/s);
-  const block = [rest, ...takeItems(lines.slice(start + 1))].join('\n');
-  return /\b((?:\d{1,3}\.){3}\d{1,3})(?:\/\d{1,2})?\b/.exec(block)?.[1] ?? null;
+  const text = (networkConfig ?? '').replaceAll(/(^|\s)#.*$/gm, '$1');
+  for (const [, value = ''] of text.matchAll(ADDRESSES)) {
+    const found = new RegExp(`(${IPV4})/\\d{1,2}\\b`).exec(value)?.[1];
+    if (found !== undefined) return found;
+  }
+  return WITH_NETMASK.exec(text)?.[1] ?? WITH_NETMASK_BEFORE.exec(text)?.[1] ?? null;
 }
 
-function takeItems(lines: readonly string[]): readonly string[] {
-  const end = lines.findIndex((line) => line.trim() !== '' && !/^\s*(?:-|\]|["'\d])/.test(line));
-  return end < 0 ? lines : lines.slice(0, end);
-}
+const IPV4 = String.raw`\b\d{1,3}(?:\.\d{1,3}){3}`;
+/** `address: A`, `addresses: [A, B]`, or with items on lines of their own. */
+const ADDRESSES = /\baddress(?:es)?["']?[ \t]*:[ \t]*(\[[^\]]*\]|[^\n[]+|(?:\n[ \t]*-[^\n]*)+)/g;
+const WITH_NETMASK = new RegExp(`\\baddress:\\s*["']?(${IPV4})["']?\\s+netmask:`);
+const WITH_NETMASK_BEFORE = new RegExp(`\\bnetmask:\\s*\\S+\\s+address:\\s*["']?(${IPV4})`);

@@ -21,8 +21,20 @@ export interface PropolisOptions {
   /** Default: whether vmctl runs as root. */
   readonly isRoot?: boolean;
   readonly platform?: NodeJS.Platform;
-  /** How long a VM may take to come to run, in milliseconds; default a minute. */
-  readonly startTimeoutMs?: number;
+  /** Default `DEFAULTS.limits`. */
+  readonly limits?: Partial<Limits>;
+}
+
+/** How long what may take, in milliseconds. */
+export interface Limits {
+  /** A server until it answers. */
+  readonly readyMs: number;
+  /** Its answer to each request. */
+  readonly answerMs: number;
+  /** A VM until it runs. */
+  readonly runMs: number;
+  /** A VM until it has ended, once its power is cut. */
+  readonly rundownMs: number;
 }
 
 export type PowerOff = (handle: VmHandle, ssh: Endpoint, signal: AbortSignal) => Promise<void>;
@@ -32,7 +44,7 @@ export const DEFAULTS = {
   binary: 'propolis-server',
   bootrom: '/opt/oxide/propolis-server/blob/OVMF_CODE.fd',
   dataset: 'rpool/vmctl',
-  startTimeoutMs: 60_000,
+  limits: { readyMs: 30_000, answerMs: 30_000, runMs: 60_000, rundownMs: 60_000 },
 } as const;
 
 const SUPPORTED = { supported: true } as const;

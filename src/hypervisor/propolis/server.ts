@@ -4,13 +4,14 @@
  */
 import { createServer } from 'node:net';
 import { once } from 'node:events';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as v from 'valibot';
 import { VmctlError } from '../../errors.js';
 import type { VmHandle } from '../../model/vm.js';
 import { VM_FILES } from '../../paths.js';
 import { type DetachedProcess, startDetached, tailOfFile } from '../../util/exec.js';
-import { readTextIfPresent, writeFileAtomically } from '../../util/fs.js';
+import { exists, readTextIfPresent, writeFileAtomically } from '../../util/fs.js';
 import { type ProcessIdentity, findByCommandLine, identifyProcess, isSameProcess } from '../../util/process.js';
 import { waitFor } from '../../util/wait.js';
 import { type InstanceState, PropolisClient } from './client.js';
@@ -35,8 +36,6 @@ export interface LiveServer {
 /** States in which a VM needs its server. */
 const ENDED: ReadonlySet<InstanceState> = new Set(['Stopped', 'Destroyed', 'Failed']);
 
-const READY_TIMEOUT_MS = 30_000;
-const RUNDOWN_TIMEOUT_MS = 60_000;
 const TERMINATE_TIMEOUT_MS = 5_000;
 const QUICK_MS = 2_000;
 
@@ -107,7 +106,11 @@ async function freePort(): Promise<number> {
 }
 
 /** Waits until the server answers with whatever status, or has ended with a reason. */
-export async function awaitServer(place: Place, server: StartedServer, signal: AbortSignal): Promise<void> {
+export async function awaitServer(
+  place: Place,
+  server: StartedServer,
+  { timeoutMs, signal }: { readonly timeoutMs: number; readonly signal: AbortSignal },
+): Promise<void> {
   let end: string | null = null;
   void server.ended.then((how) => (end = how));
   const client = clientOf(place, server.address, { signal, timeoutMs: QUICK_MS });
@@ -117,8 +120,8 @@ export async function awaitServer(place: Place, server: StartedServer, signal: A
     if (end !== null) throw await startError(place, `propolis-server ${end}`);
     return answers ? true : null;
   };
-  if ((await waitFor(look, { timeoutMs: READY_TIMEOUT_MS, signal })) !== null) return;
-  throw await startError(place, `propolis-server did not answer for ${READY_TIMEOUT_MS / 1000} s`);
+  if ((await waitFor(look, { timeoutMs, signal })) !== null) return;
+  throw await startError(place, `propolis-server did not answer for ${timeoutMs / 1000} s`);
 }
 
 /** `PROPOLIS` with what happened and the last words of the server's log. */
@@ -190,57 +193,72 @@ export interface Ending {
   /** The VM's name in the kernel; null where it is lost. */
   readonly uuid: string | null;
   readonly host: HostRunner;
+  /** How long the VM may take to end without power, in milliseconds. */
+  readonly rundownMs: number;
   readonly meanwhile?: EndOptions['meanwhile'];
 }
 
 /**
  * Ends the VM, by the end of its power where it still has any, and then its server; settles when both are gone.
- * A server that is killed leaves its VM in the kernel, so that is asked to forget it.
+ * A VM that was not ended by its server stays in the kernel, with its memory, so that is asked to forget it.
  */
 export async function endServer(
   place: Place,
   server: LiveServer,
-  { uuid, host, meanwhile }: Ending,
+  ending: Ending,
 ): Promise<'halt' | 'SIGTERM' | 'SIGKILL'> {
-  const halted = await halt(place, server, meanwhile);
-  if (await endBySignal(server, 'TERM', host)) return halted ? 'halt' : 'SIGTERM';
-  await killServer(place, uuid, server, host);
+  const { uuid, host } = ending;
+  const halted = await halt(place, server, ending);
+  if (await endBySignal(server, 'TERM', host)) {
+    await forgetServer(place, { uuid: halted ? null : uuid, host });
+    return halted ? 'halt' : 'SIGTERM';
+  }
+  await killServer(place, server, ending);
   return 'SIGKILL';
 }
 
 /** Ends the server without a word, so that it flushes nothing, and the VM that it leaves in the kernel. */
 export async function killServer(
   place: Place,
-  uuid: string | null,
   server: LiveServer,
-  host: HostRunner,
+  { uuid, host }: Pick<Ending, 'uuid' | 'host'>,
 ): Promise<void> {
-  const killed = await endBySignal(server, 'KILL', host);
-  if (uuid !== null) await host.change(['bhyvectl', `--vm=${uuid}`, '--destroy']).catch(() => {});
-  if (killed) return;
-  const { pid } = server.process;
-  throw new VmctlError(
-    'PROPOLIS',
-    `propolis-server (pid ${pid}) is still there ${TERMINATE_TIMEOUT_MS / 1000} s after SIGKILL`,
-    {
-      hint: 'It is probably waiting for a disk; look at it with ps and try again.',
-      fields: { vm: place.name, pid },
-    },
-  );
+  if (!(await endBySignal(server, 'KILL', host))) throw immortal(place, server);
+  await forgetServer(place, { uuid, host });
 }
 
-async function halt(place: Place, server: LiveServer, meanwhile: EndOptions['meanwhile']): Promise<boolean> {
+/** Clears away what a server that is gone has left, however it went; its VM in the kernel only where that is named. */
+export async function forgetServer({ directory }: Place, { uuid, host }: Pick<Ending, 'uuid' | 'host'>): Promise<void> {
+  const runtime = join(directory, VM_FILES.runtime);
+  if (!(await exists(runtime))) return;
+  // It may not be there, and says so as it says everything.
+  if (uuid !== null) await host.change(['bhyvectl', `--vm=${uuid}`, '--destroy']).catch(() => {});
+  await rm(runtime, { force: true });
+}
+
+function immortal({ name }: Place, { process: { pid } }: LiveServer): VmctlError {
+  const patience = TERMINATE_TIMEOUT_MS / 1000;
+  return new VmctlError('PROPOLIS', `propolis-server (pid ${pid}) is still there ${patience} s after SIGKILL`, {
+    hint: 'It is probably waiting for a disk; look at it with ps and try again.',
+    fields: { vm: name, pid },
+  });
+}
+
+/** Whether the VM has ended; false where it does not, or its server is not to be talked to. */
+async function halt(place: Place, server: LiveServer, { rundownMs, meanwhile }: Ending): Promise<boolean> {
   const state = await stateOf(place, server);
   if (state === 'silent') return false;
   if (state === null || state === 'Destroyed' || state === 'Failed') return true;
   await meanwhile?.();
   try {
-    await clientOf(place, server.address).change('Stop');
+    await clientOf(place, server.address, { timeoutMs: QUICK_MS }).change('Stop');
   } catch (error) {
-    // It may have ended between the two requests, or its server have.
     if (!(error instanceof VmctlError) || error.code !== 'PROPOLIS') throw error;
+    // It may be ending already, or have ended between the two requests.
+    const { status } = error.fields;
+    if (status !== 403 && status !== 424) return false;
   }
-  return awaitEnd(place, server, { timeoutMs: RUNDOWN_TIMEOUT_MS, meanwhile });
+  return awaitEnd(place, server, { timeoutMs: rundownMs, meanwhile });
 }
 
 async function endBySignal({ process }: LiveServer, signal: 'TERM' | 'KILL', host: HostRunner): Promise<boolean> {

@@ -8,6 +8,7 @@ import { pipeline } from 'node:stream/promises';
 import { VmctlError } from '../../errors.js';
 import { writeRaw } from '../../image/qemu-img.js';
 import type { BaseImage } from '../../model/vm.js';
+import { throwIfAborted } from '../../util/wait.js';
 import { type Volume, parseVolumes } from './delimited.js';
 import { type HostRunner, unless } from './host-runner.js';
 
@@ -34,7 +35,12 @@ const snapshotOf = (base: string): string => `${base}@base`;
 /** Names an image by its bytes, as `sha256sum` does. */
 export async function digestOf({ path }: BaseImage, signal: AbortSignal): Promise<string> {
   const hash = createHash('sha256');
-  await pipeline(createReadStream(path), hash, { signal });
+  try {
+    await pipeline(createReadStream(path), hash, { signal });
+  } catch (error) {
+    throwIfAborted(signal);
+    throw error;
+  }
   return hash.digest('hex');
 }
 

@@ -113,7 +113,8 @@ async function rememberedProbe(options: AcceleratorOptions): Promise<boolean> {
     const memory = v.safeParse(v.pipe(v.string(), v.parseJson(), memorySchema), text);
     if (!memory.success || memory.output.key !== key) return null;
     const { kvmWorks, probedAt } = memory.output;
-    return kvmWorks || now() - probedAt < REFUSAL_HOLDS_MS ? kvmWorks : null;
+    // Either way: a clock that was put back would hold it for as long as it was wrong.
+    return kvmWorks || Math.abs(now() - probedAt) < REFUSAL_HOLDS_MS ? kvmWorks : null;
   };
   const known = await recall();
   if (known !== null) return known;

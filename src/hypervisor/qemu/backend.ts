@@ -57,6 +57,7 @@ import {
   findQemu,
   findQemuOfRemains,
   findQemusBelow,
+  killByPid,
   readRuntime,
   removePidfile,
   writeRuntime,
@@ -388,6 +389,10 @@ export class QemuBackend implements Hypervisor {
 
   findProcesses(vms: string): Promise<readonly WorkProcess[] | null> {
     return findQemusBelow(vms);
+  }
+
+  killProcess({ pid }: WorkProcess): Promise<void> {
+    return killByPid(pid);
   }
 
   /** Throws `HOST_UNSUPPORTED` or `UNSUPPORTED` for what this VM needs and the host has not. */

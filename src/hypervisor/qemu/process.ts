@@ -16,6 +16,8 @@ import {
   commandLineOf,
   findByCommandLine,
   identifyByCommandLine,
+  identifyProcess,
+  signalProcess,
 } from '../../util/process.js';
 
 const CRASH_LINES = 5;
@@ -110,9 +112,14 @@ export async function findQemusBelow(vms: string): Promise<readonly WorkProcess[
     const told = await readlink(`/proc/${pid}/cwd`).catch(() => null);
     if (vm === null || told === null || dirname(told) !== top) continue;
     // proc_pid_cwd(5): a directory that was removed is told with these words behind its name.
-    found.push({ pid, vm, directory: told.endsWith(' (deleted)') ? null : told });
+    found.push({ backend: 'qemu', pid, vm, directory: told.endsWith(' (deleted)') ? null : told });
   }
   return found;
+}
+
+export async function killByPid(pid: number): Promise<void> {
+  const identity = await identifyProcess(pid);
+  if (identity !== null) await signalProcess(identity, 'SIGKILL');
 }
 
 /** The VM that a QEMU's command line names; null for another program. */

@@ -36,5 +36,13 @@ function startHint(words: string, { name, spec }: VmHandle): { hint?: string } {
   if (words.includes('Cannot allocate memory') || words.includes('cannot set up guest memory')) {
     return { hint: 'The host has too little free memory. Lower "memory" in the VMFile, or stop other VMs.' };
   }
+  if (NOT_UNDERSTOOD.test(words)) {
+    const next = 'To see its version and the oldest that vmctl is tested with, run: vmctl doctor';
+    return { hint: `This QEMU does not understand how vmctl starts it: it may be too old, or miss a part. ${next}` };
+  }
   return {};
 }
+
+/** QEMU's words, of several versions, for an option, machine, device or property that it does not have. */
+const NOT_UNDERSTOOD =
+  /: invalid option|[Ii]nvalid parameter '|Parameter '[^']*' is unexpected|not a valid device model name|unsupported machine type|Property '[^']*' not found|invalid accelerator/;

@@ -156,7 +156,7 @@ describe('starting a VM', () => {
   });
 
   test('leaves nothing running when the VM does not come to run in time, or somebody interrupts it', async () => {
-    await using lab = await openPropolisLab({ startTimeoutMs: 50 });
+    await using lab = await openPropolisLab({ limits: { runMs: 50 } });
     const handle = await lab.prepare();
     await lab.behave({ holds: ['Running'] });
     await expect(lab.backend.start(stopped(handle), quiet)).rejects.toMatchObject({
@@ -322,7 +322,7 @@ describe('what a guest has printed', () => {
   });
 
   test('is in the log of a VM that did not come to run', async () => {
-    await using lab = await openPropolisLab({ startTimeoutMs: 50 });
+    await using lab = await openPropolisLab({ limits: { runMs: 50 } });
     const handle = await lab.prepare();
     await lab.behave({ holds: ['Running'], says: 'no bootable device\n' });
     await expect(lab.backend.start(stopped(handle), quiet)).rejects.toMatchObject({ code: 'PROPOLIS' });

@@ -1,0 +1,186 @@
+/** The flow around frozen VMs, on a backend without guests; test/e2e/warm.test.ts has real ones. */
+import { mkdir, readdir, rm, utimes, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { chooseFrozen } from '../../src/warm/policy.js';
+import { differences, digestOf, keyOf } from '../../src/warm/key.js';
+import { Rig } from '../support/rig.js';
+
+const WARM = 'ssh\nwarm #true\nprovision "shell" { inline "echo hello" }';
+
+async function rigOf(operations: string[] = []): Promise<Rig> {
+  const rig = await Rig.create({ before: async (operation) => void operations.push(operation) });
+  await rig.declare({ web: WARM });
+  return rig;
+}
+
+const frozen = (rig: Rig) => readdir(rig.paths.warm).catch(() => []);
+
+test('the first up freezes what it has provisioned, and the next one restores it and runs no step', async () => {
+  const operations: string[] = [];
+  await using rig = await rigOf(operations);
+  const first = await rig.vmctl(['up']);
+  expect(first.stderr).toContain('starts cold: nothing was frozen yet');
+  expect(operations).toEqual(['prepare', 'start', 'freeze', 'stop', 'start']);
+  await rig.vmctl(['down', '--destroy']);
+  operations.length = 0;
+  const second = await rig.vmctl(['up']);
+  expect(second).toMatchObject({ exitCode: 0, stderr: expect.stringContaining('was done before it was frozen') });
+  expect(second.stderr).not.toContain('echo hello');
+  expect(operations).toEqual(['prepare', 'start']);
+  const status = JSON.parse((await rig.vmctl(['status', 'web', '--json'])).stdout);
+  expect(status).toMatchObject({ state: 'running', provisioning: 'done' });
+  expect((await rig.vmctl(['up'])).stderr).toContain('1 already up');
+});
+
+test('without warm nothing is frozen, and neither with --cold nor with VMCTL_WARM=0', async () => {
+  await using rig = await Rig.create();
+  await rig.declare({ web: WARM.replace('warm #true', '') });
+  await rig.vmctl(['up']);
+  await rig.vmctl(['down', '--destroy']);
+  await rig.declare({ web: WARM });
+  await rig.vmctl(['up', '--cold']);
+  await rig.vmctl(['down', '--destroy']);
+  await rig.vmctl(['up'], { variables: { VMCTL_WARM: '0' } });
+  expect(await frozen(rig)).toEqual([]);
+});
+
+test('the setting warm is for VMs whose VMFile says nothing', async () => {
+  await using rig = await Rig.create();
+  await rig.declare({ said: WARM.replace('#true', '#false'), silent: WARM.replace('warm #true', '') });
+  await rig.vmctl(['up'], { variables: { VMCTL_WARM: 'true' } });
+  const { frozen: rows } = JSON.parse((await rig.vmctl(['warm', 'list', '--json'])).stdout);
+  expect(rows).toMatchObject([{ name: 'silent', level: 'memory', users: ['silent'] }]);
+});
+
+test.each([
+  ['vcpus', 'vcpus 3'],
+  ['memory', 'memory 512'],
+  ['provision step 2 (shell echo more)', 'provision "shell" { inline "echo more" }'],
+  ['cloud-init', 'cloud-init { hostname "other" }'],
+])('a change of %s is told as the reason of a cold start', async (what, line) => {
+  await using rig = await rigOf();
+  await rig.vmctl(['up']);
+  await rig.vmctl(['down', '--destroy']);
+  await rig.declare({ web: `${WARM}\n${line}` });
+  const { stdout } = await rig.vmctl(['up', '--dry-run']);
+  expect(stdout).toContain(`starts cold: changed since it was frozen: ${what}`);
+});
+
+test('forwards do not make a start cold', async () => {
+  await using rig = await rigOf();
+  await rig.vmctl(['up']);
+  await rig.vmctl(['down', '--destroy']);
+  await rig.declare({ web: `${WARM}\nnetwork "user" { forward 0 80 }` });
+  expect((await rig.vmctl(['up', '--dry-run'])).stdout).toContain('starts from its frozen memory and disk');
+});
+
+test('a saved state that cannot be loaded leads to a cold start, and is replaced', async () => {
+  await using rig = await rigOf();
+  await rig.vmctl(['up']);
+  await rig.vmctl(['down', '--destroy']);
+  const [key = ''] = await frozen(rig);
+  await rm(join(rig.paths.frozen(key), 'state'));
+  const again = await rig.vmctl(['up']);
+  expect(again.exitCode).toBe(0);
+  expect(again.stderr).toContain('starts cold: what was frozen is damaged: the state of its devices is gone');
+  expect(await frozen(rig)).toEqual([key]);
+  await rig.vmctl(['down', '--destroy']);
+  expect((await rig.vmctl(['up'])).stderr).toContain('from what was frozen');
+});
+
+test('a VM that could not be frozen runs nevertheless', async () => {
+  await using rig = await Rig.create({
+    before: async (operation) => {
+      if (operation === 'freeze') throw new Error('no space left');
+    },
+  });
+  await rig.declare({ web: WARM });
+  const up = await rig.vmctl(['up']);
+  expect(up.exitCode).toBe(0);
+  expect(up.stderr).toContain('it was not frozen, so the next one starts cold: ');
+  expect(await rig.states()).toEqual({ web: 'running' });
+  expect(await frozen(rig)).toEqual([]);
+});
+
+test('reset takes a VM back, whatever state it is in, and refuses one that was never frozen', async () => {
+  const operations: string[] = [];
+  await using rig = await rigOf(operations);
+  await rig.declare({ web: WARM, other: '' });
+  await rig.vmctl(['up']);
+  operations.length = 0;
+  expect((await rig.vmctl(['reset', 'web'])).exitCode).toBe(0);
+  expect(operations).toEqual(['stop', 'start']);
+  await rig.vmctl(['stop', 'web']);
+  expect((await rig.vmctl(['reset', 'web'])).exitCode).toBe(0);
+  await rig.vmctl(['suspend', 'web']);
+  expect((await rig.vmctl(['reset', 'web'])).exitCode).toBe(0);
+  expect(await rig.states()).toEqual({ web: 'running', other: 'running' });
+  const refused = await rig.vmctl(['reset', 'other']);
+  expect(refused.exitCode).toBe(1);
+  expect(refused.stderr).toContain('VM "other" cannot be reset: it was never frozen');
+});
+
+test('warm prune leaves what a VM stands on, and gc what a living process makes; rests of dead ones go', async () => {
+  await using rig = await rigOf();
+  await rig.vmctl(['up']);
+  const [key = ''] = await frozen(rig);
+  await rig.vmctl(['warm', 'prune', '--keep-size', '0']);
+  expect(await frozen(rig)).toEqual([key]);
+  await mkdir(rig.paths.frozenStaging('0'.repeat(32)));
+  await writeFile(join(rig.paths.frozenStaging('0'.repeat(32)), 'state'), 'x');
+  const { stdout } = await rig.vmctl(['gc', '--dry-run', '--json']);
+  expect(JSON.parse(stdout).items).toMatchObject([
+    { what: 'frozen VM', path: rig.paths.frozenStaging('0'.repeat(32)) },
+  ]);
+  await rig.vmctl(['gc']);
+  expect(await frozen(rig)).toEqual([key]);
+  await rig.vmctl(['down', '--destroy']);
+  const old = new Date(Date.now() - 3 * 86_400_000);
+  await utimes(rig.paths.frozen(key), old, old);
+  await rig.vmctl(['warm', 'prune', '--older-than', '7d']);
+  expect(await frozen(rig)).toEqual([key]);
+  await rig.vmctl(['warm', 'prune', '--older-than', '2d']);
+  expect(await frozen(rig)).toEqual([]);
+});
+
+describe('a key', () => {
+  test('does not depend on the order in which things are said', () => {
+    expect(keyOf({ a: '1', b: '2' })).toBe(keyOf({ b: '2', a: '1' }));
+    expect(digestOf({ x: [1, { p: 1, q: 2 }] })).toBe(digestOf({ x: [1, { q: 2, p: 1 }] }));
+    expect(digestOf([1, 2])).not.toBe(digestOf([2, 1]));
+  });
+
+  test('has parts, and those that are others are named', () => {
+    expect(differences({ a: '1', b: '2', gone: '3' }, { a: '1', b: '9', added: '4' })).toEqual(['b', 'added', 'gone']);
+  });
+});
+
+describe('of frozen VMs', () => {
+  const of = (key: string, lastUsedAt: number, more = {}) => ({
+    key,
+    lastUsedAt,
+    bytes: 10,
+    broken: false,
+    users: [],
+    ...more,
+  });
+  const policy = { olderThanSeconds: null, budgetBytes: null, now: 100_000 };
+  const keys = (...parameters: Parameters<typeof chooseFrozen>) => chooseFrozen(...parameters).map(({ key }) => key);
+
+  test('those that were used longest ago go until the others fit', () => {
+    const all = [of('new', 3), of('old', 1), of('middle', 2)];
+    expect(keys(all, { ...policy, budgetBytes: 20 })).toEqual(['old']);
+    expect(keys(all, { ...policy, budgetBytes: 9 })).toEqual(['old', 'middle', 'new']);
+  });
+
+  test('one that a VM stands on stays, and counts', () => {
+    const all = [of('used', 1, { users: ['web'], broken: true }), of('free', 2)];
+    expect(keys(all, { ...policy, budgetBytes: 10 })).toEqual(['free']);
+  });
+
+  test('broken ones go, and old ones where that is asked for', () => {
+    expect(keys([of('broken', 99_000, { broken: true }), of('old', 1000)], policy)).toEqual(['broken']);
+    expect(keys([of('new', 99_000), of('old', 1000)], { ...policy, olderThanSeconds: 60 })).toEqual(['old']);
+  });
+});
