@@ -16,6 +16,7 @@ export type {
   GuestProcess,
   LogOptions,
   ProjectOptions,
+  ReadyStatus,
   RebootOptions,
   RunningVm,
   SshDetails,
@@ -37,7 +38,9 @@ export type { VmSpec } from './model/spec.js';
 export { type VmctlConfig, defineConfig } from './settings/define.js';
 export type {
   CloudInitOptions,
+  HttpCondition,
   ProvisionStepDeclaration,
+  ReadyOptions,
   SshOptions,
   TapNetworkDeclaration,
   UserNetworkDeclaration,

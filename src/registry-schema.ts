@@ -92,6 +92,21 @@ const cloudInitSchema = v.object({
   networkConfig: v.nullable(v.string()),
 });
 
+const readySchema = v.object({
+  conditions: v.array(
+    v.variant('kind', [
+      v.object({ kind: v.literal('port'), port: v.number() }),
+      v.object({ kind: v.literal('http'), path: v.string(), port: v.number(), status: v.nullable(v.number()) }),
+      v.object({ kind: v.literal('log'), pattern: v.string(), flags: v.string() }),
+      v.object({ kind: v.literal('shell'), command: v.string() }),
+      v.object({ kind: v.literal('file'), path: v.string() }),
+      v.object({ kind: v.literal('unit'), unit: v.string() }),
+      v.object({ kind: v.literal('cloud-init') }),
+    ]),
+  ),
+  timeoutSeconds: seconds,
+});
+
 const groupSchema = v.optional(v.nullable(v.object({ name: v.string(), index: v.number() })), null);
 
 const specSchema = v.object({
@@ -112,6 +127,7 @@ const specSchema = v.object({
     timeoutSeconds: seconds,
   }),
   dependsOn: v.array(v.string()),
+  ready: v.optional(v.nullable(readySchema), null),
   provision: v.array(stepSchema),
   warm: v.optional(v.nullable(v.picklist(WARM_LEVELS)), null),
 });
@@ -144,6 +160,8 @@ const codeSchema = v.custom<ErrorCode>((value) => typeof value === 'string' && O
 export const recordSchema = v.object({
   provisioning: v.picklist(['pending', 'done', 'failed']),
   steps: v.array(v.object({ number: v.number(), digest: v.string() })),
+  ready: v.optional(v.nullable(v.object({ ...readySchema.entries, since: v.nullable(v.string()) }))),
+  consoleFrom: v.optional(v.nullable(v.number())),
   hosts: v.optional(v.nullable(v.array(v.string())), null),
   warm: v.optional(v.nullable(v.object({ key: v.string(), settled: v.boolean() })), null),
   lastFailure: v.nullable(

@@ -13,7 +13,7 @@ import { isDeepStrictEqual } from 'node:util';
 import * as v from 'valibot';
 import { VmctlError, type VmctlErrorJson } from './errors.js';
 import type { Step } from './model/event.js';
-import type { StepSuccess } from './model/spec.js';
+import type { ReadySpec, StepSuccess } from './model/spec.js';
 import type { VmHandle } from './model/vm.js';
 import { type StatePaths, VM_FILES } from './paths.js';
 import {
@@ -43,11 +43,23 @@ export interface VmRecord {
   readonly provisioning: 'pending' | 'done' | 'failed';
   /** The steps that succeeded at some time since the VM was made, each as it was when it last did. */
   readonly steps: readonly StepSuccess[];
+  /** What is waited for before it counts as up, by its last `up`; null where that is nothing. Absent before the first. */
+  readonly ready?: ReadyRecord | null | undefined;
+  /**
+   * How much of its console log is of earlier starts, in bytes; absent where that is nothing. Null for a VM that goes on
+   * from saved memory: what it has printed since its boot is not in the log.
+   */
+  readonly consoleFrom?: number | null | undefined;
   /** The lines of its LAN that its hosts file was given last; null where it was given none. */
   readonly hosts: readonly string[] | null;
   /** The frozen VM that its disk stands on; not settled while it is being restored. Null where it was made otherwise. */
   readonly warm: { readonly key: string; readonly settled: boolean } | null;
   readonly lastFailure: { readonly step: Step; readonly time: string; readonly error: VmctlErrorJson } | null;
+}
+
+export interface ReadyRecord extends ReadySpec {
+  /** When all of it was first seen to hold since the last start, in ISO 8601; null: not yet. */
+  readonly since: string | null;
 }
 
 const FRESH_RECORD: VmRecord = { provisioning: 'pending', steps: [], hosts: null, warm: null, lastFailure: null };

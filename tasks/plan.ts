@@ -1,7 +1,7 @@
 /** What `up` would do to each VM and why; nothing is changed, fetched or started. */
 import { toVmctlError } from '../src/errors.js';
 import type { PlannedVm, UnplannedVm } from '../src/model/plan.js';
-import { type VmSpec, stepTitle } from '../src/model/spec.js';
+import { type VmSpec, conditionTitle, stepTitle } from '../src/model/spec.js';
 import type { TaskEnvironment } from './context.js';
 import { assertAddressIsFree } from './lan.js';
 import { type UpOutlook, outlook, warmOutlook } from './up-facts.js';
@@ -57,6 +57,7 @@ function planned(
     action,
     reason,
     waitsFor: action === 'none' ? [] : spec.dependsOn,
+    ready: provision ? (spec.ready?.conditions.map(conditionTitle) ?? []) : [],
     changes,
     warm,
     steps: found.steps.map(({ number, step, runs, reason: why }) => ({

@@ -30,9 +30,11 @@ export function provisionTasks(env: TaskEnvironment, jobs: readonly ProvisionJob
         if (spec === undefined) throw new VmctlError('INTERNAL', `Internal error: no spec of "${entry.name}"`);
         const vm = await env.hypervisor.observe(await env.registry.handle(entry));
         if (vm.state !== 'running') throw notRunning(entry.name, vm.state);
-        if (spec.provision.length === 0) return { skipped: 'the VMFile has no provisioners for it' };
+        if (spec.provision.length === 0 && spec.ready === null) {
+          return { skipped: 'the VMFile has no provisioners for it' };
+        }
         await env.registry.updateRecord(entry, { provisioning: 'pending' });
-        return { done: await provisionRecorded(env, { vm, entry, spec, runSteps: true, onReady: () => {} }, context) };
+        return { done: await provisionRecorded(env, { vm, entry, spec, runSteps: true, onBooted: () => {} }, context) };
       },
     },
   );

@@ -1,10 +1,9 @@
-/** Provision: the guest is waited for, and the steps of the VMFile are run in it, in order. */
+/** Provision: the guest is waited for, the steps of the VMFile are run in it, in order, and then it has to be ready. */
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
-import { VmctlError } from '../src/errors.js';
 import type { StageContext } from '../src/model/event.js';
 import { type ProvisionStep, type StepSuccess, type VmSpec, stepTitle } from '../src/model/spec.js';
-import type { ProvisionedVm, RunningVm, SuspendedVm } from '../src/model/vm.js';
+import type { ProvisionedVm, RunningVm } from '../src/model/vm.js';
 import { VM_FILES } from '../src/paths.js';
 import type { RegistryEntry } from '../src/registry.js';
 import { joinLan } from '../src/provision/lan.js';
@@ -17,62 +16,63 @@ import { sshAccess } from './access.js';
 import { assertPluggedIn } from './cable.js';
 import type { TaskEnvironment } from './context.js';
 import { currentLan } from './lan.js';
-
-const READY_SECONDS = 120;
-/** Emulated guests boot several times slower; a Debian with cloud-init takes one to two minutes, two at once more. */
-const READY_SECONDS_EMULATED = 480;
+import { awaitReady, awaitReadyAgain, defaultWaitSeconds, hasLogin, pausedError } from './ready.js';
 
 const CONSOLE_TAIL_LINES = 20;
 
-export interface ProvisionOptions extends StepMemory {
+export interface ProvisionJob extends Pick<StepMemory, 'phase'> {
+  readonly vm: RunningVm;
+  readonly entry: RegistryEntry;
   /** What the VMFile declares now; it may have other steps than when the VM was prepared. */
   readonly spec: VmSpec;
-  /** False: only wait until the guest can be logged in to. */
+  /** False: only wait until the guest can be logged in to, and until it is ready. */
   readonly runSteps: boolean;
-  /** Called when the guest answers: its boot is over. */
-  readonly onReady: () => void;
+  /** Called when the guest answers: its boot is over. Awaited before anything is done in it. */
+  readonly onBooted: () => Promise<void> | void;
 }
 
-/** Provisions the VM and records what succeeded; gives how it went, in a few words. The caller holds the VM's lock. */
+/**
+ * Provisions the VM, waits until it is ready, and records what succeeded; gives how it went, in a few words. The caller
+ * holds the VM's lock.
+ */
 export async function provisionRecorded(
   env: TaskEnvironment,
-  job: Omit<ProvisionOptions, keyof StepMemory> &
-    Pick<StepMemory, 'phase'> & { readonly vm: RunningVm; readonly entry: RegistryEntry },
+  job: ProvisionJob,
   context: StageContext,
 ): Promise<string> {
-  const { vm, entry, phase = 'all', ...options } = job;
+  const { vm, entry, spec, phase = 'all' } = job;
   const { steps: history } = await env.registry.record(entry);
   const remember = (steps: readonly StepSuccess[]) => env.registry.updateRecord(entry, { steps });
-  const { stepsRun, stepsSkipped } = await provisionVm(env, vm, { ...options, phase, history, remember }, context);
-  const hosts = options.spec.ssh.declared ? (currentLan(vm.handle, options.spec)?.identity.hosts ?? null) : null;
-  const isLast = phase !== 'common' || !hasStepsForEach(options.spec);
-  if (isLast) await env.registry.updateRecord(entry, { provisioning: 'done', hosts, lastFailure: null });
-  const skipped = stepsSkipped === 0 ? '' : `, ${stepsSkipped} skipped`;
-  return `${stepsRun} ${stepsRun === 1 ? 'step' : 'steps'} run${skipped}`;
+  await using connection = await logIn(env, vm, spec, context);
+  await job.onBooted();
+  const { stepsRun, stepsSkipped } = await provisionVm(env, { ...job, connection, history, remember }, context);
+  const isLast = phase !== 'common' || !hasStepsForEach(spec);
+  if (isLast) {
+    await awaitReady(env, { vm, entry, spec, connection }, context);
+    const hosts = spec.ssh.declared ? (currentLan(vm.handle, spec)?.identity.hosts ?? null) : null;
+    await env.registry.updateRecord(entry, { provisioning: 'done', hosts, lastFailure: null });
+  }
+  const parts = [
+    `${stepsRun} ${stepsRun === 1 ? 'step' : 'steps'} run`,
+    ...(stepsSkipped === 0 ? [] : [`${stepsSkipped} skipped`]),
+    ...(spec.ready === null || !isLast ? [] : ['ready']),
+  ];
+  return parts.join(', ');
 }
 
-export async function provisionVm(
+/** `connection` is null where nobody is to be able to log in: then there is nothing to do. */
+async function provisionVm(
   env: TaskEnvironment,
-  vm: RunningVm,
-  options: ProvisionOptions,
+  job: Omit<ProvisionJob, 'onBooted'> & StepMemory & { readonly connection: SshConnection | null },
   context: StageContext,
 ): Promise<ProvisionedVm> {
-  const { spec } = options;
-  const steps = options.runSteps ? spec.provision : [];
-  if (!env.hypervisor.capabilitiesOf(vm.handle).guestAccess.supported) {
-    options.onReady();
-    return provisioned(vm, await pretend(steps, options, context));
-  }
-  if (!spec.ssh.declared || spec.network.kind === 'none') {
-    options.onReady();
-    return provisioned(vm, { run: 0, skipped: 0 });
-  }
-  await using connection = await connectWhenReady(env, vm, { spec }, context);
-  options.onReady();
+  const { vm, spec, connection, history, remember, phase = 'all' } = job;
+  const steps = job.runSteps ? spec.provision : [];
+  if (!hasGuest(env, vm)) return provisioned(vm, await pretend(steps, job, context));
+  if (connection === null) return provisioned(vm, { run: 0, skipped: 0 });
   const lan = currentLan(vm.handle, spec);
   if (lan !== null) await joinLan(connection, lan, context);
   const logFile = join(vm.handle.directory, VM_FILES.provisionLog);
-  const { history, remember, phase = 'all' } = options;
   const own = lan?.variables ?? {};
   // In a group, what is not for each VM is the same in all of them.
   const variables = spec.group === null ? { variables: own } : { ownVariables: own };
@@ -112,12 +112,33 @@ function provisioned(vm: RunningVm, { run, skipped }: StepCounts): ProvisionedVm
   return { vm, stepsRun: run, stepsSkipped: skipped };
 }
 
-/** Waits until somebody can log in to a VM that was started, where somebody is to be able to. */
-export async function awaitLogin(env: TaskEnvironment, vm: RunningVm, context: StageContext): Promise<void> {
+function hasGuest(env: TaskEnvironment, { handle }: RunningVm): boolean {
+  return env.hypervisor.capabilitiesOf(handle).guestAccess.supported;
+}
+
+/** Null where there is no guest, or nobody is to be able to log in to it. */
+async function logIn(
+  env: TaskEnvironment,
+  vm: RunningVm,
+  spec: VmSpec,
+  context: StageContext,
+): Promise<SshConnection | null> {
+  return hasGuest(env, vm) && hasLogin(spec) ? connectWhenReady(env, vm, { spec }, context) : null;
+}
+
+/**
+ * Waits for a VM that was started without its VMFile: until somebody can log in, where somebody is to be able to, and
+ * until it is ready, where an `up` has waited for that: a VM that was never provisioned may never be. The caller holds
+ * the VM's lock.
+ */
+export async function awaitUsable(
+  env: TaskEnvironment,
+  { vm, entry }: { readonly vm: RunningVm; readonly entry: RegistryEntry },
+  context: StageContext,
+): Promise<void> {
   const { spec } = vm.handle;
-  const { guestAccess } = env.hypervisor.capabilitiesOf(vm.handle);
-  if (!guestAccess.supported || !spec.ssh.declared || spec.network.kind === 'none') return;
-  await using _connection = await connectWhenReady(env, vm, { spec }, context);
+  await using connection = await logIn(env, vm, spec, context);
+  await awaitReadyAgain(env, { vm, entry, connection }, context);
 }
 
 /** Waits for the SSH banner, the pinned host key and a login that works. */
@@ -156,19 +177,9 @@ export async function connectWhenReady(
   });
 }
 
-/** A paused guest answers nobody, so there is no sense in waiting for it. */
-function pausedError(name: string, vm: SuspendedVm): VmctlError {
-  const byDisk = vm.pausedBy === 'disk-error';
-  const why = byDisk ? 'the host’s disk refused a write; it is probably full' : 'somebody suspended it';
-  return new VmctlError('VM_STATE', `VM "${name}" was paused while it was waited for: ${why}`, {
-    hint: `${byDisk ? 'Free some space, then' : 'To continue,'} run: vmctl up ${name}`,
-    fields: { vm: name, state: vm.state },
-  });
-}
-
 function readySeconds(env: TaskEnvironment, vm: RunningVm, spec: VmSpec): number {
   const declared = spec.ssh.timeoutSeconds ?? env.sshTimeoutSeconds;
-  return declared ?? (vm.accelerator === 'tcg' ? READY_SECONDS_EMULATED : READY_SECONDS);
+  return declared ?? defaultWaitSeconds(vm);
 }
 
 /** Where there is no guest, each step is told and nothing is done. */

@@ -5,9 +5,10 @@ import type { RunningVm } from '../src/model/vm.js';
 import type { RegistryEntry } from '../src/registry.js';
 import { type TaskEnvironment, takePlace } from './context.js';
 import { notLive } from './not-live.js';
-import { awaitLogin } from './provision.js';
+import { awaitUsable } from './provision.js';
 import { singleStepTasks } from './single-step.js';
 import { startStopped } from './start-again.js';
+import { recordFreshStart } from './start.js';
 import { stopVm } from './stop.js';
 import { type TaskGraph, runningSummary } from './up.js';
 import type { StepResult, VmRun } from './vm-run.js';
@@ -34,7 +35,7 @@ export function rebootTasks(
       const stopped = await env.hypervisor.observe(observed.handle);
       if (stopped.state !== 'stopped') throw new VmctlError('VM_STATE', `VM "${entry.name}" did not stop`);
       const running = await startStopped(env, { stopped, entry }, context, run);
-      await awaitLogin(env, running, context);
+      await awaitUsable(env, { vm: running, entry }, context);
       return { done: runningSummary(running) };
     },
   });
@@ -50,9 +51,9 @@ async function resetVm(
   if (!reset.supported) throw new VmctlError('UNSUPPORTED', `VM "${entry.name}" cannot be reset: ${reset.reason}`);
   run.atEnd(await takePlace(env.limits.boots, context.signal));
   // As after a start: what provisioners have started does not run any more.
-  await env.registry.updateRecord(entry, { provisioning: 'pending' });
+  await recordFreshStart(env, entry, vm.handle);
   await env.hypervisor.reset(vm, context);
   if (vm.unplugged.includes('outside')) return { done: 'reset; its outside cable is out, so nobody can log in' };
-  await awaitLogin(env, vm, context);
+  await awaitUsable(env, { vm, entry }, context);
   return { done: 'reset' };
 }

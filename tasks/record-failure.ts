@@ -11,11 +11,16 @@ const NO_FAILURE: readonly ErrorCode[] = ['ABORTED', 'USAGE', 'SNAPSHOT_NOT_FOUN
 export async function recordFailure(
   env: TaskEnvironment,
   entry: RegistryEntry,
-  failure: { readonly step: Step; readonly error: VmctlError },
+  failure: {
+    readonly step: Step;
+    readonly error: VmctlError;
+    /** True for a VM that was found running and provisioned, and stays that. */
+    readonly staysProvisioned?: boolean;
+  },
 ): Promise<void> {
-  const { step, error } = failure;
+  const { step, error, staysProvisioned = false } = failure;
   if (NO_FAILURE.includes(error.code) || (await env.registry.get(entry.name)) === null) return;
   const lastFailure = { step, time: new Date().toISOString(), error: error.toJSON() };
-  const provisioning = step === 'provision' ? ({ provisioning: 'failed' } as const) : {};
+  const provisioning = step === 'provision' && !staysProvisioned ? ({ provisioning: 'failed' } as const) : {};
   await env.registry.updateRecord(entry, { lastFailure, ...provisioning });
 }

@@ -7,6 +7,7 @@ import { hasStepsForEach } from '../src/provision/step-plan.js';
 import type { RegistryEntry } from '../src/registry.js';
 import { findDamage, readManifest } from '../src/warm/manifest.js';
 import { type TaskEnvironment, takePlace } from './context.js';
+import { awaitReadyAgain } from './ready.js';
 import { singleStepTasks } from './single-step.js';
 import { provisionRecorded } from './provision.js';
 import { stopVm } from './stop.js';
@@ -22,7 +23,9 @@ export function resetTasks(env: TaskEnvironment, entries: readonly RegistryEntry
       const vm = await resetVm(env, { observed, entry }, context);
       const { spec } = vm.handle;
       if (hasStepsForEach(spec)) {
-        await provisionRecorded(env, { vm, entry, spec, runSteps: true, phase: 'each', onReady: () => {} }, context);
+        await provisionRecorded(env, { vm, entry, spec, runSteps: true, phase: 'each', onBooted: () => {} }, context);
+      } else {
+        await awaitReadyAgain(env, { vm, entry, connection: null }, context);
       }
       return { done: runningSummary(vm) };
     },

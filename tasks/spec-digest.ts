@@ -7,7 +7,9 @@ import { stepDigest } from '../src/provision/step-digest.js';
 /** Over all specs and the contents of their files; an image counts by its path, size and time of change. */
 export async function specDigest(specs: readonly VmSpec[]): Promise<string> {
   const hash = createHash('sha256');
-  for (const spec of specs) {
+  for (const declared of specs) {
+    // Whether it is ready is looked at by every `up`, so that another `ready` needs no other VM.
+    const spec = { ...declared, ready: null };
     const steps = await Promise.all(spec.provision.map(stepDigest));
     hash.update(JSON.stringify([spec, steps, await imageFacts(spec), await cloudInitFiles(spec)]));
   }

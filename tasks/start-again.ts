@@ -3,13 +3,23 @@ import type { StageContext } from '../src/model/event.js';
 import type { RunningVm, StoppedVm } from '../src/model/vm.js';
 import type { RegistryEntry } from '../src/registry.js';
 import { type TaskEnvironment, takePlace } from './context.js';
+import { awaitUsable } from './provision.js';
 import { singleStepTasks } from './single-step.js';
 import { startVm } from './start.js';
 import { awaitPowerOff, isPoweringOff } from './stop.js';
 import { type TaskGraph, runningSummary } from './up.js';
 import type { VmRun } from './vm-run.js';
 
-export function startTasks(env: TaskEnvironment, entries: readonly RegistryEntry[]): TaskGraph {
+export interface StartOptions {
+  /** True: a VM is started when it can be used, and not as soon as it runs. */
+  readonly untilUsable?: boolean;
+}
+
+export function startTasks(
+  env: TaskEnvironment,
+  entries: readonly RegistryEntry[],
+  { untilUsable = false }: StartOptions = {},
+): TaskGraph {
   return singleStepTasks(env, entries, {
     step: 'start',
     work: async (entry, context, run) => {
@@ -17,7 +27,9 @@ export function startTasks(env: TaskEnvironment, entries: readonly RegistryEntry
       if (await isPoweringOff(observed)) observed = await awaitPowerOff(env, observed, context);
       if (observed.state === 'running') return { skipped: 'already running' };
       if (observed.state === 'suspended') return { skipped: `suspended; continue it with: vmctl resume ${entry.name}` };
-      return { done: runningSummary(await startStopped(env, { stopped: observed, entry }, context, run)) };
+      const vm = await startStopped(env, { stopped: observed, entry }, context, run);
+      if (untilUsable) await awaitUsable(env, { vm, entry }, context);
+      return { done: runningSummary(vm) };
     },
   });
 }

@@ -1,6 +1,9 @@
-/** Start: a process for the VM, and the record that it is to be provisioned. */
+/** Start: a process for the VM, and the record that it is to be provisioned and to be ready anew. */
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { StageContext } from '../src/model/event.js';
-import type { RunningVm, StoppedVm } from '../src/model/vm.js';
+import type { RunningVm, StoppedVm, VmHandle } from '../src/model/vm.js';
+import { VM_FILES } from '../src/paths.js';
 import type { RegistryEntry } from '../src/registry.js';
 import type { TaskEnvironment } from './context.js';
 import { forgetPowerCut } from './crash.js';
@@ -23,13 +26,31 @@ export async function startVm(
     return resumed;
   }
   // Recorded first: whatever happens from here on, the next `up` knows that there is something left to do.
+  await recordFreshStart(env, vm.entry, stopped.handle);
   // One that boots owes nothing to what it may have been about to go on from.
   const { warm } = await env.registry.record(vm.entry);
-  await env.registry.updateRecord(vm.entry, {
-    provisioning: 'pending',
-    warm: warm === null ? null : { ...warm, settled: true },
-  });
+  if (warm !== null) await env.registry.updateRecord(vm.entry, { warm: { ...warm, settled: true } });
   const running = await env.hypervisor.start(stopped, context, { kind: vm.freezable === true ? 'freezable' : 'boot' });
   await env.registry.updateRecord(vm.entry, { lastFailure: null });
   return running;
+}
+
+/** That it is to be provisioned, and to be ready anew, and that what its console has printed so far is of earlier starts. */
+export async function recordFreshStart(env: TaskEnvironment, entry: RegistryEntry, handle: VmHandle): Promise<void> {
+  const { ready } = await env.registry.record(entry);
+  // Where nobody writes it while the guest prints, the rest of the run before may be missing.
+  await env.hypervisor.catchUpConsole(handle).catch(() => false);
+  await env.registry.updateRecord(entry, {
+    provisioning: 'pending',
+    consoleFrom: await sizeOf(join(handle.directory, VM_FILES.consoleLog)),
+    ...(ready === undefined || ready === null ? {} : { ready: { ...ready, since: null } }),
+  });
+}
+
+/** In bytes; 0 where there is no such file. */
+async function sizeOf(path: string): Promise<number> {
+  return stat(path).then(
+    ({ size }) => size,
+    () => 0,
+  );
 }

@@ -15,6 +15,7 @@ import { assertAddressIsFree } from './lan.js';
 import { prepareVm } from './prepare.js';
 import { recordFailure } from './record-failure.js';
 import { provisionRecorded, refreshLan } from './provision.js';
+import { type ReadyJob, awaitReady } from './ready.js';
 import { resolveVm } from './resolve.js';
 import { startVm } from './start.js';
 import { awaitPowerOff, stopVm } from './stop.js';
@@ -33,6 +34,11 @@ export interface UpOptions {
   readonly provision: boolean;
   /** VMs that are made anew, also where they exist and are as declared. */
   readonly anew?: ReadonlySet<string>;
+  /**
+   * True: all VMs boot before any is provisioned, and `depends-on` orders the provisioning. Default false: a VM boots
+   * when those that it depends on are up.
+   */
+  readonly bootFirst?: boolean;
 }
 
 /** How long an interrupted VM may take to power off by itself. */
@@ -47,9 +53,10 @@ export interface TaskGraph {
 export function upTasks(env: TaskEnvironment, options: UpOptions): TaskGraph {
   const flows = new Map<string, UpFlow>();
   const freezers = new Map<string, UpFlow>();
+  const { provision, bootFirst = false } = options;
   for (const spec of options.specs) {
     const anew = options.anew?.has(spec.name) ?? false;
-    flows.set(spec.name, new UpFlow(env, { spec, provision: options.provision, anew, flows, freezers }));
+    flows.set(spec.name, new UpFlow(env, { spec, provision, anew, bootFirst, flows, freezers }));
   }
   const runs = new Map([...flows].map(([name, flow]) => [name, flow.run]));
   return { tasks: [...flows.values()].map((flow) => flow.task()), runs };
@@ -59,6 +66,7 @@ interface FlowOptions {
   readonly spec: VmSpec;
   readonly provision: boolean;
   readonly anew: boolean;
+  readonly bootFirst: boolean;
   readonly flows: ReadonlyMap<string, UpFlow>;
   /** Who is to be frozen under a key, for the others that would be: the VMs of one group. */
   readonly freezers: Map<string, UpFlow>;
@@ -67,6 +75,13 @@ interface FlowOptions {
 /** One VM's way up: what each step found or made, for the steps after it. */
 class UpFlow {
   readonly run: VmRun;
+  /**
+   * Settles when nobody has to wait for its boot any more: it has booted, has failed, or is held by another process,
+   * which may be waiting for one of ours.
+   */
+  readonly #booted: Promise<void>;
+  #setBooted: () => void = () => {};
+  #hasBooted = false;
   readonly #env: TaskEnvironment;
   readonly #spec: VmSpec;
   readonly #options: FlowOptions;
@@ -105,6 +120,13 @@ class UpFlow {
       this.#settleChosen = resolve;
     });
     this.run.atEnd(() => this.#settleChosen());
+    this.#booted = new Promise((resolve) => {
+      this.#setBooted = () => {
+        this.#hasBooted = true;
+        resolve();
+      };
+    });
+    void this.run.ended.then(this.#setBooted);
   }
 
   get isMadeAnew(): boolean {
@@ -130,7 +152,7 @@ class UpFlow {
   /** Finds out what there is already, and gets what is missing. */
   async #resolve(context: StageContext): Promise<StepResult> {
     const { hypervisor, events } = this.#env;
-    await this.run.lock(context);
+    await this.run.lock(context, this.#setBooted);
     const found = await outlook(this.#env, this.#spec, this.#options.anew);
     this.#action = found.action;
     this.#entry = found.existing?.entry ?? null;
@@ -244,30 +266,69 @@ class UpFlow {
     if (vm === null || vm.state !== 'running' || this.#entry === null) {
       throw new VmctlError('INTERNAL', 'Internal error: nothing was started');
     }
-    if (this.#action === 'none') {
-      const job = { vm, entry: this.#entry, spec: this.#spec };
-      const isNews = this.#options.provision && (await refreshLan(this.#env, job, context));
-      return isNews ? { done: 'told who is on its LAN now' } : { skipped: 'already provisioned' };
-    }
+    const job = { vm, entry: this.#entry, spec: this.#spec };
+    if (this.#action === 'none') return this.#lookAgain(job, context);
     if (!this.#options.provision) return { skipped: 'not asked for' };
-    const onReady = () => {
-      if (this.#begun === 'booting') this.#begun = 'ready';
-      this.#leaveBoots();
-    };
-    const { provisioning } = await this.#env.registry.record(this.#entry);
-    if (this.#warm?.hit === true && provisioning === 'done') return { skipped: 'was done before it was frozen' };
-    const job = { entry: this.#entry, spec: this.#spec, runSteps: provisioning !== 'done', onReady };
+    const { provisioning } = await this.#env.registry.record(job.entry);
+    const runSteps = provisioning !== 'done';
+    const whole = { ...job, runSteps, onBooted: () => this.#onBooted(context) };
+    if (this.#warm?.hit === true && !runSteps) {
+      await this.#onBooted(context);
+      await awaitReady(this.#env, { ...job, connection: null }, context);
+      return { skipped: 'was done before it was frozen' };
+    }
     if (this.#warm?.hit === true) {
-      return { done: await provisionRecorded(this.#env, { ...job, vm, phase: 'each' }, context) };
+      return { done: await provisionRecorded(this.#env, { ...whole, phase: 'each' }, context) };
     }
     if (this.#warm === null || this.#warm.key === null || !hasStepsForEach(this.#spec)) {
-      const done = await provisionRecorded(this.#env, { ...job, vm }, context);
-      return { done: await this.#freeze(vm, this.#entry, context).then(() => done) };
+      const done = await provisionRecorded(this.#env, whole, context);
+      const running = await this.#freeze(vm, job.entry, context);
+      // It was suspended for that, or has booted once more.
+      if (running !== vm) await awaitReady(this.#env, { ...job, vm: running, connection: null }, context);
+      return { done };
     }
-    const common = await provisionRecorded(this.#env, { ...job, vm, phase: 'common' }, context);
-    const frozen = await this.#freeze(vm, this.#entry, context);
-    const each = await provisionRecorded(this.#env, { ...job, vm: frozen, phase: 'each' }, context);
+    const common = await provisionRecorded(this.#env, { ...whole, phase: 'common' }, context);
+    const frozen = await this.#freeze(vm, job.entry, context);
+    const each = await provisionRecorded(this.#env, { ...whole, vm: frozen, phase: 'each' }, context);
     return { done: `${common} for all, ${each} for each` };
+  }
+
+  /** What runs is left alone, and yet it is up only when it is ready. */
+  async #lookAgain(job: Omit<ReadyJob, 'connection'>, context: StageContext): Promise<StepResult> {
+    this.#setBooted();
+    if (!this.#options.provision) return { skipped: 'already provisioned' };
+    const isNews = await refreshLan(this.#env, job, context);
+    await awaitReady(this.#env, { ...job, connection: null }, context);
+    if (job.spec.ready !== null) await this.#env.registry.updateRecord(job.entry, { lastFailure: null });
+    const ready = job.spec.ready === null ? '' : ', ready';
+    if (isNews) return { done: `told who is on its LAN now${ready}` };
+    return ready === '' ? { skipped: 'already provisioned' } : { done: `already provisioned${ready}` };
+  }
+
+  async #onBooted(context: StageContext): Promise<void> {
+    if (this.#begun === 'booting') this.#begun = 'ready';
+    this.#leaveBoots();
+    this.#setBooted();
+    if (!this.#options.bootFirst) return;
+    await this.#awaitBoots(context);
+    await this.#awaitDependencies(context);
+  }
+
+  /** Waits until nobody has to wait for the boot of any VM of this run. */
+  async #awaitBoots({ reporter, signal }: StageContext): Promise<void> {
+    const booting = new Set([...this.#options.flows.values()].filter((flow) => !flow.#hasBooted));
+    const tell = () => {
+      const vms = [...booting].map(({ run }) => run.name);
+      if (vms.length === 0 || signal.aborted) return;
+      reporter.status(`booted; waiting for ${vms.join(', ')} to boot`, { kind: 'waiting', on: 'vms', vms });
+    };
+    tell();
+    const boots = [...booting].map(async (flow) => {
+      await flow.#booted;
+      booting.delete(flow);
+      tell();
+    });
+    await unlessAborted(Promise.all(boots), signal);
   }
 
   /** Only what this run has made: what was done in an older one by hand is in no key. */
@@ -310,7 +371,7 @@ class UpFlow {
   /** Waits for the VMs that this one needs, and for a place among the guests that boot. */
   async #awaitTurn(context: StageContext): Promise<void> {
     const { boots } = this.#env.limits;
-    await this.#awaitDependencies(context);
+    if (!this.#options.bootFirst) await this.#awaitDependencies(context);
     const full = boots.pending >= boots.concurrency;
     if (full) {
       context.reporter.status('waiting for another guest to finish booting', { kind: 'waiting', on: 'boot-place' });
@@ -333,7 +394,7 @@ class UpFlow {
       const chain = outcome.error.code === 'DEPENDENCY_FAILED' ? `: ${outcome.error.message}` : '';
       throw new VmctlError(
         'DEPENDENCY_FAILED',
-        `"${this.run.name}" was not started, because "${run.name}" failed${chain}`,
+        `"${this.run.name}" was not ${this.#options.bootFirst ? 'provisioned' : 'started'}, because "${run.name}" failed${chain}`,
         {
           fields: { vm: this.run.name, dependency: run.name },
         },
@@ -346,7 +407,7 @@ class UpFlow {
     const entry = this.#entry ?? (await this.#env.registry.get(this.run.name));
     if (entry === null || entry.project !== this.#spec.project) return;
     if (error.code === 'ABORTED') return this.#stopBegun(step);
-    await recordFailure(this.#env, entry, { step, error });
+    await recordFailure(this.#env, entry, { step, error, staysProvisioned: this.#action === 'none' });
   }
 
   async #stopBegun(step: Step): Promise<void> {

@@ -61,19 +61,21 @@ export class VmRun {
     return { title: step, task: (_context, task) => this.#run(step, task, work) };
   }
 
-  /** Takes the VM's lock until the run ends. */
-  async lock(context: StageContext): Promise<void> {
+  /** Takes the VM's lock until the run ends. `onWait` is called when somebody else has it. */
+  async lock(context: StageContext, onWait: () => void = () => {}): Promise<void> {
     const { paths, command } = this.#env;
     const release = await acquireLock(paths.vmLock(this.name), {
       command,
       signal: context.signal,
       // The other one may be waiting for a slow guest; it is alive, and a dead one's lock is taken over.
       timeoutMs: Number.POSITIVE_INFINITY,
-      onWait: (owner) =>
+      onWait: (owner) => {
+        onWait();
         context.reporter.status(`waiting for "${owner.command}" (pid ${owner.pid}) to finish with it`, {
           kind: 'waiting',
           on: 'lock',
-        }),
+        });
+      },
     });
     this.#locked = true;
     this.atEnd(release);

@@ -11,7 +11,7 @@ import { acquireLock } from '../src/util/lock.js';
 import type { Components } from '../src/warm/key.js';
 import { beginFrozen, publishFrozen } from '../src/warm/store.js';
 import type { TaskEnvironment } from './context.js';
-import { awaitLogin, connectWhenReady } from './provision.js';
+import { awaitUsable, connectWhenReady } from './provision.js';
 import { startVm } from './start.js';
 import { stopVm } from './stop.js';
 import { keepWithinBudget } from './warm-collect.js';
@@ -134,7 +134,7 @@ async function bringBack(env: TaskEnvironment, job: FreezeJob, context: StageCon
   if (observed.state === 'suspended' && !half) return env.hypervisor.resume(observed, context);
   if (observed.state !== 'stopped') await env.hypervisor.stop(observed, { graceMs: 0 }, context);
   const running = await startVm(env, { stopped: { state: 'stopped', handle }, entry }, context);
-  await awaitLogin(env, running, context);
+  await awaitUsable(env, { vm: running, entry }, context);
   const provisioning = hasStepsForEach(job.spec) ? 'pending' : 'done';
   await env.registry.updateRecord(entry, { provisioning, warm: half ? { key, settled: true } : record.warm });
   return running;

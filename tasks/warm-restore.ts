@@ -19,6 +19,7 @@ import type { TaskEnvironment } from './context.js';
 import { forgetPowerCut } from './crash.js';
 import { type ChosenIdentity, chooseIdentity, giveChosenIdentity, pinnedKey } from './identity.js';
 import { connectWhenReady } from './provision.js';
+import { recordFreshStart } from './start.js';
 import { forgetRequest } from './stop.js';
 import type { UsableFrozen } from './warm-lookup.js';
 
@@ -69,7 +70,9 @@ export async function restoreVm(env: TaskEnvironment, job: RestoreJob, context: 
   await env.hypervisor.checkDisk(stopped.handle);
   await forgetRequest(stopped.handle);
   await forgetPowerCut(stopped.handle);
-  await env.registry.updateRecord(entry, { provisioning: 'pending', warm: { key, settled: false } });
+  await recordFreshStart(env, entry, stopped.handle);
+  const console = job.level === 'memory' ? { consoleFrom: null } : {};
+  await env.registry.updateRecord(entry, { warm: { key, settled: false }, ...console });
   const identity = await identityOf(env, folder, job);
   const vm = await env.hypervisor.start(stopped, context, startMode(folder, job, identity));
   await settle(env, vm, { ...job, identity }, context);

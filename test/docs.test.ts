@@ -4,6 +4,9 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import ts from 'typescript';
 import { expect, test } from 'vitest';
+import { imagePreset, imagePresetNames } from '../presets/images.js';
+import { parseVmFile } from '../src/vmfile/parse.js';
+import { resolveProject } from '../src/vmfile/resolve.js';
 import { ROOT, examples } from './support/documentation.js';
 
 test('docs/api.md is what the sources say', () => {
@@ -56,6 +59,20 @@ test('every example in TypeScript compiles', () => {
   const all = sources();
   expect(all.length).toBeGreaterThanOrEqual(5);
   expect(mistakes(all)).toEqual([]);
+});
+
+test('every VMFile in the documentation is one', () => {
+  const files = ['README.md', 'docs/images.md', 'docs/ready.md'].flatMap((name) => {
+    const blocks = readFileSync(join(ROOT, name), 'utf8').matchAll(/^```kdl\n(vm .*?)^```$/gms);
+    return [...blocks].map(([, text = '']) => ({ path: join(ROOT, name), text }));
+  });
+  expect(files.length).toBeGreaterThanOrEqual(3);
+  const presets = { names: imagePresetNames, find: (name: string) => imagePreset(name, 'x64') };
+  for (const source of files) {
+    const parsed = parseVmFile(source);
+    const { diagnostics } = resolveProject(parsed.project, { home: '/home/me', presets, backend: 'qemu' });
+    expect([...parsed.diagnostics, ...diagnostics].map(({ message }) => `${source.path}: ${message}`)).toEqual([]);
+  }
 });
 
 test('an example with a mistake would be found', () => {

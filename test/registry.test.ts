@@ -239,6 +239,34 @@ describe('the record', () => {
     });
   });
 
+  test('keeps what a VM is waited for, in every kind of it', async () => {
+    await add('web');
+    const conditions = [
+      { kind: 'port', port: 1 },
+      { kind: 'http', path: '/', port: 80, status: null },
+      { kind: 'log', pattern: 'up', flags: 'i' },
+      { kind: 'shell', command: 'true' },
+      { kind: 'file', path: '/x' },
+      { kind: 'unit', unit: 'a' },
+      { kind: 'cloud-init' },
+    ] as const;
+    const ready = { conditions, timeoutSeconds: 5, since: NOW.toISOString() };
+    await registry.updateRecord(await get('web'), { ready, consoleFrom: 7 });
+    expect(await newRegistry().record(await get('web'))).toMatchObject({ ready, consoleFrom: 7, steps: [] });
+    const handle = await putVm(paths, {
+      name: 'db',
+      spec: vmSpec({ name: 'db', ready: { conditions, timeoutSeconds: null } }),
+    });
+    expect(await registry.handle(await get('db'))).toEqual(handle);
+  });
+
+  test('of a VM that was made before there was `ready` is waited for by nothing', async () => {
+    const handle = await putVm(paths, { name: 'old' });
+    const { ready: _later, ...spec } = handle.spec;
+    await writeFile(join(handle.directory, VM_FILES.handle), JSON.stringify({ ...handle, spec }));
+    expect((await registry.handle(await get('old'))).spec.ready).toBeNull();
+  });
+
   test('that is damaged counts as new', async () => {
     await add('web');
     await writeFile(join(paths.vm('web'), VM_FILES.record), '{"provisioning":"maybe"}');

@@ -12,6 +12,7 @@ export interface TestVmsOptions extends Pick<ProjectOptions, 'file' | 'cwd' | 'v
   /** As for `up`. */
   readonly timeout?: UpOptions['timeout'];
   readonly concurrency?: UpOptions['concurrency'];
+  readonly bootFirst?: UpOptions['bootFirst'];
   /**
    * Where a failing test leaves the logs and the screen of the VMs; a folder below `cwd`. Default `vmctl-artifacts`;
    * false: nowhere.

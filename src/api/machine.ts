@@ -5,7 +5,6 @@ import { type CableChange, cableTasks } from '../../tasks/cable.js';
 import { crashTasks } from '../../tasks/crash.js';
 import { downTasks } from '../../tasks/down.js';
 import { resumeTasks, suspendTasks } from '../../tasks/pause.js';
-import { awaitLogin } from '../../tasks/provision.js';
 import { type RebootOptions, rebootTasks } from '../../tasks/reboot.js';
 import { resetTasks } from '../../tasks/reset.js';
 import { runTasks } from '../../tasks/run.js';
@@ -16,7 +15,7 @@ import { startTasks } from '../../tasks/start-again.js';
 import type { TaskGraph } from '../../tasks/up.js';
 import { VmctlError } from '../errors.js';
 import { type LanPlace, lanOf, lanPlace } from '../model/lan.js';
-import type { Endpoint, ObservedVm } from '../model/vm.js';
+import type { Endpoint, ObservedVm, RunningVm } from '../model/vm.js';
 import { VM_FILES } from '../paths.js';
 import type { RegistryEntry } from '../registry.js';
 import { type SshConnection, connectSsh } from '../ssh/client.js';
@@ -72,9 +71,9 @@ export class Machine {
     return join(this.entry.directory, VM_FILES[name]);
   }
 
-  /** Throws `VM_STATE` when it was not running when it was looked at last. */
-  assertRunning(): void {
-    if (this.#seen?.state === 'running') return;
+  /** The VM as it was looked at last. Throws `VM_STATE` when it was not running then. */
+  assertRunning(): RunningVm {
+    if (this.#seen?.state === 'running') return this.#seen;
     throw new VmctlError('VM_STATE', `VM "${this.name}" is ${this.#seen?.state ?? 'destroyed'}`, {
       hint: 'The object that start() or resume() gave for it can do that.',
       fields: { vm: this.name },
@@ -118,12 +117,9 @@ export class Machine {
     await this.look();
   }
 
-  /** Starts it, and waits until somebody can log in where somebody is to. */
+  /** Starts it, and waits until it can be used. */
   async start(): Promise<void> {
-    await this.#act(startTasks(this.env, [this.entry]));
-    const vm = await this.look();
-    const context = { signal: this.env.signal, reporter: this.env.events.reporter(this.name, 'start') };
-    if (vm.state === 'running') await awaitLogin(this.env, vm, context);
+    await this.#act(startTasks(this.env, [this.entry], { untilUsable: true }));
     await this.look();
   }
 

@@ -115,7 +115,8 @@ export async function prepareUp<N extends string>(options: UpOptions<N>, given?:
   const home = await chooseHome(opened, specs, options);
   const env = environmentFor(opened, home.paths, options);
   await sweepLeftovers(env);
-  const graph = upTasks(env, { specs, provision: options.provision ?? true });
+  const bootFirst = options.bootFirst ?? opened.settings.bootFirst ?? false;
+  const graph = upTasks(env, { specs, provision: options.provision ?? true, bootFirst });
   const abandon = () => home.end();
   return {
     env,

@@ -5,7 +5,7 @@ import type { VmctlErrorJson } from '../errors.js';
 import type { EventListener } from '../model/event.js';
 import type { Nic } from '../model/vm.js';
 import type { LanPlace } from '../model/lan.js';
-import type { VmDeclaration } from '../vmfile/declaration.js';
+import type { HttpCondition, VmDeclaration } from '../vmfile/declaration.js';
 import type { ExecResult } from './errors.js';
 
 /** Milliseconds, or text with units such as `'10s'`, `'2m'` or `'1h30m'`. */
@@ -51,8 +51,13 @@ export interface UpOptions<N extends string = string> extends ProjectOptions<N> 
    * else as declared.
    */
   readonly warm?: boolean | 'disk' | undefined;
-  /** False: the VMs are only started. Default true. */
+  /** False: the VMs are only started, and not waited for until they are ready. Default true. */
   readonly provision?: boolean | undefined;
+  /**
+   * True: all VMs boot before any is provisioned, and `depends-on` orders the provisioning. By default, and by the
+   * setting, false: a VM boots when those that it depends on are up.
+   */
+  readonly bootFirst?: boolean | undefined;
   /** The VMs stay when this process ends. Default by the setting `keep` (`VMCTL_KEEP=1`), else false. */
   readonly keep?: boolean | undefined;
 }
@@ -102,10 +107,10 @@ export interface CopyResult {
 /** What to wait for; exactly one of these. */
 export type WaitCondition =
   /** A GET is answered with this status, or with any below 400; by way of a forward, or of SSH where there is none. */
-  | { readonly http: { readonly port: number; readonly path?: string; readonly status?: number } }
+  | { readonly http: HttpCondition }
   /** Something in the guest listens on this TCP port. */
   | { readonly port: number }
-  /** A line of the serial console, since the VM was made: one that contains the text, or that matches. */
+  /** A line of the serial console since the VM was started last: one that contains the text, or that matches. */
   | { readonly log: string | RegExp }
   /** A command of the VM's user exits with 0. */
   | { readonly shell: string }
@@ -157,6 +162,8 @@ export interface VmStatus {
   /** Null for a VM that is on no LAN. */
   readonly lan: LanPlace | null;
   readonly provisioning: 'pending' | 'done' | 'failed';
+  /** What `ready` declares, and since when it holds; null where it declares nothing. */
+  readonly ready: ReadyStatus | null;
   /** The cables that are out: `lan`, or `outside`, by which vmctl reaches the guest. */
   readonly unplugged: readonly Nic[];
   /** ISO 8601; null where its power was not cut, or it was started since. */
@@ -164,6 +171,13 @@ export interface VmStatus {
   readonly lastFailure: { readonly step: string; readonly time: string; readonly error: VmctlErrorJson } | null;
   /** Absolute path of the VM's own files. */
   readonly directory: string;
+}
+
+export interface ReadyStatus {
+  /** As they stand in a VMFile. */
+  readonly conditions: readonly string[];
+  /** When all of them were seen to hold since the last start, in ISO 8601; null: not yet. */
+  readonly since: string | null;
 }
 
 /** What can be done with a VM in any state. */
@@ -229,7 +243,7 @@ export interface RunningVm extends AnyVm {
   disconnect(nic?: Nic): Promise<void>;
   /** Plugs the cable in again. A start does that with every cable. */
   connect(nic?: Nic): Promise<void>;
-  /** Stops it and starts it again, or resets it; settles when it can be logged in to. */
+  /** Stops it and starts it again, or resets it; settles when it can be logged in to, and is ready. */
   reboot(options?: RebootOptions): Promise<RunningVm>;
   /**
    * Takes it back to the moment at which it was frozen after its provisioning, disk and memory; what runs in it now is
@@ -250,7 +264,7 @@ export interface SuspendedVm extends AnyVm {
 /** A VM that is powered off; there is nothing to run commands in. */
 export interface StoppedVm extends AnyVm {
   readonly state: 'stopped';
-  /** Settles when it can be logged in to. Its ports are others than before. */
+  /** Settles when it can be logged in to, and is ready. Its ports are others than before. */
   start(): Promise<RunningVm>;
 }
 

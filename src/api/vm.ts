@@ -1,11 +1,12 @@
 /** The VM objects: what each state lets somebody do, over the one machine behind them. */
 import { inspectVm } from '../../tasks/inspect.js';
 import { copyBetween } from '../../tasks/copy.js';
+import { conditionWorld, readyStatus } from '../../tasks/ready.js';
 import { takeScreenshot } from '../../tasks/screenshot.js';
 import { sshCommand } from '../../tasks/ssh-login.js';
 import { VmctlError } from '../errors.js';
 import { lanOf, lanPlace } from '../model/lan.js';
-import { waitForCondition } from '../provision/conditions.js';
+import { waitForConditions } from '../provision/conditions.js';
 import { exec, spawn } from './command.js';
 import { guestCondition } from './condition.js';
 import { milliseconds } from './duration.js';
@@ -41,16 +42,16 @@ export function runningVm(machine: Machine): RunningVm {
     copyTo: (local, guest, options) => copy(machine, { direction: 'in', local, remote: guest }, options),
     copyFrom: (guest, local, options) => copy(machine, { direction: 'out', local, remote: guest }, options),
     waitFor: async (condition, { timeout = WAIT_MS, signal = new AbortController().signal } = {}) => {
-      machine.assertRunning();
-      const world = {
-        name: machine.name,
-        connection: () => machine.connection(signal),
-        forwardOf: (port: number) => machine.forwardOf(port),
-        consoleLog: machine.file('consoleLog'),
-        catchUpConsole: () => machine.env.hypervisor.catchUpConsole(machine.entry, signal),
-      };
+      const vm = machine.assertRunning();
+      const { guestAccess } = machine.env.hypervisor.capabilitiesOf(vm.handle);
+      if (!guestAccess.supported) {
+        throw new VmctlError('UNSUPPORTED', `VM "${machine.name}" has nothing to wait for: ${guestAccess.reason}`);
+      }
+      const { consoleFrom } = await machine.env.registry.record(machine.entry);
+      const connection = machine.login === null ? null : () => machine.connection(signal);
+      const world = conditionWorld(machine.env, vm, { connection, consoleFrom: consoleFrom ?? 0 });
       const options = { timeoutMs: milliseconds(timeout, 'timeout'), signal };
-      await waitForCondition(guestCondition(condition), world, options);
+      await waitForConditions([guestCondition(condition)], world, options);
     },
     screenshot: () => takeScreenshot(machine.env, machine.entry),
     stop: (options) => stop(machine, options),
@@ -129,6 +130,7 @@ async function statusOf({ env, entry }: Machine): Promise<VmStatus> {
     powerCutAt,
     lan: lanPlace(lanOf(observed.handle.spec)),
     provisioning: record.provisioning,
+    ready: readyStatus(found.handle.spec, record),
     lastFailure: record.lastFailure,
     directory: entry.directory,
   };

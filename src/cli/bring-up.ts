@@ -16,6 +16,7 @@ export interface BringUpFlags {
   readonly name: readonly string[];
   readonly provision: boolean;
   readonly parallel?: number;
+  readonly bootFirst?: true;
   readonly timeout?: number;
   readonly pull?: PullPolicy;
   readonly cold: boolean;
@@ -27,11 +28,12 @@ export interface BringUpFlags {
 export function openProjectSession(
   cli: Cli,
   command: string,
-  flags: { readonly file?: string; readonly parallel?: number; readonly pull?: PullPolicy; readonly cold?: boolean },
+  flags: Pick<Partial<BringUpFlags>, 'file' | 'parallel' | 'bootFirst' | 'pull' | 'cold'>,
 ): Promise<Session> {
   return openSession(cli, command, {
     ...(flags.file === undefined ? {} : { file: flags.file }),
     ...(flags.parallel === undefined ? {} : { 'concurrency.boots': flags.parallel }),
+    ...(flags.bootFirst === undefined ? {} : { bootFirst: true }),
     ...(flags.pull === undefined ? {} : { 'images.pull': flags.pull }),
     ...(flags.cold === true ? { warm: 'off' as const } : {}),
   });
@@ -52,6 +54,7 @@ export async function bringUp(
     specs: overrideTimeout(specs, flags.timeout),
     provision: flags.provision,
     anew: new Set(anew ? chosen : []),
+    bootFirst: session.settings.bootFirst ?? false,
   });
   cli.onInterrupt = () => 'stopping what was begun';
   const show = () => showGraph(cli, session.env, graph, { json: flags.json, errors });

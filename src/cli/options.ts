@@ -9,6 +9,12 @@ import { readAge, readBytes, readPositive, readSeconds, readWait } from '../sett
 /** The option of every command that works on a VMFile. */
 export const FILE_OPTION = ['-f, --file <path>', 'the VMFile (default: VMFile.kdl in this folder)'] as const;
 
+/** The option of every command that brings up the VMs of a VMFile. */
+export const BOOT_FIRST_OPTION = [
+  '--boot-first',
+  'boot all VMs before any is provisioned; depends-on then orders the provisioning',
+] as const;
+
 /** The option of every command that gets images. */
 export const PULL_OPTION = [
   '--pull <when>',

@@ -20,7 +20,7 @@ export async function showPlan(cli: Cli, names: readonly string[], flags: BringU
   if (flags.json) printJson(cli, { file: project.source.path, vms });
   else {
     const paint = painter(wantsColor(cli.stdout, cli.variables));
-    cli.stdout.write(vms.map((vm) => planText(vm, paint)).join(''));
+    cli.stdout.write(vms.map((vm) => planText(vm, paint, settings.bootFirst ?? false)).join(''));
   }
   for (const error of errors) printError(cli, error);
   cli.exitCode = errors.length > 0 ? exitCodeOfAll(errors) : EXIT.done;
@@ -36,22 +36,23 @@ const ACTIONS: Readonly<Record<UpAction, string>> = {
   none: 'nothing to do',
 };
 
-function planText(vm: PlannedVm | UnplannedVm, paint: Painter): string {
+function planText(vm: PlannedVm | UnplannedVm, paint: Painter, bootFirst: boolean): string {
   if ('error' in vm) {
     const { message, hint } = vm.error;
     const next = hint === null ? '' : `    ${paint('cyan', 'hint:')} ${hint}\n`;
     return `${paint('bold', vm.name)}: ${paint('red', `cannot come up: ${message}`)}\n${next}`;
   }
-  const { name, action, reason, waitsFor, changes, warm, steps } = vm;
+  const { name, action, reason, waitsFor, ready, changes, warm, steps } = vm;
   const head = `${paint('bold', name)}: ${paint(action === 'none' ? 'dim' : 'green', ACTIONS[action])}, because ${reason}`;
   const lines = [
-    ...(waitsFor.length === 0 ? [] : [`waits for ${waitsFor.join(', ')}`]),
+    ...(waitsFor.length === 0 ? [] : [`${bootFirst ? 'is provisioned after' : 'waits for'} ${waitsFor.join(', ')}`]),
     ...(warm === null ? [] : warmText(warm)),
     ...changes.map((change) => paint('yellow', `${changeText(change)}; to apply that: vmctl reload ${name}`)),
     ...(action === 'none' ? [] : steps).map(
       (step) =>
         `${step.runs ? 'run ' : 'skip'} step ${step.number}/${steps.length}: ${step.title} ${paint('dim', `(${step.reason})`)}`,
     ),
+    ...(ready.length === 0 ? [] : [`is ready by ${ready.join(', ')}`]),
   ];
   return `${[head, ...lines.map((line) => `    ${line}`)].join('\n')}\n`;
 }

@@ -232,6 +232,11 @@ export interface Hypervisor {
   checkDisk(handle: VmHandle): Promise<void>;
   console(handle: VmHandle): ConsoleEndpoint;
   /**
+   * Whether the guest has taken a connection that was made through this forward of 127.0.0.1, and still has it: the
+   * backend takes each at once itself, also where nobody listens in the guest.
+   */
+  forwardTaken(handle: VmHandle, hostPort: number): Promise<boolean>;
+  /**
    * Sees to it that `console.log` in the VM's directory has everything that the guest has printed so far. True where the
    * VM's own process writes it at once, so that nobody need ask again. Throws where the rest cannot be had.
    */

@@ -201,6 +201,10 @@ export class NoopBackend implements Hypervisor {
     return { kind: 'none' };
   }
 
+  async forwardTaken(): Promise<boolean> {
+    return false;
+  }
+
   async catchUpConsole(): Promise<boolean> {
     return true;
   }

@@ -155,6 +155,10 @@ export class RouterHypervisor implements Hypervisor {
     return this.#backend(handle.backend).console(handle);
   }
 
+  forwardTaken(handle: VmHandle, hostPort: number): Promise<boolean> {
+    return this.#backend(handle.backend).forwardTaken(handle, hostPort);
+  }
+
   async catchUpConsole(vm: VmRemains, signal?: AbortSignal): Promise<boolean> {
     return this.#backend(vm.backend).catchUpConsole(vm, signal);
   }

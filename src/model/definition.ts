@@ -113,11 +113,19 @@ export interface ReadyDeclaration {
   readonly timeout?: Located<number>;
 }
 
+/** Something that somebody may wait for in a guest: in `ready`, and by `waitFor` of the API. */
 export type ReadyCondition =
+  /** Something in the guest listens on this TCP port, on whatever address. */
   | { readonly kind: 'port'; readonly port: number }
-  | { readonly kind: 'http'; readonly path: string; readonly port: number; readonly status: number }
-  | { readonly kind: 'log'; readonly pattern: string }
+  /** A web server of the guest answers with this status, or with any below 400 where it is null. */
+  | { readonly kind: 'http'; readonly path: string; readonly port: number; readonly status: number | null }
+  /** A line of the serial console since the VM was started last matches this regular expression of JavaScript. */
+  | { readonly kind: 'log'; readonly pattern: string; readonly flags: string }
+  /** A command of the login user's shell exits with 0. */
   | { readonly kind: 'shell'; readonly command: string }
+  /** There is such a file or folder in the guest. */
   | { readonly kind: 'file'; readonly path: string }
+  /** A systemd unit is active. */
   | { readonly kind: 'unit'; readonly unit: string }
+  /** cloud-init has finished its last stage, without errors. */
   | { readonly kind: 'cloud-init' };

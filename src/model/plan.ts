@@ -29,8 +29,10 @@ export interface PlannedVm {
   readonly action: UpAction;
   /** In a few words. */
   readonly reason: string;
-  /** VMs that this one waits for before it starts. */
+  /** VMs that this one waits for before it starts; where all boot first, before it is provisioned. */
   readonly waitsFor: readonly string[];
+  /** What is waited for after provisioning, as it stands in the VMFile; nothing where that is not looked at. */
+  readonly ready: readonly string[];
   /** Where the VM is not as declared; only making it anew changes that. */
   readonly changes: readonly Change[];
   /** How a VM that is to be made begins; null for any other. */

@@ -3,7 +3,8 @@
  * plain JSON, because it is kept with the VM.
  */
 
-import type { RunPolicy } from './definition.js';
+import { unreachable } from '../errors.js';
+import type { ReadyCondition, RunPolicy } from './definition.js';
 import type { WarmLevel } from './warm.js';
 
 export interface VmSpec {
@@ -23,6 +24,8 @@ export interface VmSpec {
   readonly cloudInit: CloudInitSpec | null;
   readonly ssh: SshSpec;
   readonly dependsOn: readonly string[];
+  /** Null: it is up as soon as it is provisioned. */
+  readonly ready: ReadySpec | null;
   readonly provision: readonly ProvisionStep[];
   /** Null where the VMFile leaves that to whoever brings the VM up. */
   readonly warm: WarmLevel | null;
@@ -104,6 +107,14 @@ export interface SshSpec {
   readonly timeoutSeconds: number | null;
 }
 
+/** What has to hold before a VM counts as up, and before those that depend on it go on. */
+export interface ReadySpec {
+  /** At least one; all have to hold. */
+  readonly conditions: readonly ReadyCondition[];
+  /** For all of them together; null: the default, which depends on the accelerator. */
+  readonly timeoutSeconds: number | null;
+}
+
 export type ProvisionStep = ShellStep | FileStep;
 
 interface StepCommon {
@@ -140,6 +151,30 @@ export function stepTitle(step: ProvisionStep): string {
   const lines = step.command.text.split('\n').map((line) => line.trim());
   const first = lines.find((line) => line !== '') ?? '';
   return `shell ${first.length > 48 ? `${first.slice(0, 47)}…` : first}`;
+}
+
+/** A condition as it stands in a VMFile: `port 5432`, `http "/health" port=8080`. */
+export function conditionTitle(condition: ReadyCondition): string {
+  switch (condition.kind) {
+    case 'port':
+      return `port ${condition.port}`;
+    case 'http': {
+      const status = condition.status === null ? '' : ` status=${condition.status}`;
+      return `http ${JSON.stringify(condition.path)} port=${condition.port}${status}`;
+    }
+    case 'log':
+      return `log /${condition.pattern}/${condition.flags}`;
+    case 'shell':
+      return `shell ${JSON.stringify(condition.command)}`;
+    case 'file':
+      return `file ${JSON.stringify(condition.path)}`;
+    case 'unit':
+      return `unit ${JSON.stringify(condition.unit)}`;
+    case 'cloud-init':
+      return 'cloud-init';
+    default:
+      return unreachable(condition);
+  }
 }
 
 function baseName(path: string): string {

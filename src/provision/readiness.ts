@@ -10,9 +10,8 @@ import { type SshConnection, type SshTarget, assertUsableKeys, connectSsh } from
 import { place } from '../ssh/login-error.js';
 import { backOff, pause, throwIfAborted } from '../util/wait.js';
 import { findServer } from './search.js';
+import { watch } from './watch.js';
 
-/** How often is looked whether the VM still runs. */
-const ALIVE_CHECK_MS = 250;
 /**
  * For how long another host key may be shown. An image with host keys of its own can serve SSH before cloud-init has
  * put ours in their place, so the first wrong key proves nothing yet; one that stays comes from an image that does not
@@ -103,18 +102,6 @@ const PASSING: ReadonlySet<ErrorCode> = new Set(['SSH_TRANSPORT', 'SSH_AUTHENTIC
 
 function* doubling(): Generator<number, never> {
   for (let delay = FIRST_REFUSAL_PAUSE_MS; ; delay = Math.min(LONGEST_REFUSAL_PAUSE_MS, delay * 2)) yield delay;
-}
-
-/** Ends the wait when the VM has stopped, or when nobody can say whether it has. */
-async function watch(stillRunning: () => Promise<boolean>, end: AbortController): Promise<void> {
-  try {
-    for (;;) {
-      await pause(ALIVE_CHECK_MS, end.signal);
-      if (!(await stillRunning())) end.abort('stopped');
-    }
-  } catch (error) {
-    end.abort(error);
-  }
 }
 
 /** A backend that does not answer must not keep the deadline from being told. */

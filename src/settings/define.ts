@@ -41,6 +41,8 @@ export interface VmctlConfig {
   };
   /** `noop` goes through every step without a guest. */
   readonly backend?: 'qemu' | 'noop';
+  /** All VMs of an `up` boot before any is provisioned. */
+  readonly bootFirst?: boolean;
   /** VMs of a program, a test runner or `vmctl run` stay when it ends. */
   readonly keep?: boolean;
   /** VMs of a program, a test runner or `vmctl run` stay for the next run of it. */

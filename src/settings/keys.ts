@@ -112,6 +112,7 @@ export const settingsSchema = v.object({
   'propolis.dataset': setting(text),
   'propolis.link': setting(text),
   backend: setting(oneOf('qemu', 'noop')),
+  bootFirst: setting(flag),
   keep: setting(flag),
   reuse: setting(flag),
 });

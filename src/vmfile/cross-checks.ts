@@ -21,6 +21,7 @@ export function checkProject({ vms, complete }: DeclaredVms, findings: Findings)
   for (const vm of vms) {
     checkChecksum(vm, findings);
     checkProvision(vm, findings);
+    checkReady(vm, findings);
     checkStepOrder(vm, findings);
     checkGroup(vm, findings);
     checkGuestPorts(vm, findings);
@@ -109,6 +110,40 @@ function checkProvision(vm: VmDefinition, findings: Findings): void {
       hint: 'leave `network "none"` out, or the provisioners',
     });
   }
+}
+
+/** A condition that nobody could ever see hold is told now, and not after its timeout. */
+function checkReady(vm: VmDefinition, findings: Findings): void {
+  const network = vm.network?.value.kind ?? 'user';
+  if (vm.ssh !== undefined && network !== 'none') return;
+  const name = vm.name.value;
+  for (const { value: condition, span } of vm.ready?.value.conditions ?? []) {
+    if (condition.kind === 'log') continue;
+    const what = `\`${condition.kind}\` of \`ready\``;
+    if (network === 'none') {
+      findings.error({
+        code: 'conflict',
+        message: `${what} needs a network, and "${name}" has none`,
+        span,
+        ...(vm.network === undefined ? {} : { labels: [{ span: vm.network.span, text: 'this leads nowhere' }] }),
+        hint: 'wait for a line of its console instead, for example: log "login:"',
+      });
+      continue;
+    }
+    const isOutside = condition.kind === 'port' || condition.kind === 'http';
+    // A guest on a bridge or link has an address of its own.
+    if (isOutside && (network !== 'user' || isForwarded(vm, condition.port))) continue;
+    findings.error({
+      code: 'missing',
+      message: `${what} needs a login${isOutside ? ' or a forward' : ''}, and "${name}" has no \`ssh\` block`,
+      span,
+      hint: `add one, for example: ssh { user "debian" }${isOutside ? `; or a forward: network "user" { forward 0 ${condition.port} }` : ''}`,
+    });
+  }
+}
+
+function isForwarded(vm: VmDefinition, port: number): boolean {
+  return forwardsOf(vm).some(({ value }) => value.guest === port);
 }
 
 /** What each VM of a group gets for itself comes after what all of them have in common. */

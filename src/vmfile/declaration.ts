@@ -26,8 +26,10 @@ export interface VmDeclaration {
   readonly cloudInit?: boolean | CloudInitOptions;
   /** That the guest can be logged in to; `true` by default, unlike in a VMFile. */
   readonly ssh?: boolean | SshOptions;
-  /** VMs that are provisioned before this one starts. */
+  /** VMs that are provisioned and ready before this one starts. */
   readonly dependsOn?: string | readonly string[];
+  /** What has to hold before it is up, and before VMs that depend on it start; default nothing. */
+  readonly ready?: ReadyOptions;
   /** Whether the next `up` starts from the provisioned VM: its memory and disk, or its disk alone. */
   readonly warm?: boolean | 'disk';
   /** What is done in the guest, in this order. */
@@ -66,6 +68,37 @@ export interface SshOptions {
   readonly privateKey?: string;
   /** Seconds, or a duration such as `"5m"`: how long to wait for the first login. */
   readonly timeout?: number | string;
+}
+
+type OneOrMore<T> = T | readonly T[];
+
+/** What a VM is waited for; all of it has to hold. A list is as many conditions. See also `waitFor`. */
+export interface ReadyOptions {
+  /** Something in the guest listens on this TCP port. */
+  readonly port?: OneOrMore<number>;
+  /** A GET is answered with this status, or with any below 400. */
+  readonly http?: OneOrMore<HttpCondition>;
+  /** A line of the serial console since the last start: one that contains the text, or that matches. */
+  readonly log?: OneOrMore<string | RegExp>;
+  /** A command of the VM's user exits with 0. */
+  readonly shell?: OneOrMore<string>;
+  /** This path exists. */
+  readonly file?: OneOrMore<string>;
+  /** This systemd unit is active. */
+  readonly unit?: OneOrMore<string>;
+  /** cloud-init has finished. */
+  readonly cloudInit?: boolean;
+  /** Seconds, or a duration such as `"90s"`, for all of it; default 2 min, 8 min under software emulation. */
+  readonly timeout?: number | string;
+}
+
+export interface HttpCondition {
+  /** Default `/`. */
+  readonly path?: string;
+  /** Default 80. */
+  readonly port?: number;
+  /** Default any below 400. */
+  readonly status?: number;
 }
 
 interface StepOptions {

@@ -142,6 +142,12 @@ function vmField(sheet: Sheet, place: Place, value: unknown): readonly KdlNode[]
       return [node(sheet, place, { name: 'depends-on', values: Array.isArray(value) ? value : [value] })];
     case 'network':
       return [networkNode(sheet, place, value)];
+    case 'ready':
+      return [
+        isRecord(value)
+          ? node(sheet, place, { name: 'ready', values: [], children: (at) => conditionNodes(sheet, at, value) })
+          : field(sheet, place, value),
+      ];
     case 'provision':
       if (!Array.isArray(value)) return [stepNode(sheet, place, value)];
       return value.map((step: unknown, i) => stepNode(sheet, inside(place, i), step));
@@ -179,6 +185,37 @@ function forwardNode(sheet: Sheet, place: Place, forward: unknown): KdlNode {
   const { guest, host = 0, ...rest } = forward;
   const values = guest === undefined ? [host] : [host, guest];
   return node(sheet, place, { name: 'forward', values, properties: rest });
+}
+
+/** A list is as many conditions of that kind. */
+function conditionNodes(sheet: Sheet, place: Place, ready: Readonly<Record<string, unknown>>): readonly KdlNode[] {
+  return Object.entries(withoutUndefined(ready)).flatMap(([key, value]) => {
+    const at = inside(place, key);
+    if (!Array.isArray(value)) return conditionNode(sheet, at, key, value);
+    return value.flatMap((one: unknown, i) => conditionNode(sheet, inside(at, i), key, one));
+  });
+}
+
+function conditionNode(sheet: Sheet, place: Place, kind: string, value: unknown): readonly KdlNode[] {
+  const name = kebab(kind);
+  if (kind === 'cloudInit' && typeof value === 'boolean')
+    return value ? [node(sheet, place, { name, values: [] })] : [];
+  if (kind === 'http' && isRecord(value)) {
+    const { path = '/', ...properties } = value;
+    return [node(sheet, place, { name, values: [path], properties })];
+  }
+  if (kind === 'log' && typeof value === 'string')
+    return [node(sheet, place, { name, values: [literalPattern(value)] })];
+  if (kind === 'log' && value instanceof RegExp) {
+    const flags = value.flags.replaceAll(/[dgy]/g, '');
+    return [node(sheet, place, { name, values: [value.source], properties: flags === '' ? {} : { flags } })];
+  }
+  return [node(sheet, place, { name, values: [value] })];
+}
+
+/** A regular expression that matches wherever this text stands. */
+export function literalPattern(text: string): string {
+  return text.replaceAll(/[$()*+.?[\\\]^{|}]/g, '\\$&');
 }
 
 function lanNode(sheet: Sheet, place: Place, lan: unknown): KdlNode {

@@ -63,7 +63,7 @@ export function readReady(node: KdlNode, findings: Findings): ReadyDeclaration {
   const children = {
     port: condition(one('port', port, (value) => ({ kind: 'port', port: value }))),
     http: condition(readHttp),
-    log: condition(one('log', text('a pattern', oneLine), (value) => ({ kind: 'log', pattern: value }))),
+    log: condition(readLog),
     shell: condition(one('shell', text('a command', oneLine), (value) => ({ kind: 'shell', command: value }))),
     file: condition(one('file', path, (value) => ({ kind: 'file', path: value }))),
     unit: condition(one('unit', text('a systemd unit', oneLine), (value) => ({ kind: 'unit', unit: value }))),
@@ -97,7 +97,46 @@ function one<T>(
 
 const urlPath: Rule = (value) => oneLine(value) ?? (value.startsWith('/') ? null : 'it does not start with `/`');
 
-/** `http "/path" port=8080 status=204`; port 80 and status 200 where they are not given. */
+/** `log "regular expression" flags="i"`; each line of the console is matched by itself. */
+function readLog(node: KdlNode, findings: Findings): ReadyCondition | undefined {
+  const pattern = new Setting('log', text('a regular expression', oneLine));
+  const flags = new Setting('flags', text('flags of a regular expression', flagsRule));
+  readShape(
+    node,
+    { title: '`log`', arguments: [pattern], properties: { flags }, example: 'log "listening"' },
+    findings,
+  );
+  if (pattern.value === undefined) return undefined;
+  const { value, span } = pattern.value;
+  const letters = flags.value?.value ?? '';
+  const problem = whyNoExpression(value, letters);
+  if (problem === null) return { kind: 'log', pattern: value, flags: letters };
+  findings.error({
+    code: 'invalid-value',
+    message: `this is no regular expression: ${problem}`,
+    span,
+    hint: 'as in JavaScript; where it has backslashes, write it as #"…"#',
+  });
+  return undefined;
+}
+
+/** Those that change what matches; `g` and `y` are about where to go on. */
+const flagsRule: Rule = (value) => {
+  const isKnown = /^[imsuv]+$/.test(value) && !/(.).*\1/.test(value) && !/u.*v|v.*u/.test(value);
+  return isKnown ? null : 'there are i, m, s, and u or v, each once';
+};
+
+function whyNoExpression(pattern: string, flags: string): string | null {
+  try {
+    new RegExp(pattern, flags).test('');
+    return null;
+  } catch (error) {
+    // V8: "Invalid regular expression: /a(b/: Unterminated group".
+    return error instanceof Error ? error.message.replace(/^.*: /s, '') : String(error);
+  }
+}
+
+/** `http "/path" port=8080 status=204`; port 80 and any status below 400 where they are not given. */
 function readHttp(node: KdlNode, findings: Findings): ReadyCondition | undefined {
   const target = new Setting('http', text('the path of a URL', urlPath));
   const httpPort = new Setting('port', port);
@@ -109,6 +148,6 @@ function readHttp(node: KdlNode, findings: Findings): ReadyCondition | undefined
     kind: 'http',
     path: target.value.value,
     port: httpPort.value?.value ?? 80,
-    status: status.value?.value ?? 200,
+    status: status.value?.value ?? null,
   };
 }

@@ -17,6 +17,7 @@ import type {
   ImageSource,
   NetworkSpec,
   ProvisionStep,
+  ReadySpec,
   VmSpec,
 } from '../model/spec.js';
 import { type Diagnostic, Findings } from './diagnostic.js';
@@ -25,7 +26,6 @@ import { parseChecksum } from './names.js';
 import { type Lans, lansOf } from './lans.js';
 import { didYouMean } from './suggest.js';
 import { reportForeignNetwork, usualBackend } from './host-networks.js';
-import { UNSUPPORTED } from './unsupported.js';
 import { listOf } from './values.js';
 
 /** A named public cloud image, for the host's architecture. */
@@ -124,7 +124,6 @@ type Locate = (path: Located<string>, role: FileRole) => string;
 function resolveVm(vm: VmDefinition, context: Context): VmSpec | null {
   const { findings, project, options } = context;
   const foreign = reportForeignNetwork(vm, options.backend ?? usualBackend(), findings);
-  const unsupported = reportUnsupported(vm, findings) || foreign;
   const folder = dirname(project.source.path);
   const network = resolveNetwork(vm);
   const [first] = membersOf(vm);
@@ -145,7 +144,7 @@ function resolveVm(vm: VmDefinition, context: Context): VmSpec | null {
   const ssh = vm.ssh?.value;
   const privateKey = ssh?.privateKey === undefined ? null : locate(ssh.privateKey, 'private-key');
   const provision = vm.provision.map((step) => resolveStep(step.value, locate));
-  if (image === null || unsupported) return null;
+  if (image === null || foreign) return null;
   return {
     name: vm.name.value,
     group: null,
@@ -164,6 +163,7 @@ function resolveVm(vm: VmDefinition, context: Context): VmSpec | null {
       timeoutSeconds: ssh?.timeout?.value ?? null,
     },
     dependsOn: resolveDependencies(vm, project),
+    ready: resolveReady(vm),
     provision,
     warm: vm.warm?.value ?? null,
   };
@@ -176,23 +176,6 @@ function resolveDependencies(vm: VmDefinition, { vms }: ProjectDefinition): read
     return group === undefined ? [value] : membersOf(group).map(({ name }) => name);
   });
   return [...new Set(names)];
-}
-
-function reportUnsupported(vm: VmDefinition, findings: Findings): boolean {
-  let found = false;
-  for (const feature of UNSUPPORTED) {
-    for (const span of feature.places(vm)) {
-      if (span === undefined) continue;
-      found = true;
-      findings.error({
-        code: 'unsupported',
-        message: `${feature.what} is not supported yet`,
-        span,
-        hint: feature.instead,
-      });
-    }
-  }
-  return found;
 }
 
 function absolute(path: string, { folder, home }: { readonly folder: string; readonly home: string }): string {
@@ -334,6 +317,12 @@ function resolveCloudInit(vm: VmDefinition, locate: Locate): CloudInitSpec | nul
     if (sshKey !== undefined) return { kind: 'public-key', path: locate(sshKey, 'ssh-key') };
     return { kind: 'generated-key' };
   }
+}
+
+function resolveReady(vm: VmDefinition): ReadySpec | null {
+  if (vm.ready === undefined) return null;
+  const { conditions, timeout } = vm.ready.value;
+  return { conditions: conditions.map(({ value }) => value), timeoutSeconds: timeout?.value ?? null };
 }
 
 function resolveStep(step: ProvisionDeclaration, locate: Locate): ProvisionStep {

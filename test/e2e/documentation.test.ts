@@ -40,6 +40,7 @@ const EXPECTED: Readonly<Record<string, { readonly prints: RegExp } | { readonly
   'docs/failures.md, example 1': { prints: /^flushed\n/m },
   'docs/groups.md, example 1': { prints: /^worker-1 running\nworker-2 running\nworker-3 running\n$/ },
   'docs/networks.md, example 1': { prints: /^10\.77\.0\.11 10\.77\.0\.12$/ },
+  'docs/ready.md, example 1': { prints: /^port 22, file "~\/done", log \/it is up\/, log \/\^it is\/i\n$/ },
   'docs/testing.md, example 1': { runner: 'vitest with projects' },
   'docs/testing.md, example 2': { runner: 'vitest' },
   'docs/testing.md, example 3': { runner: 'vitest' },

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { parseUserNetwork, qemuArguments } from '../../src/hypervisor/qemu/command-line.js';
+import { hasConnection, parseUserNetwork, qemuArguments } from '../../src/hypervisor/qemu/command-line.js';
 import type { NetworkSpec } from '../../src/model/spec.js';
 import { vmHandle, vmSpec } from '../support/fixtures.js';
 
@@ -152,6 +152,12 @@ describe('the forwards that QEMU tells', () => {
       { host: 41517, guest: 22 },
       { host: 45775, guest: 8080 },
     ]);
+  });
+
+  test('are told to be in use when the guest has answered, and not while it is only asked', () => {
+    expect(hasConnection(TEXT, 41517)).toBe(true);
+    expect(hasConnection(TEXT, 45775)).toBe(false);
+    expect(hasConnection(TEXT.replace('ESTABLISHED]  ', 'SYN_SENT]     '), 41517)).toBe(false);
   });
 
   test('are none where there is no user network', () => {

@@ -53,6 +53,7 @@ export function vmSpec(changes: Partial<VmSpec> = {}): VmSpec {
     cloudInit: { hostname: 'web', userData: { kind: 'generated-key' }, networkConfig: null },
     ssh: { declared: true, user: 'vm', privateKey: null, timeoutSeconds: null },
     dependsOn: [],
+    ready: null,
     provision: [],
     warm: null,
     ...changes,

@@ -33,15 +33,30 @@ test('VMs in code become the same specs as in a VMFile', () => {
       cloudInit: { hostname: 'web-1', userData: 'user-data.yaml' },
       ssh: { user: 'admin', privateKey: 'id_ed25519', timeout: '5m' },
       dependsOn: ['db'],
+      ready: {
+        port: [80, 443],
+        http: { port: 8080, path: '/health', status: 204 },
+        log: ['ready (1.0)', /^up: \d+$/gi],
+        shell: 'test -e x',
+        file: ['/run/a', '~/b'],
+        unit: 'nginx.service',
+        cloudInit: true,
+        timeout: '90s',
+      },
       provision: [
         { inline: 'echo $X', env: { X: 'a b' }, run: 'once' },
         { script: 'setup.sh', timeout: 90 },
         { source: 'site.conf', destination: '/tmp/site.conf' },
       ],
     },
-    db: { image: 'disk.qcow2', network: { kind: 'tap', bridge: 'br1' }, dependsOn: undefined },
+    db: {
+      image: 'disk.qcow2',
+      network: { kind: 'tap', bridge: 'br1' },
+      dependsOn: undefined,
+      ready: { http: {}, cloudInit: false, unit: undefined },
+    },
     worker: { image: 'disk.qcow2', count: 2, provision: [{ inline: 'hostname', run: 'each' }] },
-    bare: { imagePreset: 'debian-12', cloudInit: false, ssh: false, network: 'none' },
+    bare: { imagePreset: 'debian-12', cloudInit: false, ssh: false, network: 'none', ready: { log: /up/ } },
     one: { image: 'disk.qcow2', network: { kind: 'user', lan: 'back' } },
     two: { image: 'disk.qcow2', network: { kind: 'user', lan: { name: 'back', address: '10.77.0.9' } } },
   });
@@ -58,13 +73,17 @@ test('VMs in code become the same specs as in a VMFile', () => {
       cloud-init { hostname "web-1"; user-data "user-data.yaml" }
       ssh { user "admin"; private-key "id_ed25519"; timeout "5m" }
       depends-on "db"
+      ready {
+        port 80; port 443; http "/health" port=8080 status=204; log #"ready \\(1\\.0\\)"#; log #"^up: \\d+$"# flags="i"
+        shell "test -e x"; file "/run/a"; file "~/b"; unit "nginx.service"; cloud-init; timeout "90s"
+      }
       provision "shell" run="once" { inline "echo $X"; env X="a b" }
       provision "shell" { script "setup.sh"; timeout 90 }
       provision "file" { source "site.conf"; destination "/tmp/site.conf" }
     }
-    vm "db" { image "disk.qcow2"; network "tap" bridge="br1"; cloud-init; ssh }
+    vm "db" { image "disk.qcow2"; network "tap" bridge="br1"; cloud-init; ssh; ready { http "/" } }
     vm "worker" count=2 { image "disk.qcow2"; cloud-init; ssh; provision "shell" { inline "hostname"; run "each" } }
-    vm "bare" { image-preset "debian-12"; network "none" }
+    vm "bare" { image-preset "debian-12"; network "none"; ready { log "up" } }
     vm "one" { image "disk.qcow2"; network "user" { lan "back" }; cloud-init; ssh }
     vm "two" { image "disk.qcow2"; network "user" { lan "back" address="10.77.0.9" }; cloud-init; ssh }`);
   expect(file.diagnostics).toEqual([]);
@@ -104,6 +123,13 @@ test.each<[place: string, vm: object, kdl: string]>([
     { provision: [{ inline: 'true', env: { A: 1 } }] },
     'ssh; provision "shell" { inline "true"; env A=1 }',
   ],
+  ['vms.web.ready', { ready: {} }, 'ready {}'],
+  ['vms.web.ready: 80', { ready: 80 }, 'ready 80'],
+  ['vms.web.ready.port[1]: 0', { ready: { port: [80, 0] } }, 'ssh; ready { port 80; port 0 }'],
+  ['vms.web.ready.http.prot: 80', { ready: { http: { prot: 80 } } }, 'ssh; ready { http "/" prot=80 }'],
+  ['vms.web.ready.log: 7', { ready: { log: 7 } }, 'ready { log 7 }'],
+  ['vms.web.ready.cloudInit: "yes"', { ready: { cloudInit: 'yes' } }, 'ssh; ready { cloud-init "yes" }'],
+  ['vms.web.ready.units: "a"', { ready: { units: 'a' } }, 'ssh; ready { units "a" }'],
   ['vms.web.count: 0', { count: 0 }, ''],
   ['vms.web.checksum: "md5:1"', { checksum: 'md5:1' }, 'checksum "md5:1"'],
 ])('the mistake %s has the message of a VMFile, and its own place', (place, vm, kdl) => {

@@ -46,6 +46,7 @@ const DEFAULTS: Omit<VmSpec, 'name' | 'image'> = {
   cloudInit: null,
   ssh: { declared: false, user: 'vm', privateKey: null, timeoutSeconds: null },
   dependsOn: [],
+  ready: null,
   provision: [],
   warm: null,
 };
@@ -214,10 +215,10 @@ describe('a VMFile with everything that the language has', () => {
   });
 });
 
-describe('what the language has and this version cannot do', () => {
-  const source = fixture('not-yet');
+describe('nodes and properties', () => {
+  const source = fixture('spellings');
 
-  it('is read in both spellings', () => {
+  it('are read in both spellings', () => {
     expect(definitionsOf(source)).toStrictEqual([
       {
         name: 'a',
@@ -231,7 +232,7 @@ describe('what the language has and this version cannot do', () => {
           conditions: [
             { kind: 'port', port: 80 },
             { kind: 'http', path: '/health', port: 8080, status: 204 },
-            { kind: 'log', pattern: 'ready' },
+            { kind: 'log', pattern: 'ready', flags: 'i' },
             { kind: 'shell', command: 'test -e /tmp/x' },
             { kind: 'file', path: '/run/ready' },
             { kind: 'unit', unit: 'nginx.service' },
@@ -263,9 +264,21 @@ describe('what the language has and this version cannot do', () => {
     ]);
   });
 
-  it('makes no spec', () => {
+  it('become specs, but for networks that this host has not', () => {
     const { specs, diagnostics } = resolveProject(parseVmFile(source).project, OPTIONS);
-    expect(specs).toStrictEqual([]);
+    expect(specs.map(({ name }) => name)).toStrictEqual(['a-1', 'a-2', 'a-3', 'a-4']);
+    expect(specs[3]?.ready).toStrictEqual({
+      conditions: [
+        { kind: 'port', port: 80 },
+        { kind: 'http', path: '/health', port: 8080, status: 204 },
+        { kind: 'log', pattern: 'ready', flags: 'i' },
+        { kind: 'shell', command: 'test -e /tmp/x' },
+        { kind: 'file', path: '/run/ready' },
+        { kind: 'unit', unit: 'nginx.service' },
+        { kind: 'cloud-init' },
+      ],
+      timeoutSeconds: 120,
+    });
     expect(new Set(diagnostics.map(({ code }) => code))).toStrictEqual(new Set(['unsupported']));
   });
 });

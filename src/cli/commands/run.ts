@@ -4,7 +4,7 @@ import { runInteractive } from '../../util/exec.js';
 import type { Cli, CommandModule } from '../cli.js';
 import { EXIT } from '../exit-code.js';
 import { showGraph } from '../graph.js';
-import { COLD_OPTION, FILE_OPTION, positiveOption } from '../options.js';
+import { BOOT_FIRST_OPTION, COLD_OPTION, FILE_OPTION, positiveOption } from '../options.js';
 import { printWarnings } from '../project.js';
 import { printNote } from '../report.js';
 
@@ -13,6 +13,7 @@ interface RunFlags {
   readonly keep?: true;
   readonly reuse?: true;
   readonly parallel?: number;
+  readonly bootFirst?: true;
   readonly cold: boolean;
 }
 
@@ -37,6 +38,7 @@ export const command: CommandModule = {
       .option('--reuse', 'take over the VMs of the run before while they are as declared, and leave them for the next')
       .option(...COLD_OPTION)
       .option('--parallel <n>', 'guests that boot at the same time (default: the number of cores)', positiveOption)
+      .option(...BOOT_FIRST_OPTION)
       .addHelpText('after', ENVIRONMENT)
       .action((words: readonly string[], flags: RunFlags) => {
         const names = words.slice(0, cli.wordsBeforeDashes);
@@ -64,6 +66,7 @@ async function run(
       reuse: flags.reuse,
       ...(flags.cold ? { warm: false } : {}),
       concurrency: { boots: flags.parallel },
+      bootFirst: flags.bootFirst,
       signal,
     },
     { variables, home, cwd, hypervisor, command: `vmctl run ${words.join(' ')}` },

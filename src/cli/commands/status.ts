@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { identityFiles } from '../../../tasks/access.js';
 import { type Inspection, inspectVm } from '../../../tasks/inspect.js';
+import { readyStatus } from '../../../tasks/ready.js';
 import { bytesText } from '../../../tasks/progress-text.js';
 import { lanOf, lanPlace } from '../../model/lan.js';
 import { VM_FILES } from '../../paths.js';
@@ -62,6 +63,7 @@ async function gather(inspection: Inspection, home: string) {
       knownHosts: join(handle.directory, VM_FILES.knownHosts),
     },
     provisioning: record.provisioning,
+    ready: readyStatus(spec, record),
     lastFailure: record.lastFailure,
     remarks,
   };
@@ -90,6 +92,7 @@ function asText(facts: Facts): string {
       ...(next === null ? [] : [['next step', next] as const]),
     ]),
     ['provisioning', facts.provisioning],
+    ...(facts.ready === null ? [] : readyLines(facts.ready)),
     ['backend', facts.backend],
     ['VMFile', facts.project ?? '-'],
     ['vCPUs', String(facts.vcpus)],
@@ -107,4 +110,9 @@ function asText(facts: Facts): string {
       ? []
       : ([['last failure', `${lastFailure.time}, ${lastFailure.step}: ${lastFailure.error.message}`]] as const)),
   ]);
+}
+
+function readyLines({ conditions, since }: NonNullable<Exclude<Facts, { problem: string }>['ready']>) {
+  const when = since === null ? 'not seen to be since its last start' : `since ${since}`;
+  return [['ready', when] as const, ...conditions.map((condition) => ['', condition] as const)];
 }

@@ -1,6 +1,7 @@
 import type { CommandModule } from '../cli.js';
 import { type BringUpFlags, bringUp } from '../bring-up.js';
 import {
+  BOOT_FIRST_OPTION,
   COLD_OPTION,
   FILE_OPTION,
   PULL_OPTION,
@@ -19,8 +20,9 @@ export const command: CommandModule = {
       .option(...FILE_OPTION)
       .option('--name <name>', 'the same as the argument; may be repeated', collect, [])
       .option('--dry-run', 'print what would be done to each VM and why, and do nothing', false)
-      .option('--no-provision', 'create and start, but run no provisioners')
+      .option('--no-provision', 'create and start, but run no provisioners and do not wait until ready')
       .option('--parallel <n>', 'guests that boot at the same time (default: the number of cores)', positiveOption)
+      .option(...BOOT_FIRST_OPTION)
       .option(...PULL_OPTION)
       .option(...COLD_OPTION)
       .option('--timeout <duration>', 'how long to wait for SSH of each VM, such as 90s or 5m', waitOption)

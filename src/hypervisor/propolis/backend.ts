@@ -260,6 +260,11 @@ export class PropolisBackend implements Hypervisor {
     return false;
   }
 
+  /** It has no such forwards. */
+  async forwardTaken(): Promise<boolean> {
+    return false;
+  }
+
   async screenshot({ handle }: RunningVm | SuspendedVm): Promise<Uint8Array> {
     throw noScreen(handle.name, NO_SCREEN.reason);
   }

@@ -42,7 +42,7 @@ import { checkBaseImage, diskMissing } from '../base-image.js';
 import { buildWorkDirectory, removeWorkDirectory, stableMac, writeGuestAccess } from '../work-directory.js';
 import { type AcceleratorChoice, type AcceleratorWish, chooseAccelerator } from './accelerator.js';
 import { type BinaryOptions, findBinary } from './binary.js';
-import { parseUserNetwork, qemuArguments } from './command-line.js';
+import { hasConnection, parseUserNetwork, qemuArguments } from './command-line.js';
 import { changeLink, cutPower, pressReset } from './faults.js';
 import { copyVariables, requireFirmware, uefiCodeFor } from './firmware.js';
 import { branchDisk, freezeFiles, prepareFromFrozen } from './freeze.js';
@@ -359,6 +359,19 @@ export class QemuBackend implements Hypervisor {
 
   console(handle: VmHandle): ConsoleEndpoint {
     return { kind: 'unix', path: join(handle.directory, VM_FILES.consoleSocket) };
+  }
+
+  async forwardTaken(handle: VmHandle, hostPort: number): Promise<boolean> {
+    const qmp = await connectQmp(join(handle.directory, VM_FILES.qmpSocket), { timeoutMs: OBSERVE_TIMEOUT_MS }).catch(
+      () => null,
+    );
+    // It has ended, or another vmctl is using it at this moment.
+    if (qmp === null) return false;
+    try {
+      return hasConnection(await qmp.monitor('info usernet'), hostPort);
+    } finally {
+      qmp.close();
+    }
   }
 
   /** QEMU writes it by itself. */

@@ -166,3 +166,13 @@ export function parseUserNetwork(text: string): readonly Forward[] {
   }
   return forwards;
 }
+
+/**
+ * Whether the guest has answered a connection through this forward, from the same text. While it has not, which for a
+ * guest that boots is a long time, such a connection is in another state: `TCP[SYN_SENT]`.
+ */
+export function hasConnection(text: string, hostPort: number): boolean {
+  return text
+    .split('\n')
+    .some((line) => Number(/^\s*TCP\[ESTABLISHED\]\s+\S+\s+\S+\s+(\d+)\s/.exec(line)?.[1]) === hostPort);
+}
