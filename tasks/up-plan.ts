@@ -15,6 +15,8 @@ export interface UpFacts {
   readonly record: VmRecord | null;
   /** It still runs, but its guest was asked to power off. */
   readonly poweringOff: boolean;
+  /** It is stopped, and its memory is saved. */
+  readonly suspendedToDisk: boolean;
   /** True for `reload`. */
   readonly anew: boolean;
 }
@@ -25,12 +27,13 @@ export interface UpDecision {
   readonly reason: string;
 }
 
-export function decideUp({ observed, record, poweringOff, anew }: UpFacts): UpDecision {
+export function decideUp({ observed, record, poweringOff, suspendedToDisk, anew }: UpFacts): UpDecision {
   if (observed === null) return { action: 'create', reason: 'there is no such VM yet' };
   if (anew) return { action: 'recreate', reason: `it is ${observed.state}, and is to be made anew` };
   if (record?.warm?.settled === false) {
     return { action: 'recreate', reason: 'vmctl was interrupted while it was restored from what was frozen' };
   }
+  if (suspendedToDisk) return { action: 'start', reason: 'it is suspended to the disk, and goes on' };
   if (observed.state === 'stopped') return { action: 'start', reason: 'it is stopped' };
   if (poweringOff) return { action: 'start', reason: 'it is powering off, and is started again then' };
   if (observed.state === 'suspended') {

@@ -1,0 +1,7 @@
+import { defineConfig } from 'vitest/config';
+import { vmctl } from 'vmctl/vitest';
+
+export default defineConfig({
+  plugins: [vmctl()],
+  test: { testTimeout: 600_000 },
+});
