@@ -4,10 +4,12 @@
  */
 import { lstat, mkdir, readFile, readdir, readlink, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { VM_FILES } from '../../src/paths.js';
 import { vmHandle, vmSpec } from '../support/fixtures.js';
 import { Rig } from '../support/rig.js';
+
+vi.setConfig({ testTimeout: 120_000 });
 
 /** Everything below a folder but the state directory: kind, time and content. */
 async function picture(folder: string, without: string): Promise<Readonly<Record<string, string>>> {

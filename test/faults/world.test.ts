@@ -8,6 +8,8 @@ import { Registry } from '../../src/registry.js';
 import { putVm, temporaryDirectory, vmSpec, withoutPrivileges } from '../support/fixtures.js';
 import { Rig } from '../support/rig.js';
 
+vi.setConfig({ testTimeout: 120_000 });
+
 afterEach(() => {
   vi.useRealTimers();
   vi.unstubAllEnvs();
