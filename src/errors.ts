@@ -13,6 +13,7 @@ export const ERROR_CODES = {
   VM_EXISTS: 'A VM of that name exists already.',
   VM_FOREIGN: 'A VM of that name belongs to another VMFile.',
   VM_STATE: 'The operation is not legal in the state that the VM is in.',
+  SNAPSHOT_NOT_FOUND: 'The VM has no snapshot of that name.',
   VM_DAMAGED: 'Files of the VM are missing or unreadable.',
   IMAGE_NOT_FOUND: 'The image file or URL does not exist.',
   IMAGE_INVALID: 'The file is not a disk image that vmctl accepts.',

@@ -44,6 +44,12 @@ export const VM_FILES = {
   stateSocket: 'state.sock',
   /** A disk that is about to take the place of the other. */
   nextOverlay: 'overlay.next.qcow2',
+  /** What was kept of the VM under names, one folder for each. */
+  snapshots: 'snapshots',
+  /** Its memory and devices, where it was suspended to the disk. */
+  suspended: 'suspended.state',
+  /** What its disk was then. */
+  suspendedFacts: 'suspended.json',
   /** There, and empty, since the guest was asked to power off, until it is started the next time. */
   stopping: 'stopping',
   /** There, and empty, since somebody cut the VM's power, until it is started the next time; its time is that of the cut. */

@@ -1,7 +1,7 @@
 /** What the files of the state directory must look like to be believed. */
 import * as v from 'valibot';
 import { ERROR_CODES, type ErrorCode } from './errors.js';
-import { FAULT_STEPS, UP_STEPS } from './model/event.js';
+import { FAULT_STEPS, SNAPSHOT_STEPS, UP_STEPS } from './model/event.js';
 import { WARM_LEVELS } from './model/warm.js';
 
 const backend = v.picklist(['qemu', 'propolis', 'noop']);
@@ -148,7 +148,16 @@ export const recordSchema = v.object({
   warm: v.optional(v.nullable(v.object({ key: v.string(), settled: v.boolean() })), null),
   lastFailure: v.nullable(
     v.object({
-      step: v.picklist([...UP_STEPS, 'stop', 'destroy', 'suspend', 'resume', 'reset', ...FAULT_STEPS]),
+      step: v.picklist([
+        ...UP_STEPS,
+        'stop',
+        'destroy',
+        'suspend',
+        'resume',
+        'reset',
+        ...FAULT_STEPS,
+        ...SNAPSHOT_STEPS,
+      ]),
       time: v.string(),
       error: v.object({
         code: codeSchema,

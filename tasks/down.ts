@@ -7,6 +7,7 @@ import { unlessAborted } from '../src/util/wait.js';
 import type { TaskEnvironment } from './context.js';
 import { recordFailure } from './record-failure.js';
 import { stopVm } from './stop.js';
+import { forgetSuspended, suspendedAt } from './suspended.js';
 import type { TaskGraph } from './up.js';
 import { type StepResult, VmRun } from './vm-run.js';
 
@@ -78,7 +79,13 @@ class DownFlow {
     // What is to be destroyed has nothing to save.
     const graceMs = destroy ? 0 : this.#options.graceMs;
     const method = await stopVm(this.#env, { handle, graceMs }, context);
-    if (method === null) return { skipped: 'already stopped' };
+    if (method === null) {
+      if ((await suspendedAt(handle)) === null) return { skipped: 'already stopped' };
+      // As a VM that is suspended in memory loses that when it is stopped.
+      await forgetSuspended(handle);
+      this.#changed = true;
+      return { done: 'its saved memory is given up' };
+    }
     this.#changed = true;
     return { done: STOPPED_BY[method] };
   }

@@ -1,9 +1,11 @@
-/** Pausing the vCPUs of VMs, and letting them go on. Their memory stays where it is: this is no way to save it. */
+/** Pausing the vCPUs of VMs, and letting them go on. Their memory stays where it is; `suspended.ts` saves it. */
 import { VmctlError } from '../src/errors.js';
 import type { RegistryEntry } from '../src/registry.js';
 import type { TaskEnvironment } from './context.js';
 import { notLive } from './not-live.js';
 import { singleStepTasks } from './single-step.js';
+import { startVm } from './start.js';
+import { suspendedAt } from './suspended.js';
 import { type TaskGraph, runningSummary } from './up.js';
 
 export function suspendTasks(env: TaskEnvironment, entries: readonly RegistryEntry[]): TaskGraph {
@@ -30,7 +32,10 @@ export function resumeTasks(env: TaskEnvironment, entries: readonly RegistryEntr
     work: async (entry, context) => {
       const observed = await env.hypervisor.observe(await env.registry.handle(entry));
       if (observed.state === 'running') return { skipped: 'already running' };
-      if (observed.state === 'stopped') throw notLive(observed, 'resume');
+      if (observed.state === 'stopped') {
+        if ((await suspendedAt(observed.handle)) === null) throw notLive(observed, 'resume');
+        return { done: runningSummary(await startVm(env, { stopped: observed, entry }, context)) };
+      }
       return { done: runningSummary(await env.hypervisor.resume(observed, context)) };
     },
   });

@@ -5,6 +5,7 @@ import { connectCommand } from './cable.js';
 import type { TaskEnvironment } from './context.js';
 import { powerCutAt } from './crash.js';
 import { isPoweringOff } from './stop.js';
+import { suspendedAt } from './suspended.js';
 
 export interface Remark {
   readonly kind: 'problem' | 'on purpose';
@@ -36,7 +37,11 @@ export async function remarksOn(env: TaskEnvironment, observed: ObservedVm): Pro
   }
   if (observed.state !== 'stopped') remarks.push(...observed.unplugged.map((nic) => unpluggedRemark(handle, nic)));
   const cutAt = observed.state === 'stopped' ? await powerCutAt(handle) : null;
-  if (cutAt !== null) {
+  const savedAt = observed.state === 'stopped' ? await suspendedAt(handle) : null;
+  if (savedAt !== null) {
+    const next = `Continue it with: vmctl resume ${handle.name}`;
+    remarks.push({ kind: 'on purpose', what: `suspended to the disk at ${savedAt}`, next, details: null });
+  } else if (cutAt !== null) {
     const next = `Start it again with: vmctl start ${handle.name}`;
     remarks.push({ kind: 'on purpose', what: `power cut at ${cutAt}`, next, details: null });
   } else if (observed.state === 'stopped' && observed.crash !== undefined) {

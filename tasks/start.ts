@@ -5,6 +5,7 @@ import type { RegistryEntry } from '../src/registry.js';
 import type { TaskEnvironment } from './context.js';
 import { forgetPowerCut } from './crash.js';
 import { forgetRequest } from './stop.js';
+import { resumeFromDisk } from './suspended.js';
 import { settleFrozen } from './warm-restore.js';
 
 export async function startVm(
@@ -16,6 +17,11 @@ export async function startVm(
   await env.hypervisor.checkDisk(stopped.handle);
   await forgetRequest(stopped.handle);
   await forgetPowerCut(stopped.handle);
+  const resumed = await resumeFromDisk(env, stopped, context);
+  if (resumed !== null) {
+    await env.registry.updateRecord(vm.entry, { lastFailure: null });
+    return resumed;
+  }
   // Recorded first: whatever happens from here on, the next `up` knows that there is something left to do.
   await env.registry.updateRecord(vm.entry, { provisioning: 'pending' });
   const running = await env.hypervisor.start(stopped, context, { kind: vm.freezable === true ? 'freezable' : 'boot' });

@@ -9,6 +9,7 @@ import type { TaskEnvironment } from './context.js';
 import { type PlannedStep, planProvision } from '../src/provision/step-sequence.js';
 import { imageAtHand } from './resolve.js';
 import { isPoweringOff } from './stop.js';
+import { suspendedAt } from './suspended.js';
 import { type UpDecision, changesBetween, decideUp } from './up-plan.js';
 import { lookUpWarm, warmReach } from './warm-lookup.js';
 
@@ -52,7 +53,8 @@ export async function outlook(env: TaskEnvironment, spec: VmSpec, anew: boolean)
   const existing = await existingVm(env, spec);
   const observed = existing?.observed ?? null;
   const poweringOff = observed !== null && (await isPoweringOff(observed));
-  const decision = decideUp({ observed, record: existing?.record ?? null, poweringOff, anew });
+  const suspendedToDisk = observed?.state === 'stopped' && (await suspendedAt(observed.handle)) !== null;
+  const decision = decideUp({ observed, record: existing?.record ?? null, poweringOff, suspendedToDisk, anew });
   // Told before anything is begun, and by a plan too.
   if (observed !== null && decision.action === 'start') await env.hypervisor.checkDisk(observed.handle);
   const history = decision.action === 'recreate' ? [] : (existing?.record.steps ?? []);

@@ -3,6 +3,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Change, UpAction } from '../src/model/plan.js';
 import type { CloudInitSpec, ImageSource, NetworkSpec, VmSpec } from '../src/model/spec.js';
 import { unreachable } from '../src/errors.js';
+import { shownPlace } from '../src/image/source.js';
 import type { ObservedVm } from '../src/model/vm.js';
 import type { VmRecord } from '../src/registry.js';
 import { bytesText } from './progress-text.js';
@@ -14,6 +15,8 @@ export interface UpFacts {
   readonly record: VmRecord | null;
   /** It still runs, but its guest was asked to power off. */
   readonly poweringOff: boolean;
+  /** It is stopped, and its memory is saved. */
+  readonly suspendedToDisk: boolean;
   /** True for `reload`. */
   readonly anew: boolean;
 }
@@ -24,12 +27,13 @@ export interface UpDecision {
   readonly reason: string;
 }
 
-export function decideUp({ observed, record, poweringOff, anew }: UpFacts): UpDecision {
+export function decideUp({ observed, record, poweringOff, suspendedToDisk, anew }: UpFacts): UpDecision {
   if (observed === null) return { action: 'create', reason: 'there is no such VM yet' };
   if (anew) return { action: 'recreate', reason: `it is ${observed.state}, and is to be made anew` };
   if (record?.warm?.settled === false) {
     return { action: 'recreate', reason: 'vmctl was interrupted while it was restored from what was frozen' };
   }
+  if (suspendedToDisk) return { action: 'start', reason: 'it is suspended to the disk, and goes on' };
   if (observed.state === 'stopped') return { action: 'start', reason: 'it is stopped' };
   if (poweringOff) return { action: 'start', reason: 'it is powering off, and is started again then' };
   if (observed.state === 'suspended') {
@@ -78,9 +82,10 @@ export function changeText({ node, made, declared }: Change): string {
 
 function imageText(image: ImageSource): string {
   if (image.kind === 'file') return image.path;
-  const { url, checksum } = image;
+  const { checksum } = image;
+  const url = shownPlace(image.url);
   if (checksum === null) return url;
-  return `${url} (${checksum.algorithm === 'list' ? `as in ${checksum.url}` : `${checksum.algorithm} ${checksum.digest}`})`;
+  return `${url} (${checksum.algorithm === 'list' ? `as in ${shownPlace(checksum.url)}` : `${checksum.algorithm} ${checksum.digest}`})`;
 }
 
 /** Who else is on its LAN is told to a VM while it runs. */

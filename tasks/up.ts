@@ -2,6 +2,7 @@
 import { basename } from 'node:path';
 import type { ListrTask } from 'listr2';
 import { VmctlError, toVmctlError } from '../src/errors.js';
+import { shownPlace } from '../src/image/source.js';
 import { type StageContext, type Step, silentReporter } from '../src/model/event.js';
 import type { UpAction } from '../src/model/plan.js';
 import type { VmSpec } from '../src/model/spec.js';
@@ -334,7 +335,7 @@ function noteDifferences(found: UpOutlook, name: string, context: StageContext):
 }
 
 function specSummary(spec: VmSpec): string {
-  const image = spec.image.kind === 'file' ? spec.image.path : spec.image.url;
+  const image = spec.image.kind === 'file' ? spec.image.path : shownPlace(spec.image.url);
   return `${spec.vcpus} vCPU, ${spec.memoryMib} MiB, ${basename(image)}`;
 }
 

@@ -11,6 +11,7 @@ import { settleGuest } from '../src/provision/settle.js';
 import type { RegistryEntry } from '../src/registry.js';
 import { withLock } from '../src/util/lock.js';
 import { findDamage } from '../src/warm/manifest.js';
+import { findSnapshotByDisk } from '../src/warm/snapshots.js';
 import { findByDisk, noteUse } from '../src/warm/store.js';
 import type { TaskEnvironment } from './context.js';
 import { forgetPowerCut } from './crash.js';
@@ -106,7 +107,10 @@ export async function settleFrozen(env: TaskEnvironment, vm: StoppedVm, context:
 }
 
 /** A disk that is in another folder too was frozen; somebody's own copy by a link is none of ours. */
-async function frozenDiskOf(env: TaskEnvironment, { directory }: VmHandle) {
+async function frozenDiskOf(env: TaskEnvironment, handle: VmHandle) {
+  const { directory } = handle;
   const disk = await stat(join(directory, VM_FILES.overlay)).catch(() => null);
-  return disk === null || disk.nlink < 2 ? null : findByDisk(env.paths, disk.ino);
+  return disk === null || disk.nlink < 2
+    ? null
+    : ((await findSnapshotByDisk(handle, disk.ino)) ?? (await findByDisk(env.paths, disk.ino)));
 }

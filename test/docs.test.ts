@@ -1,5 +1,6 @@
 /** What the documentation says is true: the reference is that of the sources, and every example compiles. */
 import { execFileSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import ts from 'typescript';
 import { expect, test } from 'vitest';
@@ -60,4 +61,11 @@ test('every example in TypeScript compiles', () => {
 test('an example with a mistake would be found', () => {
   const text = "import { up } from 'vmctl';\nconst vms = await up({ vms: ['web'] });\nawait vms.db.exec('true');\n";
   expect(mistakes([{ path: join(ROOT, 'wrong.ts'), text }])).toEqual([expect.stringContaining("'db' does not exist")]);
+});
+
+test('every test that docs/reliability.md names is there', () => {
+  const text = readFileSync(join(ROOT, 'docs/reliability.md'), 'utf8');
+  const named = [...text.matchAll(/`(test\/[^`]+)`/g)].map(([, path = '']) => path);
+  expect(named.length).toBeGreaterThan(20);
+  expect(named.filter((path) => !existsSync(join(ROOT, path)))).toEqual([]);
 });

@@ -60,8 +60,8 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     load: () => import('./commands/destroy.js'),
   },
   suspend: {
-    summary: 'pause the vCPUs of VMs; their memory stays where it is',
-    examples: ['vmctl suspend web', 'vmctl suspend web db'],
+    summary: 'pause the vCPUs of VMs, or save their memory and end them until they are resumed',
+    examples: ['vmctl suspend web db', 'vmctl suspend web --to-disk'],
     load: () => import('./commands/suspend.js'),
   },
   resume: {
@@ -93,6 +93,21 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     summary: 'take VMs back to the moment at which they were frozen, disk and memory',
     examples: ['vmctl reset web', 'vmctl reset web db'],
     load: () => import('./commands/reset.js'),
+  },
+  snapshot: {
+    summary: 'keep a VM as it is now, disk and memory, under a name',
+    examples: ['vmctl snapshot web before-upgrade', 'vmctl snapshot web before-upgrade --delete'],
+    load: () => import('./commands/snapshot.js'),
+  },
+  restore: {
+    summary: 'take a VM back to a snapshot',
+    examples: ['vmctl restore web before-upgrade', 'vmctl restore web before-upgrade --json'],
+    load: () => import('./commands/restore.js'),
+  },
+  snapshots: {
+    summary: 'list the snapshots of VMs',
+    examples: ['vmctl snapshots', 'vmctl snapshots web --json'],
+    load: () => import('./commands/snapshots.js'),
   },
   list: {
     summary: 'list all VMs of this user',

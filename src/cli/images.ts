@@ -14,7 +14,7 @@ import type { PullPolicy } from '../model/pull-policy.js';
 import { readDiskHeader } from '../image/disk-header.js';
 import { type ImageDescription, describeImage } from '../image/inspect.js';
 import { inspectImage } from '../image/qemu-img.js';
-import { addressOf } from '../image/source.js';
+import { addressOf, shownPlace } from '../image/source.js';
 import { exists } from '../util/fs.js';
 import { parseChecksum } from '../vmfile/names.js';
 import { didYouMean } from '../vmfile/suggest.js';
@@ -188,14 +188,12 @@ export async function findImage(cli: Cli, env: TaskEnvironment, image: string): 
     cached.flatMap(({ names }) => names),
     '"',
   );
-  throw new VmctlError(
-    'IMAGE_NOT_FOUND',
-    `there is no file ${path}, and no image ${JSON.stringify(image)} in the cache`,
-    {
-      hint: hint ?? 'The images of the cache: vmctl image list',
-      fields: { image },
-    },
-  );
+  const shown = shownPlace(image);
+  const sought = key === null ? `there is no file ${path}, and` : 'there is';
+  throw new VmctlError('IMAGE_NOT_FOUND', `${sought} no image ${JSON.stringify(shown)} in the cache`, {
+    hint: hint ?? 'The images of the cache: vmctl image list',
+    fields: { image: shown },
+  });
 }
 
 /** What an image from that URL is found by; null for what is no URL of one. */

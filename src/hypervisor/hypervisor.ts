@@ -207,8 +207,8 @@ export interface Hypervisor {
   save(vm: RunningVm | SuspendedVm, path: string, context: StageContext): Promise<SuspendedVm>;
   /**
    * Turns a running VM into files in `folder`, which exists and is empty: its disk, what `prepareFrozen` needs besides,
-   * and, where the VM was started `freezable`, its memory and state; one that was not is to be powered off before.
-   * Afterwards the VM is stopped, and its disk is frozen: not to be written again. `branch` gives it another one.
+   * and, where it runs, its memory and state. The memory is a file of its own where the VM was started `freezable`, which
+   * costs nothing; else it is written into the state. Afterwards the VM is stopped, and its disk is frozen: not to be written again. `branch` gives it another one.
    */
   freeze(vm: ObservedVm, folder: string, context: StageContext): Promise<StoppedVm>;
   /** Builds the files of a new VM that starts from a frozen one, completely or not at all. */

@@ -22,7 +22,7 @@ import {
   assertTransition,
 } from '../model/vm.js';
 import { VM_FILES } from '../paths.js';
-import { readTextIfPresent, writeFileAtomically } from '../util/fs.js';
+import { exists, readTextIfPresent, writeFileAtomically } from '../util/fs.js';
 import { throwIfAborted } from '../util/wait.js';
 import {
   type BackendFacts,
@@ -147,7 +147,8 @@ export class NoopBackend implements Hypervisor {
     await this.#enter('freeze', handle.name, context);
     await writeFileAtomically(join(folder, FROZEN_FILES.disk), 'a disk\n');
     if ((await readState(handle)) !== 'stopped') {
-      await rename(join(handle.directory, VM_FILES.memory), join(folder, FROZEN_FILES.memory));
+      const memory = join(handle.directory, VM_FILES.memory);
+      if (await exists(memory)) await rename(memory, join(folder, FROZEN_FILES.memory));
       await writeFileAtomically(join(folder, FROZEN_FILES.state), STATE);
       await this.#change(handle, 'stop', 'stopped', context);
     }

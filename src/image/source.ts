@@ -81,6 +81,11 @@ export function shownUrl(url: URL): string {
   return `${url.origin}${url.pathname}${url.search === '' ? '' : '?…'}`;
 }
 
+/** The same for a URL, a reference to a registry, or a path, as a VMFile has it. */
+export function shownPlace(text: string): string {
+  return isOci(text) || !URL.canParse(text) ? text : shownUrl(new URL(text));
+}
+
 /**
  * The file name in the cache: `debian-12-genericcloud-amd64-3f1c0a9b2d4e.qcow2`, with so many digits of the content's
  * digest.

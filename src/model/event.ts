@@ -23,7 +23,12 @@ export type FaultStep = (typeof FAULT_STEPS)[number];
 /** Back to the moment at which the VM was frozen. */
 export type ResetStep = 'reset';
 
-export type Step = UpStep | DownStep | PauseStep | FaultStep | ResetStep;
+/** Keeping a VM as it is at a moment, and going back there. */
+export const SNAPSHOT_STEPS = ['snapshot', 'restore'] as const;
+
+export type SnapshotStep = (typeof SNAPSHOT_STEPS)[number];
+
+export type Step = UpStep | DownStep | PauseStep | FaultStep | ResetStep | SnapshotStep;
 
 interface EventCommon {
   /** Milliseconds since the epoch. */

@@ -49,7 +49,10 @@ export function codeFrame(marks: readonly Mark[], { text, lines, width, style }:
     previous = number;
     const columns = Math.max(20, width - digits - 5);
     const near = nearby(line, here, columns);
-    const view = cutAround(layOut(text.slice(near.start, near.end)), here, { start: near.start, width: columns });
+    const view = cutAround(layOut(withoutSecrets(text.slice(near.start, near.end))), here, {
+      start: near.start,
+      width: columns,
+    });
     frame.push(`${gutter(String(number))} ${view.text}`.trimEnd());
     for (const [index, mark] of here.entries()) {
       const { column, length } = view.underlines[index] ?? { column: 0, length: 1 };
@@ -60,6 +63,14 @@ export function codeFrame(marks: readonly Mark[], { text, lines, width, style }:
     }
   }
   return frame;
+}
+
+/** A line with stars for the password and the query of each URL in it, for frames end up in the logs of CI. */
+function withoutSecrets(line: string): string {
+  const stars = (_all: string, before: string, secret: string): string => before + '*'.repeat(secret.length);
+  return line
+    .replace(/(:\/\/[^\s"'/@:?#]*:)([^\s"'/@]+)(?=@)/g, stars)
+    .replace(/(:\/\/[^\s"'?#]+\?)([^\s"'#]+)/g, stars);
 }
 
 /** As much of a line as can come into view around its focus: laying out a line of a megabyte would take minutes. */

@@ -22,7 +22,9 @@ async function twoVms(): Promise<Rig> {
 describe('completion', () => {
   it('knows the commands, with what they do', async () => {
     await using rig = await Rig.create();
-    expect(await complete(rig, 'susp')).toEqual(['suspend\tpause the vCPUs of VMs; their memory stays where it is']);
+    expect(await complete(rig, 'susp')).toEqual([
+      'suspend\tpause the vCPUs of VMs, or save their memory and end them until they are resumed',
+    ]);
     expect(await completeWords(rig, 'st')).toEqual(['start', 'stop', 'status']);
     expect(await completeWords(rig, 'help', 'relo')).toEqual(['reload']);
   });

@@ -115,9 +115,7 @@ export class FakeHost {
       case 'qemu-img':
         return this.#convert(words);
       case 'arp':
-        return printed(
-          Object.entries(this.state.neighbours).map(([mac, address]) => `e1000g0 ${address}  255.255.255.255  ${mac}`),
-        );
+        return arp(this.state.neighbours);
       case 'id':
         return printed([privileged ? '0' : '101']);
       case 'kill':
@@ -267,6 +265,18 @@ export class FakeHost {
 
 function pick(fields: Readonly<Record<string, string>>, wanted: string): readonly string[] {
   return wanted.split(',').map((name) => fields[name] ?? '?');
+}
+
+/** As SmartOS prints it; `commands.json` has a recorded one. */
+function arp(neighbours: HostState['neighbours']): Result {
+  const row = ([mac, address]: [string, string]) =>
+    ['net0'.padEnd(6), address.padEnd(20), '255.255.255.255', ' '.repeat(8), mac].join(' ');
+  return printed([
+    'Net to Media Table: IPv4',
+    'Device   IP Address               Mask      Flags      Phys Addr',
+    '------ -------------------- --------------- -------- ---------------',
+    ...Object.entries(neighbours).map(row),
+  ]);
 }
 
 function kill([signal = '', pid = '']: readonly string[]): Result {

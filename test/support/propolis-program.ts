@@ -5,12 +5,14 @@ import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import type { FakeOptions } from './propolis-server.js';
 
-export interface ServerBehaviour extends Omit<FakeOptions, 'exists' | 'log'> {
+export interface ServerBehaviour extends Omit<FakeOptions, 'exists' | 'log' | 'onBody'> {
   /** The file with the names of all volumes and VNICs. */
   readonly world: string;
   /** It prints this and ends at once. */
   readonly refuses?: string;
   readonly ignoresSigterm?: boolean;
+  /** The file that takes every request with a body, as a line of JSON each: the request and the body. */
+  readonly bodies?: string;
 }
 
 let built: Promise<string> | null = null;

@@ -1,5 +1,5 @@
 /** The fake propolis-server as a program: `propolis-server run BOOTROM ADDRESS`, where the bootrom says how it behaves. */
-import { existsSync, readFileSync } from 'node:fs';
+import { appendFileSync, existsSync, readFileSync } from 'node:fs';
 import { FakePropolis } from './propolis-server.js';
 import type { ServerBehaviour } from './propolis-program.js';
 
@@ -20,6 +20,9 @@ function exists(nameOrPath: string): boolean {
 
 if (behaviour.ignoresSigterm === true) process.on('SIGTERM', () => {});
 const log = (line: string) => void process.stdout.write(`${line}\n`);
-void FakePropolis.start({ ...behaviour, exists, log }, Number(address.split(':').at(-1))).then(() =>
+const { bodies } = behaviour;
+const onBody = (request: string, body: string) =>
+  bodies === undefined ? undefined : appendFileSync(bodies, `${JSON.stringify([request, JSON.parse(body)])}\n`);
+void FakePropolis.start({ ...behaviour, exists, log, onBody }, Number(address.split(':').at(-1))).then(() =>
   log(`listening on ${address}`),
 );

@@ -23,6 +23,8 @@ export interface FakeOptions extends Behaviour {
   readonly exists?: (nameOrPath: string) => boolean;
   /** Where the server writes what it does not tell its clients. */
   readonly log?: (line: string) => void;
+  /** Told of every request that has a body. */
+  readonly onBody?: (request: string, body: string) => void;
   /** What goes wrong, by request; `PUT /instance/state` or, from the second of its kind on, `GET /instance again`. */
   readonly faults?: Readonly<Record<string, Fault>>;
 }
@@ -159,6 +161,7 @@ export class FakePropolis implements AsyncDisposable {
       return { status: 204 };
     }
     this.#asked.push(operation);
+    if (body.length > 0) this.#options.onBody?.(operation, body.toString());
     const unversioned = versionProblem(request);
     if (unversioned !== null) return unversioned;
     if (body.length > MAX_BODY_BYTES) {

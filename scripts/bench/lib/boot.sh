@@ -18,7 +18,7 @@ echo "$qemu"
 # because the server behind it may be slow, and another one is tried beside it after 250 ms.
 ask() {
   exec 3<>"/dev/tcp/127.0.0.1/$port" || return 0
-  IFS= read -r -t 15 line <&3 || return 0
+  IFS= read -r -t 3 line <&3 || return 0
   case $line in SSH-2.0-*) : >banner ;; esac
 }
 while [ ! -e banner ]; do

@@ -11,8 +11,8 @@ export const program = join(root, 'dist', 'cli.js');
 /** Milliseconds of one run of Node.js, which has to succeed. */
 export function timeNode(words, options = {}) {
   const begun = performance.now();
-  const { status } = spawnSync(process.execPath, words, { ...options, stdio: 'ignore' });
-  if (status !== 0) throw new Error(`${words.join(' ')} failed with exit code ${status}`);
+  const { status, stderr } = spawnSync(process.execPath, words, { ...options, stdio: ['ignore', 'ignore', 'pipe'] });
+  if (status !== 0) throw new Error(`${words.join(' ')} failed with exit code ${status}: ${String(stderr)}`);
   return performance.now() - begun;
 }
 

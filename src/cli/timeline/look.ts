@@ -56,6 +56,8 @@ const BY_STEP: Readonly<Record<Step, Meaning>> = {
   connect: 'start',
   reboot: 'start',
   reset: 'start',
+  snapshot: 'start',
+  restore: 'start',
 };
 
 const BY_PHASE: Readonly<Record<Exclude<PhaseKind, 'work'>, Meaning>> = {

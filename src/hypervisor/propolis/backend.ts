@@ -1,6 +1,10 @@
 /**
  * Propolis on illumos: one propolis-server for each VM, a ZFS clone for its disk, a VNIC for its network. It has been
  * tested against fakes of the published interface, and not yet on an illumos machine.
+ *
+ * No zone is made: a server runs where vmctl does, as it does under Propolis's own test framework. A zone of its own
+ * would have another IP stack, so that a server in it is reached only over a second VNIC with an address on both sides,
+ * and would need a brand that the host has; what it would shut in listens on 127.0.0.1 already.
  */
 import { randomUUID } from 'node:crypto';
 import { VmctlError } from '../../errors.js';

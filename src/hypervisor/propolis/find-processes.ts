@@ -1,9 +1,9 @@
 /** The servers of this host that work in the directory of a VM, whoever started them. */
 import { readdir, readlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { commandLineOf, findByCommandLine, identifyProcess } from '../../util/process.js';
+import { commandLineOf, findByCommandLine, identifyProcess, isSameProcess } from '../../util/process.js';
 import type { WorkProcess } from '../hypervisor.js';
-import { type HostRunner, unless } from './host-runner.js';
+import type { HostRunner } from './host-runner.js';
 import { DEFAULTS } from './options.js';
 import { findServer } from './server.js';
 
@@ -31,6 +31,9 @@ const isServerName = (word: string): boolean => basename(word) === DEFAULTS.bina
 
 /** By the host's own command, because a server that was started by pfexec is somebody else's. */
 export async function killFound({ pid }: WorkProcess, host: HostRunner): Promise<void> {
-  if ((await identifyProcess(pid)) === null) return;
-  await host.change(['kill', '-KILL', String(pid)]).catch(unless(/no such process/i, null));
+  const identity = await identifyProcess(pid);
+  if (identity === null) return;
+  await host.change(['kill', '-KILL', String(pid)]).catch(async (error: unknown) => {
+    if (await isSameProcess(identity)) throw error;
+  });
 }

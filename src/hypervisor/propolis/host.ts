@@ -88,19 +88,19 @@ async function examinePool(host: HostRunner, { dataset }: HostConfig, signal: Ab
   }
 }
 
-/** The devices of bhyve are in the global zone, unless somebody gave them to another. */
+/**
+ * Which zone vmctl is in, and of which brand: servers run in the same one, and the devices of bhyve are in the global
+ * zone, unless somebody gave them to another. From another zone only that one is seen (zoneadm(8)).
+ */
 async function examineZone(host: HostRunner, signal: AbortSignal): Promise<HostNeed> {
-  const need = { id: 'zone', title: 'zone', found: 'unknown', next: 'Run vmctl in the global zone.' };
+  const need = { id: 'zone', title: 'zone and brand', found: 'unknown', next: 'Run vmctl in the global zone.' };
   try {
-    const { stdout } = await host.look(['zoneadm', 'list', '-p'], signal);
-    const zone = parseZones(stdout)[0];
+    const zones = parseZones((await host.look(['zoneadm', 'list', '-p'], signal)).stdout);
+    const zone = zones.find(({ name }) => name === 'global') ?? zones[0];
     if (zone === undefined) return { ...need, problem: 'zoneadm tells of no zone' };
     const found = `${zone.name}, brand ${zone.brand}`;
-    return {
-      ...need,
-      found,
-      problem: zone.name === 'global' ? null : `this is the zone ${found}, which has no /dev/vmmctl`,
-    };
+    const isGlobal = zone.name === 'global';
+    return { ...need, found, problem: isGlobal ? null : `this is the zone ${found}, which has no /dev/vmmctl` };
   } catch (error) {
     return { ...need, problem: `the zone is unknown: ${wordsUnlessAborted(error)}` };
   }

@@ -15,7 +15,7 @@ import { exists, readTextIfPresent, writeFileAtomically } from '../../util/fs.js
 import { type ProcessIdentity, findByCommandLine, identifyProcess, isSameProcess } from '../../util/process.js';
 import { waitFor } from '../../util/wait.js';
 import { type InstanceState, PropolisClient } from './client.js';
-import { type HostRunner, unless } from './host-runner.js';
+import type { HostRunner } from './host-runner.js';
 
 const runtimeSchema = v.object({
   address: v.string(),
@@ -231,7 +231,7 @@ export async function killServer(
 export async function forgetServer({ directory }: Place, { uuid, host }: Pick<Ending, 'uuid' | 'host'>): Promise<void> {
   const runtime = join(directory, VM_FILES.runtime);
   if (!(await exists(runtime))) return;
-  // It may not be there, and says so as it says everything.
+  // Its usage (illumos-gate, `usr/src/cmd/bhyvectl/bhyvectl.c`). The VM may be gone, which it tells as a failure.
   if (uuid !== null) await host.change(['bhyvectl', `--vm=${uuid}`, '--destroy']).catch(() => {});
   await rm(runtime, { force: true });
 }
@@ -263,7 +263,10 @@ async function halt(place: Place, server: LiveServer, { rundownMs, meanwhile }: 
 
 async function endBySignal({ process }: LiveServer, signal: 'TERM' | 'KILL', host: HostRunner): Promise<boolean> {
   if (!(await isSameProcess(process))) return true;
-  await host.change(['kill', `-${signal}`, String(process.pid)]).catch(unless(/no such process/i, null));
+  await host.change(['kill', `-${signal}`, String(process.pid)]).catch(async (error: unknown) => {
+    // However that is told: it may have ended by itself meanwhile.
+    if (await isSameProcess(process)) throw error;
+  });
   const look = async () => ((await isSameProcess(process)) ? null : true);
   return (await waitFor(look, { timeoutMs: TERMINATE_TIMEOUT_MS })) ?? false;
 }

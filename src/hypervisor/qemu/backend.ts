@@ -292,7 +292,7 @@ export class QemuBackend implements Hypervisor {
   async freeze(vm: ObservedVm, folder: string, context: StageContext): Promise<StoppedVm> {
     const { handle } = vm;
     await freezeFiles(handle, folder, {
-      saveState: (path) => saveState(handle, { path, withoutMemory: true }, context.signal),
+      saveState: (target) => saveState(handle, target, context.signal),
       endQemu: async () => {
         const now = await this.observe(handle);
         if (now.state !== 'stopped') await this.stop(now, { graceMs: 0 }, context);

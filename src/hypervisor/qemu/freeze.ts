@@ -17,7 +17,7 @@ import { buildWorkDirectory } from '../work-directory.js';
 interface FreezeSteps {
   readonly isLive: boolean;
   /** Pauses the machine and writes its state; a machine whose state could not be written goes on. */
-  readonly saveState: (path: string) => Promise<void>;
+  readonly saveState: (target: { readonly path: string; readonly withoutMemory: boolean }) => Promise<void>;
   readonly endQemu: () => Promise<void>;
 }
 
@@ -28,8 +28,10 @@ export async function freezeFiles(handle: VmHandle, folder: string, steps: Freez
   try {
     await link(join(directory, VM_FILES.overlay), frozen(FROZEN_FILES.disk));
     if (steps.isLive) {
-      await link(join(directory, VM_FILES.memory), frozen(FROZEN_FILES.memory));
-      await steps.saveState(frozen(FROZEN_FILES.state));
+      // Only a machine that was started for it has its memory in a file; that of another one is a part of its state.
+      const withoutMemory = await exists(join(directory, VM_FILES.memory));
+      if (withoutMemory) await link(join(directory, VM_FILES.memory), frozen(FROZEN_FILES.memory));
+      await steps.saveState({ path: frozen(FROZEN_FILES.state), withoutMemory });
       await steps.endQemu();
     }
     await keepCompanions(handle, folder);

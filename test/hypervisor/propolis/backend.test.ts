@@ -315,6 +315,8 @@ describe('what a guest has printed', () => {
     const { handle } = running;
     lab.host.state.neighbours = { [handle.mac ?? '']: '192.168.1.7' };
     expect(await lab.backend.stop(running, { graceMs: 20_000 }, quiet)).toBe('guest');
+    // This one has ended before anybody looks whether it has.
+    await lab.behave({});
     const again = await lab.backend.start(stopped(handle), quiet);
     await guestOf(again, 'print', 'power cut\n');
     expect(await lab.backend.stop(again, { graceMs: 0 }, quiet)).toBe('halt');
@@ -349,12 +351,32 @@ describe('the host', () => {
     await lab.backend.checkHost(quiet, await spec(lab));
     const facts = await lab.backend.examineHost(quiet.signal);
     expect(facts.program).toMatchObject({ found: true, version: '0.1.0' });
+    expect(facts.needs?.find(({ id }) => id === 'zone')).toMatchObject({
+      title: 'zone and brand',
+      found: 'global, brand lipkg',
+    });
     expect(facts.needs?.map(({ id, problem }) => [id, problem])).toEqual([
       ['bootrom', null],
       ['pool', null],
       ['zone', null],
       ['rights', null],
     ]);
+  });
+
+  test('has a global zone also where it is not the first that is told of', async () => {
+    const other = ['7', 'web', 'running', '/zones/a:b', 'c624d04f', 'bhyve', 'excl', '7'];
+    await using lab = await openPropolisLab({ host: { zones: [other, zone] } });
+    const { needs } = await lab.backend.examineHost(quiet.signal);
+    expect(needs?.find(({ id }) => id === 'zone')).toMatchObject({ found: 'global, brand lipkg', problem: null });
+  });
+
+  test('has no other zone than before when a VM has run and is gone', async () => {
+    await using lab = await openPropolisLab({ host: { zones: [zone] } });
+    const { handle } = await lab.run();
+    await lab.backend.destroy(handle, quiet);
+    expect(lab.host.state.zones).toEqual([zone]);
+    expect(lab.host.commands.filter((command) => /^zone(?:cfg|adm)/.test(command))).toEqual([]);
+    expect(lab.elsewhere()).toEqual([]);
   });
 
   test.each([

@@ -70,6 +70,12 @@ describe('what illumos prints', () => {
     expect(parseVolumes('rpool\t-\t-\nrpool/a b\t512\t-\n')).toEqual([{ name: 'rpool/a b', bytes: 512, origin: null }]);
   });
 
+  test('a neighbour is found in what SmartOS has printed', () => {
+    const [recorded = ''] = outputsOf('arp -an');
+    expect(findInArp(recorded, '90:b8:d0:2a:0a:23')).toBe('37.153.96.85');
+    expect(findInArp(recorded, '00:00:5e:00:01:01')).toBe('37.153.96.1');
+  });
+
   test('a neighbour is found by its MAC address, however that is written', () => {
     const table = [
       'Net to Media Table: IPv4',

@@ -1,7 +1,9 @@
 import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { ensureRequest } from '../../../src/hypervisor/propolis/instance-spec.js';
-import { vmSpec } from '../../support/fixtures.js';
+import { quiet, temporaryDirectory, vmSpec } from '../../support/fixtures.js';
+import { openPropolisLab } from '../lab.js';
 import { type OpenApiDocument, differences } from '../../support/open-api.js';
 
 const PARTS = {
@@ -50,6 +52,13 @@ describe('the request for a VM', () => {
   });
 });
 
+/** The schema of what a request carries. */
+const SCHEMAS: Readonly<Record<string, string>> = {
+  'PUT /instance': 'InstanceEnsureRequest',
+  'PUT /instance/state': 'InstanceStateRequested',
+  'GET /instance/state-monitor': 'InstanceStateMonitorRequest',
+};
+
 describe('the published interface', () => {
   const published = ['propolis-server-1.0.0-833484.json', 'propolis-server.json'].map((name) => ({
     name,
@@ -66,12 +75,34 @@ describe('the published interface', () => {
         for (const [what, request] of VARIANTS) {
           expect([name, what, differences(document, 'InstanceEnsureRequest', request)]).toEqual([name, what, []]);
         }
-        for (const change of ['Run', 'Stop']) {
+        for (const change of ['Run', 'Stop', 'Reboot']) {
           expect([name, differences(document, 'InstanceStateRequested', change)]).toEqual([name, []]);
         }
       }
     },
   );
+
+  test('accepts whatever is sent for VMs that live from their making to their end', async () => {
+    await using lab = await openPropolisLab();
+    await using folder = await temporaryDirectory();
+    const bodies = join(folder.path, 'bodies');
+    await lab.behave({ bodies });
+    const web = await lab.run();
+    const bare = await lab.run({ name: 'bare', network: { kind: 'none' }, cloudInit: null, vcpus: 2 });
+    await lab.backend.reset(web, quiet);
+    await lab.backend.stop(web, { graceMs: 0 }, quiet);
+    await lab.backend.destroy(bare.handle, quiet);
+    const sent: readonly (readonly [string, unknown])[] = readFileSync(bodies, 'utf8')
+      .split('\n')
+      .filter((line) => line !== '')
+      .map((line) => JSON.parse(line));
+    expect(new Set(sent.map(([request]) => request))).toEqual(new Set(Object.keys(SCHEMAS)));
+    for (const { name, document } of documents) {
+      for (const [request, body] of sent) {
+        expect([name, request, differences(document, SCHEMAS[request] ?? '', body)]).toEqual([name, request, []]);
+      }
+    }
+  });
 
   test.skipIf(documents.length === 0)('would not accept a request with a mistake in it', () => {
     for (const { document } of documents) {

@@ -1,0 +1,92 @@
+/** Real guests that do what no guest should: each is told of in its own words, soon, and goes without a trace. */
+import { readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { VM_FILES } from '../../src/paths.js';
+import { guestImage } from '../support/guests.js';
+import { MachineRoom, finish } from '../support/machine-room.js';
+import { FULL_RUN } from '../support/random.js';
+
+const MIB = 1024 * 1024;
+
+/** Declares VMs, each with its step. */
+async function declare(room: MachineRoom, steps: Readonly<Record<string, string>>): Promise<void> {
+  const image = JSON.stringify(await guestImage('pocket'));
+  const vm = ([name, step]: readonly [string, string]) => {
+    const provision = `provision "shell" { inline ${JSON.stringify(step)} }`;
+    return `vm "${name}" { image ${image}; memory 256; cloud-init; ssh; ${provision} }\n`;
+  };
+  await room.write('VMFile.kdl', Object.entries(steps).map(vm).join(''));
+}
+
+test('guests that panic, power off or reboot in the middle of a step fail alone, and are whole again after reload', async () => {
+  await using room = await MachineRoom.open();
+  const soon = (what: string) => `echo before; (sleep 1; ${what}) & sleep 600`;
+  const steps = {
+    panics: soon('echo c | sudo tee /proc/sysrq-trigger'),
+    ends: soon('sudo poweroff -f'),
+    reboots: soon('sudo reboot -f'),
+    works: 'echo well',
+  };
+  await declare(room, steps);
+  const up = await room.vmctl('up');
+  expect(up.exitCode).toBe(1);
+  expect(up.stderr).toContain('1 up, 3 failed');
+  for (const name of ['panics', 'ends', 'reboots']) {
+    const failure = `error: VM "${name}": provision step 1 of 1 \\(.*\\): the SSH connection .*\n +before\n`;
+    expect(up.stderr).toMatch(new RegExp(failure));
+  }
+  expect(await room.states()).toMatchObject({ ends: 'stopped', works: 'running' });
+  expect((await room.vmctl('log', 'panics', '--console')).stdout).toContain('Kernel panic - not syncing');
+
+  await declare(room, { ...steps, panics: 'echo well', ends: 'echo well', reboots: 'echo well' });
+  expect(await room.vmctl('reload', 'panics')).toMatchObject({ exitCode: 0 });
+  expect(await room.vmctl('up')).toMatchObject({ exitCode: 0 });
+  expect(Object.values(await room.states())).toEqual(['running', 'running', 'running', 'running']);
+  expect(await room.vmctl('down', '--destroy')).toMatchObject({ exitCode: 0 });
+  expect(await room.leftovers()).toEqual([]);
+});
+
+test('a guest that floods a step’s output and its console costs vmctl no memory, and one that ignores the power button is ended', async () => {
+  await using room = await MachineRoom.open();
+  const output = FULL_RUN ? 1024 : 16;
+  const console = FULL_RUN ? 1024 : 1;
+  const flood = (mebibytes: number) => `yes abcdefghijklmnopqrstuvwxyz | head -c ${mebibytes * MIB}`;
+  await declare(room, {
+    floods: `${flood(console)} | sudo tee /dev/ttyS0 >/dev/null; ${flood(output)}; sudo killall acpid; echo over`,
+  });
+  const child = room.start(['up', '--timeout', '10m']);
+  const most = await peakMemory(child.pid ?? 0, finish(child));
+  expect(most.result).toMatchObject({ exitCode: 0 });
+  expect(most.bytes).toBeLessThan(400 * MIB);
+  const files = room.paths.vm('floods');
+  expect((await stat(join(files, VM_FILES.provisionLog))).size).toBeGreaterThan(output * MIB);
+  expect((await stat(join(files, VM_FILES.consoleLog))).size).toBeGreaterThan(console * MIB);
+
+  const tail = room.start(['log', 'floods', '--console', '-n', '5']);
+  const seen = await peakMemory(tail.pid ?? 0, finish(tail));
+  expect(seen.result.stdout.trimEnd().split('\n')).toHaveLength(5);
+  expect(seen.bytes).toBeLessThan(200 * MIB);
+
+  const down = await room.vmctl('down', '--timeout', '2s');
+  expect(down).toMatchObject({ exitCode: 0 });
+  expect(down.stderr).toContain('ended by SIGTERM');
+  expect(await room.vmctl('down', '--destroy')).toMatchObject({ exitCode: 0 });
+  expect(await room.leftovers()).toEqual([]);
+});
+
+/** The most memory that a process was seen to have until that was over. */
+async function peakMemory<T>(pid: number, over: Promise<T>): Promise<{ readonly bytes: number; readonly result: T }> {
+  let bytes = 0;
+  const look = async (): Promise<void> => {
+    const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '');
+    bytes = Math.max(bytes, Number(/VmHWM:\s+(\d+) kB/.exec(status)?.[1] ?? 0) * 1024);
+  };
+  const timer = setInterval(() => void look(), 50);
+  try {
+    const result = await over;
+    return { bytes, result };
+  } finally {
+    clearInterval(timer);
+  }
+}
