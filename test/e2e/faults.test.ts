@@ -77,12 +77,12 @@ test('the cable of a LAN is pulled without cutting vmctl off, and the machines f
   const vm = { image: await guestImage('pocket'), memory: 256, network: { kind: 'user', lan: 'back' } } as const;
   await using vms = await upIn({ vms: { one: vm, two: vm } }, programs.real);
   const { one, two } = vms;
-  const ping = async () => (await one.exec('ping -c 1 -W 2 two', { check: false })).exitCode;
+  const ping = async () => (await one.exec('sudo ping -c 1 -W 5 two', { check: false })).exitCode;
   expect(await ping()).toBe(0);
   await two.disconnect();
   expect((await two.status()).unplugged).toEqual(['lan']);
   expect(await ping()).toBe(1);
   expect((await two.exec('hostname')).stdout).toBe('two\n');
   await two.connect();
-  await one.waitFor({ shell: 'ping -c 1 -W 2 two' });
+  await one.waitFor({ shell: 'sudo ping -c 1 -W 5 two' });
 });
