@@ -13,7 +13,7 @@ test('a VM goes back to a snapshot with its files and its processes, and its mem
   await room.vmctl('up');
   const run = async (command: string): Promise<string> => {
     const { exitCode, stdout, stderr } = await room.vmctl('exec', 'web', '--', command);
-    expect(exitCode, stderr).toBe(0);
+    expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
     return stdout;
   };
   const bootId = await run('cat /proc/sys/kernel/random/boot_id');
