@@ -102,6 +102,7 @@ export async function waitForConditions(
 const PASSING: ReadonlySet<string> = new Set(['SSH_TRANSPORT', 'SSH_AUTHENTICATION', 'TIMEOUT', 'PROPOLIS']);
 
 async function untilItHolds(wait: Wait, world: ConditionWorld, stops: AbortSignal): Promise<void> {
+  let answered = false;
   for (const delay of backOff()) {
     try {
       const problem = await examine(wait.condition, world, stops);
@@ -110,12 +111,15 @@ async function untilItHolds(wait: Wait, world: ConditionWorld, stops: AbortSigna
         return;
       }
       wait.found = problem;
+      answered = true;
     } catch (error) {
       throwIfAborted(stops);
       if (!(error instanceof VmctlError) || !PASSING.has(error.code)) throw error;
-      wait.found = error.message;
+      // What the guest answered last says more.
+      if (!answered) wait.found = error.message;
     }
-    await pause(delay, stops);
+    // Not all at the same moment: dropbear 2022.83 refuses commands that begin while others end, and would each time.
+    await pause(delay * (0.5 + Math.random()), stops);
   }
 }
 
