@@ -21,7 +21,7 @@ test('a VM goes back to a snapshot with its files and its processes, and its mem
   expect((await room.vmctl('snapshot', 'web', 'first')).exitCode).toBe(0);
   // The VM itself goes on.
   expect(await run(`cat note; ${SLEEPER}`)).toBe('first\n1\n');
-  await run('echo second > note; pkill sleep; sync');
+  await run(`echo second > note; kill $(ps | awk '/[s]leep 12345/ { print $1 }'); sync`);
   expect((await room.vmctl('snapshot', 'web', 'second')).exitCode).toBe(0);
 
   expect((await room.vmctl('restore', 'web', 'first')).exitCode).toBe(0);
