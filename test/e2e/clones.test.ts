@@ -68,8 +68,7 @@ test(
     ]);
 
     // It boots with what it was given.
-    await room.vmctl('stop', 'worker-4');
-    expect((await room.vmctl('up', 'worker-4')).exitCode).toBe(0);
+    expect((await room.vmctl('reboot', 'worker-4')).exitCode).toBe(0);
     const booted = await room.vmctl(
       'ssh',
       'worker-4',
