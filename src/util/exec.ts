@@ -118,7 +118,7 @@ export interface DetachedOptions {
 }
 
 /**
- * Starts a program in its own session, with stdin closed and its output in a file, and does not wait for it.
+ * Starts a program in its own session, with `LC_ALL=C`, stdin closed and its output in a file, and does not wait for it.
  * Throws `HOST_UNSUPPORTED` when it cannot be run, `STATE_DIRECTORY` when there can be no log file.
  */
 export async function startDetached(
@@ -136,6 +136,7 @@ export async function startDetached(
     const { execa } = await loadExeca();
     const child = execa(program, [...arguments_], {
       cwd: options.cwd,
+      env: { LC_ALL: 'C' },
       detached: true,
       cleanup: false,
       stdin: 'ignore',

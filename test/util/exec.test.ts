@@ -157,6 +157,12 @@ describe('a detached program', () => {
     expect(await identifyProcess(identity.pid)).toEqual(identity);
   });
 
+  test('speaks the language in which its words are looked for', async () => {
+    const { ended } = await detach('echo "$LC_ALL"');
+    await ended;
+    expect(await readFile(log(), 'utf8')).toBe('C\n');
+  });
+
   test('outlives a vmctl that is killed', async () => {
     const actor = await script.start();
     await actor.ask('launch', 'echo $$ > pid; exec sleep 60', directory.path, log());
