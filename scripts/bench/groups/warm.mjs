@@ -1,0 +1,123 @@
+// What a warm start saves: the first SSH command after a cold up, a warm one and a reset; how long a machine takes from
+// its start to running, with much memory and with little; and what four machines from one frozen memory take together.
+import { execFileSync } from 'node:child_process';
+import { join } from 'node:path';
+import { buildGuest, root } from '../../setup.mjs';
+import { atMost, atMostValue, row } from '../lib/measure.mjs';
+import { Project } from '../lib/projects.mjs';
+
+export const title = 'Warm start';
+export const about =
+  'From the command to the first SSH command’s end: a cold up, against a warm one and a reset of the same guest.';
+export const programs = ['qemu-system-x86_64', 'qemu-img', 'ssh'];
+
+/** How much faster a warm up has to be than a cold one. */
+const FASTER = 15;
+const MOST_LOADING_MS = 300;
+const CLONES = 4;
+const MOST_MEMORY = 2.5;
+/** MiB; the second one is that of the comparison of ups. */
+const SIZES = [512, 1024, 4096];
+
+export async function run({ scratch, rounds, guestImage }) {
+  // The small guest boots in seconds, so that it tells less; it is for trying this out.
+  const name = process.env['VMCTL_BENCH_GUEST'] ?? 'debian';
+  const image = name === 'pocket' ? guestImage() : buildGuest(name);
+  const rows = [];
+  const loading = new Map();
+  for (const mebibytes of SIZES) {
+    const project = new Project(join(scratch, `warm-${mebibytes}`), { vmfile: vmfile(image, mebibytes) });
+    try {
+      const cold = await firstCommand(project);
+      const measured = { warm: [], reset: [], loading: [] };
+      for (let round = 0; round < rounds(5); round += 1) {
+        project.time('down', '--destroy');
+        measured.warm.push(await firstCommand(project, (ms) => measured.loading.push(ms)));
+        measured.reset.push(resetAndCommand(project));
+      }
+      loading.set(mebibytes, measured.loading);
+      if (mebibytes === 1024) {
+        const others = measured.warm.map(() => cold);
+        const reference = `a cold up of ${name}, once`;
+        rows.push(row('up, warm', { own: measured.warm, others, reference, bar: atMost(1 / FASTER) }));
+        rows.push(row('reset', { own: measured.reset, others, reference }));
+        rows.push(clones(project, rounds(3)));
+      }
+    } finally {
+      project.dispose();
+    }
+  }
+  for (const mebibytes of SIZES) {
+    rows.push(
+      row(`start to running, ${mebibytes} MiB`, {
+        own: loading.get(mebibytes),
+        others: loading.get(SIZES[0]),
+        reference: `with ${SIZES[0]} MiB`,
+        bar: mebibytes === 4096 ? atMost(1.5) : atMostValue(MOST_LOADING_MS, `at most ${MOST_LOADING_MS} ms`),
+      }),
+    );
+  }
+  return rows;
+}
+
+function vmfile(image, mebibytes) {
+  const block = `image "${image}"\n  vcpus 2\n  memory "${mebibytes}MiB"\n  cloud-init\n  ssh { timeout "20m" }\n  warm #true`;
+  return `vm "warm" {\n  ${block}\n  provision "shell" { inline "true" }\n}\n`;
+}
+
+/** Milliseconds from `up` to the end of a first command; `loaded` is told how long the machine took to run. */
+async function firstCommand(project, loaded = () => {}) {
+  const begun = performance.now();
+  let started = null;
+  await project.up([], ({ step, type, text, time }) => {
+    if (step !== 'start') return;
+    if (type === 'started') started = time;
+    if (type === 'status' && text.startsWith('waiting for SSH') && started !== null) {
+      loaded(time - started);
+      started = null;
+    }
+  });
+  project.time('exec', 'warm', '--', 'true');
+  return performance.now() - begun;
+}
+
+function resetAndCommand(project) {
+  const begun = performance.now();
+  project.time('reset', 'warm');
+  project.time('exec', 'warm', '--', 'true');
+  return performance.now() - begun;
+}
+
+/** The memory of several machines together, each page divided among those that share it (proc_pid_smaps(5), "Pss"). */
+function clones(project, count) {
+  const program = `
+    import { readFileSync } from 'node:fs';
+    const { up } = await import(${JSON.stringify(join(root, 'dist', 'index.js'))});
+    const pss = (pid) => Number(/^Pss:\\s+(\\d+) kB/m.exec(readFileSync('/proc/' + pid + '/smaps_rollup', 'utf8'))[1]) / 1024;
+    const machines = [];
+    const total = async () => {
+      let sum = 0;
+      for (const fleet of machines) sum += pss((await fleet.get('warm').status()).pid);
+      return sum;
+    };
+    const sums = [];
+    for (let i = 0; i < ${CLONES}; i += 1) {
+      machines.push(await up());
+      await machines.at(-1).get('warm').exec('true');
+      sums.push(await total());
+    }
+    console.log(JSON.stringify([sums[0], sums.at(-1)]));
+    for (const fleet of machines) await fleet.down();`;
+  const [own, others] = [[], []];
+  for (let round = 0; round < count; round += 1) {
+    const text = execFileSync(process.execPath, ['--input-type=module', '-e', program], {
+      ...project.options,
+      encoding: 'utf8',
+    });
+    const [one, all] = JSON.parse(text);
+    own.push(all);
+    others.push(one);
+  }
+  const bar = atMost(MOST_MEMORY);
+  return row(`memory of ${CLONES} from one`, { own, others, reference: 'one alone', unit: 'MiB', bar });
+}
