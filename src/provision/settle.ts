@@ -13,6 +13,8 @@ import type { SshConnection } from '../ssh/client.js';
 import { reseedProgram } from './reseed-program.js';
 
 const TIMEOUT_MS = 60_000;
+/** How long the rest of a boot is waited for before a guest is saved. */
+const BOOT_SECONDS = 120;
 const RANDOM_BYTES = 64;
 
 /** The codes by which the script tells what failed. */
@@ -39,7 +41,7 @@ export async function settleGuest(connection: SshConnection, options: SettleOpti
   const result = await connection.exec(AS_ROOT, {
     stdin: script,
     onStderr: (chunk) => errors.push(chunk),
-    timeoutMs: TIMEOUT_MS,
+    timeoutMs: TIMEOUT_MS + (beforeSaving ? BOOT_SECONDS * 1000 : 0),
     signal,
   });
   if (result.exitCode === 0) return null;
@@ -73,11 +75,19 @@ reseed() {
   done
   return 1
 }
-${beforeSaving ? 'modprobe vmgenid 2>/dev/null\n' : ''}date -u -s @${exact} >/dev/null 2>&1 || date -u -s @${Math.round(now / 1000)} >/dev/null 2>&1 || exit ${NO_CLOCK}
+${beforeSaving ? BEFORE_SAVING : ''}date -u -s @${exact} >/dev/null 2>&1 || date -u -s @${Math.round(now / 1000)} >/dev/null 2>&1 || exit ${NO_CLOCK}
 reseed || ls -d /sys/bus/acpi/drivers/vmgenid/*:* >/dev/null 2>&1 || exit ${NO_RANDOM}
 ${beforeSaving ? 'sync\n' : ''}exit 0
 `;
 }
+
+/**
+ * A guest can be logged in to before its boot is over: cloud-init starts its SSH server anew at the end. Saved before
+ * that, it would do so in everybody who goes on from there.
+ */
+const BEFORE_SAVING = `[ ! -d /run/systemd/system ] || timeout ${BOOT_SECONDS} systemctl is-system-running --wait </dev/null >/dev/null 2>&1 || :
+modprobe vmgenid 2>/dev/null
+`;
 
 /** Every byte as printf(1) of any shell reads it. */
 function octal(bytes: Uint8Array): string {
