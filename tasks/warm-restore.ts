@@ -74,7 +74,7 @@ export async function restoreVm(env: TaskEnvironment, job: RestoreJob, context: 
   const console = job.level === 'memory' ? { consoleFrom: null } : {};
   await env.registry.updateRecord(entry, { warm: { key, settled: false }, ...console });
   const identity = await identityOf(env, folder, job);
-  const vm = await env.hypervisor.start(stopped, context, startMode(folder, job, identity));
+  const vm = await env.hypervisor.start(stopped, context, startMode(folder, job));
   await settle(env, vm, { ...job, identity }, context);
   await noteUse(folder);
   const provisioning = hasStepsForEach(spec) ? 'pending' : 'done';
@@ -96,11 +96,10 @@ async function identityOf(env: TaskEnvironment, folder: string, job: RestoreJob)
   return chooseIdentity(handle, own, { hostname, mac, publicKey });
 }
 
-function startMode(folder: string, { level, forwards }: RestoreJob, identity: ChosenIdentity | null): StartMode {
+function startMode(folder: string, { level, forwards }: RestoreJob): StartMode {
   if (level === 'disk') return { kind: 'boot' };
   const saved = { state: join(folder, FROZEN_FILES.state), memory: join(folder, FROZEN_FILES.memory) };
-  const readdressed = identity !== null && identity.own.mac !== identity.former.mac;
-  return { kind: 'restore', saved, readdressed, ...(forwards === undefined ? {} : { forwards }) };
+  return { kind: 'restore', saved, ...(forwards === undefined ? {} : { forwards }) };
 }
 
 async function settle(

@@ -66,7 +66,7 @@ import { type QmpConnection, connectQmp } from './qmp.js';
 import { takeScreenshot } from './screenshot.js';
 import { endProcess, powerDown } from './shutdown.js';
 import { startError } from './start-error.js';
-import { restoreState, saveState } from './state.js';
+import { headerOf, restoreState, saveState } from './state.js';
 import { attachTap, checkBridge, checkTap, removeTap, tapOf } from './tap.js';
 
 export interface QemuOptions extends BinaryOptions {
@@ -184,10 +184,9 @@ export class QemuBackend implements Hypervisor {
     const { extraArguments } = this.#options;
     const hasSeed = await exists(join(handle.directory, VM_FILES.seed));
     const memory = await placeMemory(handle, mode);
-    const awaitsState = mode.kind === 'restore';
-    const readdressed = awaitsState && (mode.readdressed ?? false);
+    const awaits = mode.kind === 'restore' ? await headerOf(handle, mode.saved) : null;
     const segment = await segmentOf(handle);
-    const machine = { accelerator, hasSeed, uefiCode, segment, memory, awaitsState, readdressed, extraArguments };
+    const machine = { accelerator, hasSeed, uefiCode, segment, memory, awaits, extraArguments };
     const words = qemuArguments(withForwards(handle, mode), machine);
     const tap = tapOf(handle.spec);
     const recorded =

@@ -13,6 +13,7 @@ import { PRIVATE_FILE_MODE, VM_FILES } from '../../paths.js';
 import { connectUnixSocket, listenUnixSocket } from '../../util/unix-socket.js';
 import { throwIfAborted, unlessAborted, waitFor } from '../../util/wait.js';
 import type { QmpConnection } from './qmp.js';
+import { type StateHeader, headerLine, readHeader } from './state-header.js';
 
 export interface StreamOptions {
   /** The VM's directory, where QEMU works. */
@@ -20,6 +21,10 @@ export interface StreamOptions {
   /** True where the memory is a file of its own, which is left out of the state. */
   readonly withoutMemory: boolean;
   readonly signal: AbortSignal;
+}
+
+export interface WriteOptions extends StreamOptions {
+  readonly header: StateHeader;
 }
 
 /** QEMU keeps to 128 MiB/s if it is not told otherwise, for the sake of networks. */
@@ -30,7 +35,7 @@ const TIMEOUT_MS = 10 * 60_000;
 const migrationSchema = v.object({ status: v.optional(v.string()), 'error-desc': v.optional(v.string()) });
 
 /** Writes the state of a paused machine to `path`, complete and synced, or nothing. Throws `QMP`, `STATE_DIRECTORY`, `ABORTED`. */
-export async function writeState(qmp: QmpConnection, path: string, options: StreamOptions): Promise<void> {
+export async function writeState(qmp: QmpConnection, path: string, options: WriteOptions): Promise<void> {
   const { directory, signal } = options;
   const socketPath = join(directory, VM_FILES.stateSocket);
   const partial = `${path}.partial`;
@@ -44,6 +49,7 @@ export async function writeState(qmp: QmpConnection, path: string, options: Stre
     const socket = await unlessAborted(connected, signal);
     if (socket === null) throw new VmctlError('QMP', 'QEMU did not hand out its state');
     const file = createWriteStream(partial, { mode: PRIVATE_FILE_MODE, flush: true });
+    file.write(headerLine(options.header));
     await pipeline(socket, file, { signal });
     await settled(qmp, signal);
     await rename(partial, path);
@@ -58,12 +64,16 @@ export async function writeState(qmp: QmpConnection, path: string, options: Stre
 /** Hands a machine that waits for one its state; it is paused then. QEMU ends where it cannot load it. */
 export async function readState(qmp: QmpConnection, path: string, options: StreamOptions): Promise<void> {
   const { directory, signal } = options;
+  const found = await readHeader(path);
+  if (found === null) throw new VmctlError('QMP', `there is no state of a machine in ${path}`);
   await configure(qmp, options);
   await qmp.execute('migrate-incoming', { uri: `unix:${VM_FILES.stateSocket}` });
   const socket = await connectUnixSocket(join(directory, VM_FILES.stateSocket));
   try {
     // QEMU hangs up as soon as it has read what it needs; whether that was all of it is told by the outcome.
-    await pipeline(createReadStream(path), socket, { signal }).catch(() => throwIfAborted(signal));
+    await pipeline(createReadStream(path, { start: found.bytes }), socket, { signal }).catch(() =>
+      throwIfAborted(signal),
+    );
     await settled(qmp, signal);
   } finally {
     socket.destroy();

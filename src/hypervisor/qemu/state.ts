@@ -1,9 +1,14 @@
 /** A VM's saved state: made of one that runs, and what one that has just started goes on from. */
 import { join } from 'node:path';
+import { VmctlError } from '../../errors.js';
 import type { VmHandle } from '../../model/vm.js';
 import { VM_FILES } from '../../paths.js';
 import type { SavedState } from '../hypervisor.js';
+import { commandLineOf } from '../../util/process.js';
+import { headerFor } from './command-line.js';
+import { findQemu } from './process.js';
 import { connectQmp } from './qmp.js';
+import { type StateHeader, readHeader } from './state-header.js';
 import { readState, writeState } from './state-stream.js';
 import { startError } from './start-error.js';
 
@@ -16,10 +21,11 @@ export async function saveState(
   const { directory } = handle;
   const qmp = await connectQmp(join(directory, VM_FILES.qmpSocket));
   try {
+    const header = await headerNow(handle);
     const ran = (await qmp.status()) === 'running';
     await qmp.execute('stop');
     try {
-      await writeState(qmp, target.path, { directory, withoutMemory: target.withoutMemory, signal });
+      await writeState(qmp, target.path, { directory, header, withoutMemory: target.withoutMemory, signal });
     } catch (error) {
       if (ran) await qmp.execute('cont').catch(() => {});
       throw error;
@@ -27,6 +33,23 @@ export async function saveState(
   } finally {
     qmp.close();
   }
+}
+
+/** By the command line of the QEMU that runs: nothing that is written down can be lost or forgotten. */
+async function headerNow(handle: VmHandle): Promise<StateHeader> {
+  const qemu = await findQemu(handle);
+  const words = qemu === null ? null : await commandLineOf(qemu.process.pid);
+  if (words === null) throw new VmctlError('QMP', `QEMU of VM "${handle.name}" ended before its state was saved`);
+  return headerFor(handle, words);
+}
+
+/** What a saved state says of itself. Throws `QEMU_START` where that cannot be read. */
+export async function headerOf({ name }: VmHandle, { state }: SavedState): Promise<StateHeader> {
+  const found = await readHeader(state).catch(() => null);
+  if (found !== null) return found.header;
+  throw new VmctlError('QEMU_START', `VM "${name}" cannot go on from its saved state: ${state} has none`, {
+    fields: { vm: name, path: state },
+  });
 }
 
 /** Hands a machine that waits for it its state, and lets it go on. Throws `QEMU_START` with QEMU's own words. */
