@@ -12,6 +12,7 @@ import type { RegistryEntry } from '../src/registry.js';
 import { unlessAborted } from '../src/util/wait.js';
 import { type TaskEnvironment, takePlace } from './context.js';
 import { assertAddressIsFree } from './lan.js';
+import { isPortTaken } from './ports.js';
 import { prepareVm } from './prepare.js';
 import { recordFailure } from './record-failure.js';
 import { provisionRecorded, refreshLan } from './provision.js';
@@ -421,11 +422,6 @@ class UpFlow {
     const context = { signal: new AbortController().signal, reporter: silentReporter };
     await stopVm(this.#env, { handle, graceMs }, context);
   }
-}
-
-/** A cold one would not start either. */
-function isPortTaken(error: unknown): boolean {
-  return error instanceof VmctlError && error.message.includes('Could not set up host forwarding rule');
 }
 
 /** Why a VM that could start from a frozen one does not. */

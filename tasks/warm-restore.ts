@@ -16,11 +16,10 @@ import { findDamage, readManifest } from '../src/warm/manifest.js';
 import { findSnapshotByDisk } from '../src/warm/snapshots.js';
 import { findByDisk, noteUse } from '../src/warm/store.js';
 import type { TaskEnvironment } from './context.js';
-import { forgetPowerCut } from './crash.js';
+import { forgetEnd } from './forget-end.js';
 import { type ChosenIdentity, chooseIdentity, giveChosenIdentity, pinnedKey } from './identity.js';
 import { connectWhenReady } from './provision.js';
 import { recordFreshStart } from './start.js';
-import { forgetRequest } from './stop.js';
 import type { UsableFrozen } from './warm-lookup.js';
 
 export interface RestoreJob {
@@ -68,8 +67,7 @@ export async function restoreVm(env: TaskEnvironment, job: RestoreJob, context: 
   const { stopped, entry, key, spec } = job;
   const folder = env.paths.frozen(key);
   await env.hypervisor.checkDisk(stopped.handle);
-  await forgetRequest(stopped.handle);
-  await forgetPowerCut(stopped.handle);
+  await forgetEnd(stopped.handle);
   await recordFreshStart(env, entry, stopped.handle);
   const console = job.level === 'memory' ? { consoleFrom: null } : {};
   await env.registry.updateRecord(entry, { warm: { key, settled: false }, ...console });

@@ -79,6 +79,8 @@ export type StartMode =
       readonly saved: SavedState;
       /** Ports of this host that it is to have; default those that its spec says. */
       readonly forwards?: readonly Forward[];
+      /** The cards whose cable is to be out; default none, as after every start. */
+      readonly unplugged?: readonly Nic[];
     };
 
 /** What a frozen VM consists of, each file in one folder. */

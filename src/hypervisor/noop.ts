@@ -98,7 +98,9 @@ export class NoopBackend implements Hypervisor {
     if (mode.kind === 'restore') await checkSaved(vm.handle, mode.saved);
     await this.#change(vm.handle, 'start', 'running', context);
     if (mode.kind === 'freezable') await writeFileAtomically(join(vm.handle.directory, VM_FILES.memory), MEMORY);
-    return { state: 'running', ...live(vm.handle) };
+    const unplugged = mode.kind === 'restore' ? (mode.unplugged ?? []) : [];
+    if (unplugged.length > 0) await writeMemory(vm.handle, 'running', unplugged);
+    return { state: 'running', ...live(vm.handle, unplugged) };
   }
 
   async stop(vm: RunningVm | SuspendedVm, _options: unknown, context: StageContext): Promise<StopMethod> {

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { FROZEN_FILES, type StartMode } from '../../src/hypervisor/hypervisor.js';
 import { connectQmp } from '../../src/hypervisor/qemu/qmp.js';
+import type { Nic } from '../../src/model/vm.js';
 import { commandLineOf } from '../../src/util/process.js';
 import { quiet } from '../support/fixtures.js';
 import { type Lab, checksum, fileOf, openNoopLab, openPropolisLab, openQemuLab } from './lab.js';
@@ -86,6 +87,25 @@ describe.each(BACKENDS)('the $kind backend', ({ open }) => {
     const mode: StartMode = { kind: 'restore', saved: { state: path, memory: null } };
     const restored = await lab.backend.start({ state: 'stopped', handle: running.handle }, quiet, mode);
     expect(restored.state).toBe('running');
+  });
+
+  test('goes on with all cables in, whatever was out when it was saved, or with those out that are to be', async () => {
+    await using lab = await open();
+    const running = await lab.run();
+    const { handle } = running;
+    await lab.backend.setLink(running, { nic: 'outside', up: false }, quiet);
+    const path = join(lab.paths.root, 'saved');
+    await lab.backend.stop(await lab.backend.save(running, path, quiet), { graceMs: 0 }, quiet);
+    const saved = { state: path, memory: null };
+    const restore = (unplugged?: readonly Nic[]) => {
+      const mode = { kind: 'restore', saved, ...(unplugged === undefined ? {} : { unplugged }) } as const;
+      return lab.backend.start({ state: 'stopped', handle }, quiet, mode);
+    };
+    const restored = await restore();
+    expect(restored.unplugged).toEqual([]);
+    await lab.backend.stop(restored, { graceMs: 0 }, quiet);
+    expect((await restore(['outside'])).unplugged).toEqual(['outside']);
+    expect(await lab.backend.observe(handle)).toMatchObject({ state: 'running', unplugged: ['outside'] });
   });
 
   test('freezes the disk alone of a VM that is stopped', async () => {

@@ -184,6 +184,7 @@ export class QemuBackend implements Hypervisor {
     const { extraArguments } = this.#options;
     const hasSeed = await exists(join(handle.directory, VM_FILES.seed));
     const memory = await placeMemory(handle, mode);
+    const unplugged = mode.kind === 'restore' ? (mode.unplugged ?? []) : [];
     const awaits = mode.kind === 'restore' ? await headerOf(handle, mode.saved) : null;
     const segment = await segmentOf(handle);
     const machine = { accelerator, hasSeed, uefiCode, segment, memory, awaits, extraArguments };
@@ -191,7 +192,7 @@ export class QemuBackend implements Hypervisor {
     const tap = tapOf(handle.spec);
     const recorded =
       tap === null ? null : { name: tap.name, leaseFiles: [...(this.#options.leaseFiles ?? LEASE_FILES)] };
-    const runtime = { pid: null, accelerator, forwards: null, tap: recorded, unplugged: [] };
+    const runtime = { pid: null, accelerator, forwards: null, tap: recorded, unplugged: [...unplugged] };
     // Written first: a vmctl that is killed from here on leaves a trace that says "look for a QEMU".
     await writeRuntime(handle, runtime);
     if (tap !== null) await attachTap(tap, this.#run);
@@ -223,7 +224,7 @@ export class QemuBackend implements Hypervisor {
       await writeRuntime(handle, runtime);
       const forwards = await this.#awaitQmp(handle, child.ended, context.signal);
       await writeRuntime(handle, { ...runtime, forwards: [...forwards] });
-      if (start.mode.kind === 'restore') await restoreState(handle, start.mode.saved, context.signal);
+      if (start.mode.kind === 'restore') await restoreState(handle, start.mode, context.signal);
       const running = await this.observe(handle);
       if (running.state === 'running') return running;
       throw await startError(handle, `QEMU is ${running.state} right after its start`);

@@ -4,7 +4,7 @@ import { type Nic, NICS, type VmHandle } from '../../model/vm.js';
 import { VM_FILES } from '../../paths.js';
 import type { LinkChange } from '../hypervisor.js';
 import { type LiveQemu, removePidfile, writeRuntime } from './process.js';
-import { connectQmp } from './qmp.js';
+import { type QmpConnection, connectQmp } from './qmp.js';
 import { killProcess } from './shutdown.js';
 
 /** What QMP's `set_link` knows the cards by: the id of a device, or that of the netdev behind it. */
@@ -32,6 +32,11 @@ export async function pressReset(handle: VmHandle): Promise<void> {
   }
 }
 
+/** Both ends of a cable. */
+export async function setLink(qmp: QmpConnection, { nic, up }: LinkChange): Promise<void> {
+  await qmp.execute('set_link', { name: LINK_NAMES[nic], up });
+}
+
 /**
  * Plugs a cable in or pulls it out. That is written down as well, because QEMU does not tell: neither `info network`
  * nor `query-rx-filter` nor an object's properties say how a link is. It is written down first, so that a full disk
@@ -43,7 +48,7 @@ export async function changeLink(handle: VmHandle, { runtime }: LiveQemu, { nic,
     const unplugged = NICS.filter((one) => (one === nic ? !up : runtime.unplugged.includes(one)));
     await writeRuntime(handle, { ...runtime, unplugged });
     try {
-      await qmp.execute('set_link', { name: LINK_NAMES[nic], up });
+      await setLink(qmp, { nic, up });
     } catch (error) {
       await writeRuntime(handle, runtime);
       throw error;

@@ -1,11 +1,12 @@
 /** A VM's saved state: made of one that runs, and what one that has just started goes on from. */
 import { join } from 'node:path';
 import { VmctlError } from '../../errors.js';
-import type { VmHandle } from '../../model/vm.js';
+import { type Nic, type VmHandle, nicsOf } from '../../model/vm.js';
 import { VM_FILES } from '../../paths.js';
 import type { SavedState } from '../hypervisor.js';
 import { commandLineOf } from '../../util/process.js';
 import { headerFor } from './command-line.js';
+import { setLink } from './faults.js';
 import { findQemu } from './process.js';
 import { connectQmp } from './qmp.js';
 import { type StateHeader, readHeader } from './state-header.js';
@@ -52,12 +53,24 @@ export async function headerOf({ name }: VmHandle, { state }: SavedState): Promi
   });
 }
 
+interface Restored {
+  readonly saved: SavedState;
+  /** The cards whose cable is to be out; default none. */
+  readonly unplugged?: readonly Nic[];
+}
+
 /** Hands a machine that waits for it its state, and lets it go on. Throws `QEMU_START` with QEMU's own words. */
-export async function restoreState(handle: VmHandle, saved: SavedState, signal: AbortSignal): Promise<void> {
+export async function restoreState(
+  handle: VmHandle,
+  { saved, unplugged = [] }: Restored,
+  signal: AbortSignal,
+): Promise<void> {
   const { directory } = handle;
   const qmp = await connectQmp(join(directory, VM_FILES.qmpSocket));
   try {
     await readState(qmp, saved.state, { directory, withoutMemory: saved.memory !== null, signal });
+    // The state has the guest's end of each cable in it, as it was, and the other end is in.
+    for (const nic of nicsOf(handle)) await setLink(qmp, { nic, up: !unplugged.includes(nic) });
     await qmp.execute('cont');
   } catch (error) {
     if (signal.aborted) throw error;
