@@ -32,10 +32,17 @@ const BYTES_PER_SECOND = 2 ** 40;
 /** For the devices' state, or for as much memory as a slow disk takes in that time. */
 const TIMEOUT_MS = 10 * 60_000;
 
+/** It only has to stop writing. */
+const CANCEL_TIMEOUT_MS = 30_000;
+/** What a migration is that is not over (QMP reference, `MigrationStatus`). */
+const UNDER_WAY: readonly string[] = ['setup', 'active', 'pre-switchover', 'device', 'cancelling'];
+
+type Qmp = Pick<QmpConnection, 'execute'>;
+
 const migrationSchema = v.object({ status: v.optional(v.string()), 'error-desc': v.optional(v.string()) });
 
 /** Writes the state of a paused machine to `path`, complete and synced, or nothing. Throws `QMP`, `STATE_DIRECTORY`, `ABORTED`. */
-export async function writeState(qmp: QmpConnection, path: string, options: WriteOptions): Promise<void> {
+export async function writeState(qmp: Qmp, path: string, options: WriteOptions): Promise<void> {
   const { directory, signal } = options;
   const socketPath = join(directory, VM_FILES.stateSocket);
   const partial = `${path}.partial`;
@@ -54,7 +61,7 @@ export async function writeState(qmp: QmpConnection, path: string, options: Writ
     await settled(qmp, signal);
     await rename(partial, path);
   } catch (error) {
-    await qmp.execute('migrate_cancel').catch(() => {});
+    await cancel(qmp).catch(() => {});
     await rm(partial, { force: true });
     throwIfAborted(signal);
     throw error;
@@ -62,7 +69,7 @@ export async function writeState(qmp: QmpConnection, path: string, options: Writ
 }
 
 /** Hands a machine that waits for one its state; it is paused then. QEMU ends where it cannot load it. */
-export async function readState(qmp: QmpConnection, path: string, options: StreamOptions): Promise<void> {
+export async function readState(qmp: Qmp, path: string, options: StreamOptions): Promise<void> {
   const { directory, signal } = options;
   const found = await readHeader(path);
   if (found === null) throw new VmctlError('QMP', `there is no state of a machine in ${path}`);
@@ -81,15 +88,26 @@ export async function readState(qmp: QmpConnection, path: string, options: Strea
   }
 }
 
-async function configure(qmp: QmpConnection, { withoutMemory }: StreamOptions): Promise<void> {
+async function configure(qmp: Qmp, { withoutMemory }: StreamOptions): Promise<void> {
   const capability = { capability: 'x-ignore-shared', state: withoutMemory };
   await qmp.execute('migrate-set-capabilities', { capabilities: [capability] });
 }
 
+/** Gives the migration up; settles when QEMU would take another one, which it refuses while the former one ends. */
+async function cancel(qmp: Qmp): Promise<void> {
+  await qmp.execute('migrate_cancel');
+  const look = async () => (UNDER_WAY.includes((await migrationOf(qmp)).status ?? 'none') ? null : true);
+  await waitFor(look, { timeoutMs: CANCEL_TIMEOUT_MS });
+}
+
+async function migrationOf(qmp: Qmp): Promise<v.InferOutput<typeof migrationSchema>> {
+  return v.parse(migrationSchema, await qmp.execute('query-migrate'));
+}
+
 /** Waits until the migration is over; throws `QMP` where it failed. */
-async function settled(qmp: QmpConnection, signal: AbortSignal): Promise<void> {
+async function settled(qmp: Qmp, signal: AbortSignal): Promise<void> {
   const look = async () => {
-    const { status, 'error-desc': words } = v.parse(migrationSchema, await qmp.execute('query-migrate'));
+    const { status, 'error-desc': words } = await migrationOf(qmp);
     if (status === 'failed' || status === 'cancelled') {
       throw new VmctlError('QMP', `QEMU could not move the state of the machine: ${words ?? status}`);
     }
