@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { VmctlError } from '../errors.js';
 import type { SshConnection } from '../ssh/client.js';
 import { generateKeyPair } from '../ssh/keys.js';
-import { AS_ROOT } from './settle.js';
+import { AS_ROOT } from './as-root.js';
 import { type FormerIdentity, type Identity, identityScript } from './identity-script.js';
 
 export type { FormerIdentity, Identity } from './identity-script.js';
