@@ -48,9 +48,6 @@ export function warmReach(env: Pick<TaskEnvironment, 'warm' | 'hypervisor'>, spe
   if (spec.group !== null && spec.network.kind === 'tap') {
     return { level: 'off', less: 'all of its group would be on the network "tap" with one MAC address' };
   }
-  if (spec.group !== null && spec.network.kind === 'user' && spec.network.lan !== null) {
-    return { level: 'off', less: 'each of its group has an address of its own on the LAN' };
-  }
   if (wanted === 'memory' && spec.network.kind === 'tap') {
     return { level: 'disk', less: 'what it knows of its network "tap" does not last' };
   }

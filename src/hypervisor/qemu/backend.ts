@@ -10,6 +10,7 @@ import type { StageContext } from '../../model/event.js';
 import { type LanSegment, lanIdentity, lanSegment } from '../../model/lan.js';
 import type { VmSpec } from '../../model/spec.js';
 import {
+  type Nic,
   type ObservedVm,
   type ResolvedVm,
   type RunningVm,
@@ -192,7 +193,7 @@ export class QemuBackend implements Hypervisor {
     const tap = tapOf(handle.spec);
     const recorded =
       tap === null ? null : { name: tap.name, leaseFiles: [...(this.#options.leaseFiles ?? LEASE_FILES)] };
-    const runtime = { pid: null, accelerator, forwards: null, tap: recorded, unplugged: [] };
+    const runtime = { pid: null, accelerator, forwards: null, tap: recorded, unplugged: unpluggedAtStart(mode) };
     // Written first: a vmctl that is killed from here on leaves a trace that says "look for a QEMU".
     await writeRuntime(handle, runtime);
     if (tap !== null) await attachTap(tap, this.#run);
@@ -224,7 +225,10 @@ export class QemuBackend implements Hypervisor {
       await writeRuntime(handle, runtime);
       const forwards = await this.#awaitQmp(handle, child.ended, context.signal);
       await writeRuntime(handle, { ...runtime, forwards: [...forwards] });
-      if (start.mode.kind === 'restore') await restoreState(handle, start.mode.saved, context.signal);
+      if (start.mode.kind === 'restore') {
+        const { saved, unplugged = [] } = start.mode;
+        await restoreState(handle, { saved, unplugged }, context.signal);
+      }
       const running = await this.observe(handle);
       if (running.state === 'running') return running;
       throw await startError(handle, `QEMU is ${running.state} right after its start`);
@@ -468,6 +472,10 @@ async function segmentOf({ spec, directory }: VmHandle): Promise<LanSegment | nu
   const { network, project } = spec;
   if (network.kind !== 'user' || network.lan === null) return null;
   return lanSegment({ project, vms: await realpath(dirname(directory)), name: network.lan.name });
+}
+
+function unpluggedAtStart(mode: StartMode): Nic[] {
+  return mode.kind === 'restore' ? [...(mode.unplugged ?? [])] : [];
 }
 
 /** The same with the ports of this host that it is to have. */
