@@ -211,6 +211,7 @@ function renumberFiles({ own, former }: Renumbering): string {
 /** The cable is out meanwhile, so there may be no address any more, and networkd gives the new one when it is in. */
 function renumberCard({ own, former }: Renumbering): string {
   return `
+    ip link set dev "$card" up
     ip addr del ${former}/${LAN_PREFIX_LENGTH} dev "$card" 2>/dev/null || :
     ip addr replace ${own}/${LAN_PREFIX_LENGTH} broadcast + dev "$card" || fail "cannot give $card the address ${own}"`;
 }
