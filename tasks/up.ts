@@ -427,8 +427,10 @@ class UpFlow {
 /** Why a VM that could start from a frozen one does not. */
 function noteCold(warm: WarmFinding | null, context: StageContext): void {
   if (warm === null || warm.hit) return;
-  if (warm.level !== 'off') context.reporter.log(`starts cold: ${warm.reason}`);
-  else if (warm.reason !== 'off' && warm.reason !== 'asked for') {
+  if (warm.level !== 'off') {
+    context.reporter.log(`starts cold: ${warm.reason}`);
+    if (warm.less !== null) context.reporter.log(`only its disk is frozen: ${warm.less}`);
+  } else if (warm.reason !== 'off' && warm.reason !== 'asked for') {
     context.reporter.log(`it cannot be frozen: ${warm.reason}`);
   }
 }

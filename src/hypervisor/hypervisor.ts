@@ -79,7 +79,7 @@ export type StartMode =
       readonly saved: SavedState;
       /** Ports of this host that it is to have; default those that its spec says. */
       readonly forwards?: readonly Forward[];
-      /** The cards whose cable is to be out; default none, as after every start. */
+      /** The cards whose cable is out when it goes on, as after `setLink`; default none, as after every start. */
       readonly unplugged?: readonly Nic[];
     };
 

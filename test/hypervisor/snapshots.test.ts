@@ -4,7 +4,6 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { FROZEN_FILES, type StartMode } from '../../src/hypervisor/hypervisor.js';
 import { connectQmp } from '../../src/hypervisor/qemu/qmp.js';
-import type { Nic } from '../../src/model/vm.js';
 import { commandLineOf } from '../../src/util/process.js';
 import { quiet } from '../support/fixtures.js';
 import { type Lab, checksum, fileOf, openNoopLab, openPropolisLab, openQemuLab } from './lab.js';
@@ -96,16 +95,15 @@ describe.each(BACKENDS)('the $kind backend', ({ open }) => {
     await lab.backend.setLink(running, { nic: 'outside', up: false }, quiet);
     const path = join(lab.paths.root, 'saved');
     await lab.backend.stop(await lab.backend.save(running, path, quiet), { graceMs: 0 }, quiet);
-    const saved = { state: path, memory: null };
-    const restore = (unplugged?: readonly Nic[]) => {
-      const mode = { kind: 'restore', saved, ...(unplugged === undefined ? {} : { unplugged }) } as const;
-      return lab.backend.start({ state: 'stopped', handle }, quiet, mode);
-    };
-    const restored = await restore();
+    const mode: StartMode = { kind: 'restore', saved: { state: path, memory: null } };
+    const restored = await lab.backend.start({ state: 'stopped', handle }, quiet, mode);
     expect(restored.unplugged).toEqual([]);
     await lab.backend.stop(restored, { graceMs: 0 }, quiet);
-    expect((await restore(['outside'])).unplugged).toEqual(['outside']);
+    const without = await lab.backend.start({ state: 'stopped', handle }, quiet, { ...mode, unplugged: ['outside'] });
+    expect(without.unplugged).toEqual(['outside']);
     expect(await lab.backend.observe(handle)).toMatchObject({ state: 'running', unplugged: ['outside'] });
+    await lab.backend.setLink(without, { nic: 'outside', up: true }, quiet);
+    expect(await lab.backend.observe(handle)).toMatchObject({ unplugged: [] });
   });
 
   test('freezes the disk alone of a VM that is stopped', async () => {

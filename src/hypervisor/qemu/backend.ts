@@ -10,6 +10,7 @@ import type { StageContext } from '../../model/event.js';
 import { type LanSegment, lanIdentity, lanSegment } from '../../model/lan.js';
 import type { VmSpec } from '../../model/spec.js';
 import {
+  type Nic,
   type ObservedVm,
   type ResolvedVm,
   type RunningVm,
@@ -184,7 +185,6 @@ export class QemuBackend implements Hypervisor {
     const { extraArguments } = this.#options;
     const hasSeed = await exists(join(handle.directory, VM_FILES.seed));
     const memory = await placeMemory(handle, mode);
-    const unplugged = mode.kind === 'restore' ? (mode.unplugged ?? []) : [];
     const awaits = mode.kind === 'restore' ? await headerOf(handle, mode.saved) : null;
     const segment = await segmentOf(handle);
     const machine = { accelerator, hasSeed, uefiCode, segment, memory, awaits, extraArguments };
@@ -192,7 +192,7 @@ export class QemuBackend implements Hypervisor {
     const tap = tapOf(handle.spec);
     const recorded =
       tap === null ? null : { name: tap.name, leaseFiles: [...(this.#options.leaseFiles ?? LEASE_FILES)] };
-    const runtime = { pid: null, accelerator, forwards: null, tap: recorded, unplugged: [...unplugged] };
+    const runtime = { pid: null, accelerator, forwards: null, tap: recorded, unplugged: unpluggedAtStart(mode) };
     // Written first: a vmctl that is killed from here on leaves a trace that says "look for a QEMU".
     await writeRuntime(handle, runtime);
     if (tap !== null) await attachTap(tap, this.#run);
@@ -468,6 +468,10 @@ async function segmentOf({ spec, directory }: VmHandle): Promise<LanSegment | nu
   const { network, project } = spec;
   if (network.kind !== 'user' || network.lan === null) return null;
   return lanSegment({ project, vms: await realpath(dirname(directory)), name: network.lan.name });
+}
+
+function unpluggedAtStart(mode: StartMode): Nic[] {
+  return mode.kind === 'restore' ? [...(mode.unplugged ?? [])] : [];
 }
 
 /** The same with the ports of this host that it is to have. */
