@@ -1,6 +1,7 @@
 /** What the facts about this host mean for somebody who wants to run VMs on it, and what to type. Pure. */
 import type { AcceleratorFacts, BackendFacts, ProgramFacts } from '../src/hypervisor/hypervisor.js';
 import { shellQuote } from '../src/ssh/shell-quote.js';
+import { counted } from '../src/util/words.js';
 import { MIB } from '../src/vmfile/sizes.js';
 import type { Trouble } from './leftovers.js';
 import { type Need, type System, installStep } from './packages.js';
@@ -376,10 +377,6 @@ function checkLeftovers({ leftovers }: HostFacts): readonly Check[] {
   if (checks.length > 0) return checks;
   if (processesKnown) return [check];
   return [{ ...check, result: 'unchecked', found: 'none; which processes run is not known here' }];
-}
-
-function counted(count: number, what: string): string {
-  return `${count} ${what}${count === 1 ? '' : 's'}`;
 }
 
 /** Compares versions number by number; what is missing counts as 0. */
