@@ -1,5 +1,4 @@
 /** What a VM's QEMU is doing: looked up among the processes, and asked over QMP. */
-import { join } from 'node:path';
 import {
   type ObservedVm,
   type Transition,
@@ -7,12 +6,11 @@ import {
   assertTransition,
   illegalTransition,
 } from '../../model/vm.js';
-import { VM_FILES } from '../../paths.js';
 import type { CommandRunner } from '../../util/exec.js';
 import { hasConnection, parseUserNetwork } from './command-line.js';
 import { LEASE_FILES, findSsh } from './guest-address.js';
 import { type LiveQemu, type Runtime, crashOf, findQemu } from './process.js';
-import { type QmpConnection, connectQmp } from './qmp.js';
+import { connectToVm } from './qmp.js';
 
 /** Long enough for a busy QEMU to answer; a QMP socket that another vmctl is using stays silent. */
 const OBSERVE_TIMEOUT_MS = 1_000;
@@ -54,16 +52,10 @@ export async function qemuBefore(transition: Transition, handle: VmHandle, run: 
 
 /** True where somebody is connected through that port of this host at this moment. */
 export async function isForwardTaken(handle: VmHandle, hostPort: number): Promise<boolean> {
-  const qmp = await connectQmp(join(handle.directory, VM_FILES.qmpSocket), { timeoutMs: OBSERVE_TIMEOUT_MS }).catch(
-    () => null,
-  );
+  using qmp = await connectToVm(handle, { timeoutMs: OBSERVE_TIMEOUT_MS }).catch(() => null);
   // It has ended, or another vmctl is using it at this moment.
   if (qmp === null) return false;
-  try {
-    return hasConnection(await qmp.monitor('info usernet'), hostPort);
-  } finally {
-    qmp.close();
-  }
+  return hasConnection(await qmp.monitor('info usernet'), hostPort);
 }
 
 /** What QEMU says over QMP; what was recorded at the start where another client keeps it busy. */
@@ -71,15 +63,12 @@ async function ask(
   handle: VmHandle,
   runtime: Runtime,
 ): Promise<{ status: string; forwards: Runtime['forwards'] & {} }> {
-  let qmp: QmpConnection | null = null;
   try {
-    qmp = await connectQmp(join(handle.directory, VM_FILES.qmpSocket), { timeoutMs: OBSERVE_TIMEOUT_MS });
+    using qmp = await connectToVm(handle, { timeoutMs: OBSERVE_TIMEOUT_MS });
     const status = await qmp.status();
     const forwards = runtime.forwards ?? [...parseUserNetwork(await qmp.monitor('info usernet'))];
     return { status, forwards };
   } catch {
     return { status: 'running', forwards: runtime.forwards ?? [] };
-  } finally {
-    qmp?.close();
   }
 }

@@ -1,28 +1,18 @@
 /** How the vCPUs of a VM stop, and go on. */
-import { join } from 'node:path';
 import { VmctlError } from '../../errors.js';
 import type { VmHandle } from '../../model/vm.js';
-import { VM_FILES } from '../../paths.js';
-import { connectQmp } from './qmp.js';
+import { connectToVm } from './qmp.js';
 
 export async function pauseGuest(handle: VmHandle): Promise<void> {
-  const qmp = await connectQmp(join(handle.directory, VM_FILES.qmpSocket));
-  try {
-    await qmp.execute('stop');
-  } finally {
-    qmp.close();
-  }
+  using qmp = await connectToVm(handle);
+  await qmp.execute('stop');
 }
 
 /** Throws `VM_STATE` for a machine that was never given its state: it has nothing to go on from. */
 export async function continueGuest(handle: VmHandle): Promise<void> {
-  const qmp = await connectQmp(join(handle.directory, VM_FILES.qmpSocket));
-  try {
-    if ((await qmp.status()) === 'inmigrate') throw notRestored(handle);
-    await qmp.execute('cont');
-  } finally {
-    qmp.close();
-  }
+  using qmp = await connectToVm(handle);
+  if ((await qmp.status()) === 'inmigrate') throw notRestored(handle);
+  await qmp.execute('cont');
 }
 
 function notRestored({ name }: VmHandle): VmctlError {

@@ -15,7 +15,7 @@ import { uefiCodeFor } from './firmware.js';
 import { placeMemory, removeMemory } from './memory.js';
 import { observeQemu } from './observe.js';
 import { type Runtime, removePidfile, writeRuntime } from './process.js';
-import { connectQmp } from './qmp.js';
+import { connectToVm } from './qmp.js';
 import { endProcess } from './shutdown.js';
 import { startError } from './start-error.js';
 import { restoreState } from './state.js';
@@ -99,13 +99,8 @@ async function awaitQmp(
   void ended.then((how) => (end = how));
   const look = async () => {
     if (end !== null) throw await startError(handle, `QEMU ${end}`);
-    const qmp = await connectQmp(join(handle.directory, VM_FILES.qmpSocket)).catch(() => null);
-    if (qmp === null) return null;
-    try {
-      return { forwards: parseUserNetwork(await qmp.monitor('info usernet')) };
-    } finally {
-      qmp.close();
-    }
+    using qmp = await connectToVm(handle).catch(() => null);
+    return qmp === null ? null : { forwards: parseUserNetwork(await qmp.monitor('info usernet')) };
   };
   const found = await waitFor(look, { timeoutMs: START_TIMEOUT_MS, signal });
   if (found === null) throw await startError(handle, `QEMU did not answer on QMP for ${START_TIMEOUT_MS / 1000} s`);
