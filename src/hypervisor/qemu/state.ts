@@ -1,7 +1,9 @@
 /** A VM's saved state: made of one that runs, and what one that has just started goes on from. */
+import { join } from 'node:path';
 import type { VmHandle } from '../../model/vm.js';
+import { VM_FILES } from '../../paths.js';
 import type { SavedState } from '../hypervisor.js';
-import { connectToVm } from './qmp.js';
+import { connectQmp } from './qmp.js';
 import { readState, writeState } from './state-stream.js';
 import { startError } from './start-error.js';
 
@@ -12,21 +14,25 @@ export async function saveState(
   signal: AbortSignal,
 ): Promise<void> {
   const { directory } = handle;
-  using qmp = await connectToVm(handle);
-  const ran = (await qmp.status()) === 'running';
-  await qmp.execute('stop');
+  const qmp = await connectQmp(join(directory, VM_FILES.qmpSocket));
   try {
-    await writeState(qmp, target.path, { directory, withoutMemory: target.withoutMemory, signal });
-  } catch (error) {
-    if (ran) await qmp.execute('cont').catch(() => {});
-    throw error;
+    const ran = (await qmp.status()) === 'running';
+    await qmp.execute('stop');
+    try {
+      await writeState(qmp, target.path, { directory, withoutMemory: target.withoutMemory, signal });
+    } catch (error) {
+      if (ran) await qmp.execute('cont').catch(() => {});
+      throw error;
+    }
+  } finally {
+    qmp.close();
   }
 }
 
 /** Hands a machine that waits for it its state, and lets it go on. Throws `QEMU_START` with QEMU's own words. */
 export async function restoreState(handle: VmHandle, saved: SavedState, signal: AbortSignal): Promise<void> {
   const { directory } = handle;
-  using qmp = await connectToVm(handle);
+  const qmp = await connectQmp(join(directory, VM_FILES.qmpSocket));
   try {
     await readState(qmp, saved.state, { directory, withoutMemory: saved.memory !== null, signal });
     await qmp.execute('cont');
@@ -36,5 +42,7 @@ export async function restoreState(handle: VmHandle, saved: SavedState, signal: 
       handle,
       `its saved state could not be loaded (${error instanceof Error ? error.message : ''})`,
     );
+  } finally {
+    qmp.close();
   }
 }
