@@ -135,10 +135,13 @@ function clones(project, count) {
     });
     measured.push(JSON.parse(text));
   }
-  const about = (what, of) => {
+  const compared = (what, of) => {
     const [own, others] = [measured.map(([, all]) => of(all)), measured.map(([one]) => of(one))];
     return row(what, { own, others, reference: 'one alone', unit: 'MiB', bar: atMost(MOST_MEMORY) });
   };
   const what = `memory of ${CLONES} from one`;
-  return [about(what, ({ all }) => all), about(`${what}, without translated code`, ({ untranslated }) => untranslated)];
+  return [
+    compared(what, ({ all }) => all),
+    compared(`${what}, without translated code`, ({ untranslated }) => untranslated),
+  ];
 }
