@@ -31,11 +31,10 @@ export interface WriteOptions extends StreamOptions {
 const BYTES_PER_SECOND = 2 ** 40;
 /** For the devices' state, or for as much memory as a slow disk takes in that time. */
 const TIMEOUT_MS = 10 * 60_000;
-
-/** It only has to stop writing. */
-const CANCEL_TIMEOUT_MS = 30_000;
-/** What a migration is that is not over (QMP reference, `MigrationStatus`). */
-const UNDER_WAY: readonly string[] = ['setup', 'active', 'pre-switchover', 'device', 'cancelling'];
+/** QEMU stops at the next buffer that it would send. */
+const CANCEL_TIMEOUT_MS = 10_000;
+/** What `query-migrate` says of a migration that is not under way. */
+const OVER: readonly string[] = ['none', 'completed', 'failed', 'cancelled'];
 
 type Qmp = Pick<QmpConnection, 'execute'>;
 
@@ -93,10 +92,10 @@ async function configure(qmp: Qmp, { withoutMemory }: StreamOptions): Promise<vo
   await qmp.execute('migrate-set-capabilities', { capabilities: [capability] });
 }
 
-/** Gives the migration up; settles when QEMU would take another one, which it refuses while the former one ends. */
+/** Waits until QEMU has given up, too: before that it refuses another one. */
 async function cancel(qmp: Qmp): Promise<void> {
   await qmp.execute('migrate_cancel');
-  const look = async () => (UNDER_WAY.includes((await migrationOf(qmp)).status ?? 'none') ? null : true);
+  const look = async () => (OVER.includes((await migrationOf(qmp)).status ?? 'none') ? true : null);
   await waitFor(look, { timeoutMs: CANCEL_TIMEOUT_MS });
 }
 

@@ -1,14 +1,12 @@
 /** A VM's saved state: made of one that runs, and what one that has just started goes on from. */
-import { join } from 'node:path';
 import { VmctlError } from '../../errors.js';
 import { type Nic, type VmHandle, nicsOf } from '../../model/vm.js';
-import { VM_FILES } from '../../paths.js';
-import type { SavedState } from '../hypervisor.js';
 import { commandLineOf } from '../../util/process.js';
+import type { SavedState } from '../hypervisor.js';
 import { headerFor } from './command-line.js';
 import { setLink } from './faults.js';
 import { findQemu } from './process.js';
-import { connectQmp } from './qmp.js';
+import { connectToVm } from './qmp.js';
 import { type StateHeader, readHeader } from './state-header.js';
 import { readState, writeState } from './state-stream.js';
 import { startError } from './start-error.js';
@@ -20,19 +18,15 @@ export async function saveState(
   signal: AbortSignal,
 ): Promise<void> {
   const { directory } = handle;
-  const qmp = await connectQmp(join(directory, VM_FILES.qmpSocket));
+  const header = await headerNow(handle);
+  using qmp = await connectToVm(handle);
+  const ran = (await qmp.status()) === 'running';
+  await qmp.execute('stop');
   try {
-    const header = await headerNow(handle);
-    const ran = (await qmp.status()) === 'running';
-    await qmp.execute('stop');
-    try {
-      await writeState(qmp, target.path, { directory, header, withoutMemory: target.withoutMemory, signal });
-    } catch (error) {
-      if (ran) await qmp.execute('cont').catch(() => {});
-      throw error;
-    }
-  } finally {
-    qmp.close();
+    await writeState(qmp, target.path, { directory, header, withoutMemory: target.withoutMemory, signal });
+  } catch (error) {
+    if (ran) await qmp.execute('cont').catch(() => {});
+    throw error;
   }
 }
 
@@ -66,7 +60,7 @@ export async function restoreState(
   signal: AbortSignal,
 ): Promise<void> {
   const { directory } = handle;
-  const qmp = await connectQmp(join(directory, VM_FILES.qmpSocket));
+  using qmp = await connectToVm(handle);
   try {
     await readState(qmp, saved.state, { directory, withoutMemory: saved.memory !== null, signal });
     // The state has the guest's end of each cable in it, as it was, and the other end is in.
@@ -78,7 +72,5 @@ export async function restoreState(
       handle,
       `its saved state could not be loaded (${error instanceof Error ? error.message : ''})`,
     );
-  } finally {
-    qmp.close();
   }
 }
