@@ -46,8 +46,8 @@ export interface UpOutlook extends UpDecision {
 export async function warmOutlook(env: TaskEnvironment, spec: VmSpec, action: UpAction): Promise<WarmOutlook | null> {
   if (action !== 'create' && action !== 'recreate') return null;
   const image = warmReach(env, spec).level === 'off' ? null : await imageAtHand(env, spec.image);
-  const { level, hit, reason } = await lookUpWarm(env, spec, image);
-  return { level, hit, reason };
+  const { level, less, hit, reason } = await lookUpWarm(env, spec, image);
+  return { level, less, hit, reason };
 }
 
 export async function outlook(env: TaskEnvironment, spec: VmSpec, anew: boolean): Promise<UpOutlook> {

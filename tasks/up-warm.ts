@@ -110,8 +110,10 @@ function isPortTaken(error: unknown): boolean {
 /** Why a VM that could start from a frozen one does not. */
 function noteCold(finding: WarmFinding, context: StageContext): void {
   if (finding.hit) return;
-  if (finding.level !== 'off') context.reporter.log(`starts cold: ${finding.reason}`);
-  else if (finding.reason !== 'off' && finding.reason !== 'asked for') {
+  if (finding.level !== 'off') {
+    context.reporter.log(`starts cold: ${finding.reason}`);
+    if (finding.less !== null) context.reporter.log(`only its disk is frozen: ${finding.less}`);
+  } else if (finding.reason !== 'off' && finding.reason !== 'asked for') {
     context.reporter.log(`it cannot be frozen: ${finding.reason}`);
   }
 }

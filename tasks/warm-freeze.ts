@@ -2,6 +2,7 @@
 import { rm } from 'node:fs/promises';
 import { VmctlError, toVmctlError } from '../src/errors.js';
 import type { StageContext } from '../src/model/event.js';
+import { lanOf } from '../src/model/lan.js';
 import type { VmSpec } from '../src/model/spec.js';
 import type { RunningVm, StoppedVm, VmHandle } from '../src/model/vm.js';
 import { settleGuest } from '../src/provision/settle.js';
@@ -103,7 +104,8 @@ async function freeze(env: TaskEnvironment, job: FreezeJob, context: StageContex
     const { steps } = await env.registry.record(entry);
     const frozenAt = new Date().toISOString();
     const { project } = spec;
-    const guest = { hostname: spec.cloudInit?.hostname ?? null, mac: vm.handle.mac };
+    const lanAddress = lanOf(vm.handle.spec)?.address ?? null;
+    const guest = { hostname: spec.cloudInit?.hostname ?? null, mac: vm.handle.mac, lanAddress };
     const name = kindOf(spec);
     await publishFrozen(env.paths, { key, level, name, project, ...guest, frozenAt, components, steps: [...steps] });
     return stopped;

@@ -97,8 +97,10 @@ export class NoopBackend implements Hypervisor {
   async start(vm: StoppedVm, context: StageContext, mode: StartMode = { kind: 'boot' }): Promise<RunningVm> {
     if (mode.kind === 'restore') await checkSaved(vm.handle, mode.saved);
     await this.#change(vm.handle, 'start', 'running', context);
+    const unplugged = mode.kind === 'restore' ? (mode.unplugged ?? []) : [];
+    if (unplugged.length > 0) await writeMemory(vm.handle, 'running', unplugged);
     if (mode.kind === 'freezable') await writeFileAtomically(join(vm.handle.directory, VM_FILES.memory), MEMORY);
-    return { state: 'running', ...live(vm.handle) };
+    return { state: 'running', ...live(vm.handle, unplugged) };
   }
 
   async stop(vm: RunningVm | SuspendedVm, _options: unknown, context: StageContext): Promise<StopMethod> {

@@ -51,7 +51,13 @@ export async function startQemu(handle: VmHandle, options: StartOptions): Promis
   const words = qemuArguments(withForwards(handle, mode), machine);
   const tap = tapOf(handle.spec);
   const recorded = tap === null ? null : { name: tap.name, leaseFiles: [...options.leaseFiles] };
-  const runtime = { pid: null, accelerator, forwards: null, tap: recorded, unplugged: [] };
+  const runtime = {
+    pid: null,
+    accelerator,
+    forwards: null,
+    tap: recorded,
+    unplugged: awaitsState ? [...(mode.unplugged ?? [])] : [],
+  };
   // Written first: a vmctl that is killed from here on leaves a trace that says "look for a QEMU".
   await writeRuntime(handle, runtime);
   if (tap !== null) await attachTap(tap, run);
@@ -78,7 +84,10 @@ async function launch(
     await writeRuntime(handle, runtime);
     const forwards = await awaitQmp(handle, child.ended, signal);
     await writeRuntime(handle, { ...runtime, forwards: [...forwards] });
-    if (mode.kind === 'restore') await restoreState(handle, mode.saved, signal);
+    if (mode.kind === 'restore') {
+      const { saved, unplugged = [] } = mode;
+      await restoreState(handle, { saved, unplugged }, signal);
+    }
     const running = await observeQemu(handle, run);
     if (running.state === 'running') return running;
     throw await startError(handle, `QEMU is ${running.state} right after its start`);
