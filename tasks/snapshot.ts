@@ -144,7 +144,7 @@ async function goOn(
   const vm = await onSamePorts(forwards, (ports) =>
     env.hypervisor.start(branched, context, { kind: 'restore', saved, unplugged, ...ports }),
   );
-  await settleRestored(env, vm, context);
+  await settleRestored(env, { vm, entry }, context);
   await env.registry.updateRecord(entry, { lastFailure: null });
   return vm;
 }

@@ -20,7 +20,7 @@ export async function startVm(
   await env.hypervisor.checkDisk(stopped.handle);
   await forgetRequest(stopped.handle);
   await forgetPowerCut(stopped.handle);
-  const resumed = await resumeFromDisk(env, stopped, context);
+  const resumed = await resumeFromDisk(env, { stopped, entry: vm.entry }, context);
   if (resumed !== null) {
     await env.registry.updateRecord(vm.entry, { lastFailure: null });
     return resumed;

@@ -66,7 +66,7 @@ export async function suspendedAt(handle: VmHandle): Promise<string | null> {
 /** Lets a VM that is suspended to the disk go on, where it is; null where it is not. What was saved is gone afterwards. */
 export async function resumeFromDisk(
   env: TaskEnvironment,
-  stopped: StoppedVm,
+  { stopped, entry }: { readonly stopped: StoppedVm; readonly entry: RegistryEntry },
   context: StageContext,
 ): Promise<RunningVm | null> {
   const { handle } = stopped;
@@ -79,7 +79,7 @@ export async function resumeFromDisk(
   const vm = await env.hypervisor.start(stopped, context, { kind: 'restore', saved: { state, memory: null } });
   // A guest that has written to its disk since makes it worthless anyway: see `suspendedAt`.
   await forgetSuspended(handle);
-  await settleRestored(env, vm, context);
+  await settleRestored(env, { vm, entry }, context);
   return vm;
 }
 

@@ -93,3 +93,19 @@ test('a program keeps a guest, breaks it and has it back, with its cables as the
   await stopped.deleteSnapshot('partition');
   expect((await stopped.snapshots()).map(({ tag }) => tag)).toEqual(['first', 'unreachable']);
 });
+
+test('a VM that goes back to a snapshot knows who is on its LAN by now', async () => {
+  await using room = await MachineRoom.open();
+  const image = JSON.stringify(await guestImage('pocket'));
+  const vm = (name: string) =>
+    `vm "${name}" { image ${image}; memory 192; network "user" { lan "back" }; cloud-init; ssh }\n`;
+  await room.write('VMFile.kdl', vm('web'));
+  await room.vmctl('up');
+  const hosts = async () => (await room.vmctl('exec', 'web', '--', 'cat /etc/hosts')).stdout;
+  expect((await room.vmctl('snapshot', 'web', 'alone')).exitCode).toBe(0);
+  await room.write('VMFile.kdl', `${vm('web')}${vm('db')}`);
+  expect((await room.vmctl('up')).exitCode).toBe(0);
+  expect(await hosts()).toContain(' db ');
+  expect((await room.vmctl('restore', 'web', 'alone')).exitCode).toBe(0);
+  expect(await hosts()).toContain(' db ');
+});
