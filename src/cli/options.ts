@@ -9,6 +9,9 @@ import { readAge, readBytes, readPositive, readSeconds, readWait } from '../sett
 /** The option of every command that works on a VMFile. */
 export const FILE_OPTION = ['-f, --file <path>', 'the VMFile (default: VMFile.kdl in this folder)'] as const;
 
+/** The option of every command that works on some VMs of a VMFile, beside its arguments. */
+export const NAME_OPTION = ['--name <name>', 'the same as the argument; may be repeated', collect, []] as const;
+
 /** The option of every command that brings up the VMs of a VMFile. */
 export const BOOT_FIRST_OPTION = [
   '--boot-first',
