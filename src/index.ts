@@ -1,33 +1,37 @@
 /** The public API of vmctl. */
 export { attach } from './api/attach.js';
+export type { Duration } from './api/duration.js';
 export { ExecError, type ExecResult, UpError, type UpFailure } from './api/errors.js';
 export { type VmsContext, tasks } from './api/tasks.js';
 export type {
-  AnyVm,
   AttachedFleet,
   AttachedFleetMembers,
-  CopyOptions,
-  CopyResult,
-  Duration,
-  ExecOptions,
   Fleet,
   FleetConnection,
   FleetMembers,
+  ProjectOptions,
+  UpOptions,
+  VmConnection,
+} from './api/types.js';
+export type {
+  AnyVm,
+  CopyOptions,
+  CopyResult,
+  ExecOptions,
   GuestProcess,
   LogOptions,
-  ProjectOptions,
   ReadyStatus,
   RebootOptions,
   RunningVm,
+  SavedVm,
   SshDetails,
   StoppedVm,
   SuspendedVm,
-  UpOptions,
-  VmConnection,
+  VmSnapshot,
   VmStatus,
   WaitCondition,
   WaitOptions,
-} from './api/types.js';
+} from './api/vm-types.js';
 export { type DownOptions, type OpenedFile, type UpPlan, down, open, plan, up } from './api/up.js';
 export { ERROR_CODES, type ErrorCode, VmctlError, type VmctlErrorJson } from './errors.js';
 export type { Activity, EventListener, Step, UpStep, VmEvent, VmEventBody } from './model/event.js';

@@ -5,6 +5,7 @@ import type { RegistryEntry, VmRecord } from '../src/registry.js';
 import type { TaskEnvironment } from './context.js';
 import { powerCutAt } from './crash.js';
 import { type Remark, remarksOn } from './remarks.js';
+import { suspendedAt } from './suspended.js';
 
 export type Inspection =
   | {
@@ -15,6 +16,8 @@ export type Inspection =
       readonly remarks: readonly Remark[];
       /** When its power was cut, in ISO 8601, where it has not been started since. */
       readonly powerCutAt: string | null;
+      /** When it was suspended to the disk, in ISO 8601, where it can go on from that. */
+      readonly suspendedAt: string | null;
     }
   | { readonly entry: RegistryEntry; readonly problem: string };
 
@@ -26,7 +29,8 @@ export async function inspectVm(env: TaskEnvironment, entry: RegistryEntry): Pro
     const record = await env.registry.record(entry);
     const remarks = await remarksOn(env, observed);
     const cutAt = observed.state === 'stopped' ? await powerCutAt(handle) : null;
-    return { entry, handle, observed, record, remarks, powerCutAt: cutAt };
+    const savedAt = observed.state === 'stopped' ? await suspendedAt(handle) : null;
+    return { entry, handle, observed, record, remarks, powerCutAt: cutAt, suspendedAt: savedAt };
   } catch (error) {
     const { code, message } = toVmctlError(error);
     if (code === 'VM_NOT_FOUND') throw error;

@@ -1,12 +1,13 @@
 /** Back to the moment at which a VM was frozen: disk and memory, while its name, its files and its ports stay. */
 import { basename, dirname } from 'node:path';
-import { VmctlError, toVmctlError } from '../src/errors.js';
+import { VmctlError } from '../src/errors.js';
 import type { StageContext } from '../src/model/event.js';
 import type { ObservedVm, RunningVm } from '../src/model/vm.js';
 import { hasStepsForEach } from '../src/provision/step-plan.js';
 import type { RegistryEntry } from '../src/registry.js';
 import { findDamage, readManifest } from '../src/warm/manifest.js';
 import { type TaskEnvironment, takePlace } from './context.js';
+import { onSamePorts } from './ports.js';
 import { awaitReadyAgain } from './ready.js';
 import { singleStepTasks } from './single-step.js';
 import { provisionRecorded } from './provision.js';
@@ -46,12 +47,7 @@ async function resetVm(
   const stopped = await env.hypervisor.branch({ state: 'stopped', handle }, env.paths.frozen(key), context);
   context.reporter.status('going on from what was frozen');
   const job = { stopped, entry, spec: handle.spec, key, level };
-  if (level === 'disk' || forwards.length === 0) return restoreVm(env, job, context);
-  return restoreVm(env, { ...job, forwards }, context).catch(async (error: unknown) => {
-    // Somebody else has taken a port meanwhile, so it gets others.
-    if (!toVmctlError(error).message.includes('Could not set up host forwarding rule')) throw error;
-    return restoreVm(env, job, context);
-  });
+  return onSamePorts(level === 'disk' ? [] : forwards, (ports) => restoreVm(env, { ...job, ...ports }, context));
 }
 
 interface FrozenSource {

@@ -1,6 +1,5 @@
 /** A guest that goes on from saved memory is told what it cannot know, over a login that its pinned host key verifies. */
 import type { StageContext } from '../src/model/event.js';
-import type { VmSpec } from '../src/model/spec.js';
 import type { RunningVm } from '../src/model/vm.js';
 import { settleGuest } from '../src/provision/settle.js';
 import type { TaskEnvironment } from './context.js';
@@ -10,14 +9,11 @@ import { connectWhenReady } from './provision.js';
 const ANSWER_SECONDS = 45;
 
 /** Sets the clock and reseeds the random numbers. A guest that nobody can log in to is left as it is. */
-export async function settleRestored(
-  env: TaskEnvironment,
-  vm: RunningVm,
-  { spec }: { readonly spec: VmSpec },
-  context: StageContext,
-): Promise<void> {
+export async function settleRestored(env: TaskEnvironment, vm: RunningVm, context: StageContext): Promise<void> {
+  const { spec } = vm.handle;
   const { guestAccess } = env.hypervisor.capabilitiesOf(vm.handle);
   if (!guestAccess.supported || !spec.ssh.declared || spec.network.kind === 'none') return;
+  if (vm.unplugged.includes('outside')) return;
   await using connection = await connectWhenReady(env, vm, { spec, seconds: ANSWER_SECONDS }, context);
   context.reporter.status('setting its clock, and new random numbers');
   const problem = await settleGuest(connection, { beforeSaving: false, signal: context.signal });

@@ -1,10 +1,9 @@
 /** Named snapshots: a VM as it is at a moment, disk and memory, and back to that moment any number of times. */
 import { dirname, join, resolve } from 'node:path';
 import { VmctlError } from '../src/errors.js';
-import { FROZEN_FILES, type StartMode, noMemorySnapshots } from '../src/hypervisor/hypervisor.js';
+import { FROZEN_FILES, noMemorySnapshots } from '../src/hypervisor/hypervisor.js';
 import { readDiskHeader } from '../src/image/disk-header.js';
 import type { StageContext } from '../src/model/event.js';
-import type { Forward } from '../src/model/spec.js';
 import type { RunningVm, StoppedVm, VmHandle } from '../src/model/vm.js';
 import { VM_FILES } from '../src/paths.js';
 import type { RegistryEntry } from '../src/registry.js';
@@ -12,6 +11,7 @@ import { exists } from '../src/util/fs.js';
 import { didYouMean } from '../src/vmfile/suggest.js';
 import { differences } from '../src/warm/key.js';
 import {
+  type KeptSnapshot,
   type Snapshot,
   beginSnapshot,
   giveUpSnapshot,
@@ -21,12 +21,12 @@ import {
   sweepSnapshots,
 } from '../src/warm/snapshots.js';
 import type { TaskEnvironment } from './context.js';
-import { forgetPowerCut } from './crash.js';
+import { forgetEnd } from './forget-end.js';
 import { notLive } from './not-live.js';
+import { onSamePorts } from './ports.js';
 import { settleRestored } from './settle-restored.js';
 import { singleStepTasks } from './single-step.js';
-import { forgetRequest, stopVm } from './stop.js';
-import { forgetSuspended } from './suspended.js';
+import { stopVm } from './stop.js';
 import { type TaskGraph, runningSummary } from './up.js';
 import { settleFrozen } from './warm-restore.js';
 
@@ -96,9 +96,9 @@ async function takeSnapshot(
   context.reporter.status('saving its memory');
   const stopped = await env.hypervisor.freeze(observed, staging, context);
   const takenAt = new Date().toISOString();
-  const folder = await publishSnapshot(handle, { tag, takenAt, facts, provisioning, steps: [...steps] });
-  const branched = await env.hypervisor.branch(stopped, folder, context);
-  return goOn(env, { entry, stopped: branched, folder, forwards: observed.forwards }, context);
+  const kept = await publishSnapshot(handle, { tag, takenAt, facts, provisioning, steps: [...steps] });
+  const { forwards, unplugged } = observed;
+  return goOn(env, { entry, stopped, from: kept, outside: { forwards, unplugged } }, context);
 }
 
 async function restoreSnapshot(
@@ -110,40 +110,41 @@ async function restoreSnapshot(
   const snapshot = await findSnapshot(handle, tag);
   await assertSameConditions(env, snapshot, context);
   const observed = await env.hypervisor.observe(handle);
-  const forwards = observed.state === 'stopped' ? [] : observed.forwards;
   context.reporter.status('ending it as it is');
   await stopVm(env, { handle, graceMs: 0 }, context);
-  const settled = await settleFrozen(env, { state: 'stopped', handle }, context);
-  const stopped = await env.hypervisor.branch(settled, snapshot.folder, context);
-  const { provisioning, steps } = snapshot;
-  await env.registry.updateRecord(entry, { provisioning, steps });
-  const vm = await goOn(env, { entry, stopped, folder: snapshot.folder, forwards }, context);
-  await sweep(stopped.handle);
+  const stopped = await settleFrozen(env, { state: 'stopped', handle }, context);
+  const forwards = observed.state === 'stopped' ? [] : observed.forwards;
+  const vm = await goOn(env, { entry, stopped, from: snapshot, outside: { forwards, unplugged: [] } }, context);
+  await sweep(vm.handle);
   return vm;
 }
 
 interface GoOn {
   readonly entry: RegistryEntry;
   readonly stopped: StoppedVm;
-  readonly folder: string;
-  /** Ports of this host that it had, and is to have again; none where it did not run. */
-  readonly forwards: readonly Forward[];
+  readonly from: KeptSnapshot;
+  /** What it had around it, and is to have again: its ports of this host, none where it did not run, and its cables. */
+  readonly outside: Pick<RunningVm, 'forwards' | 'unplugged'>;
 }
 
+/** From a snapshot, be it of this moment or of long ago: to the VM the two are the same. */
 async function goOn(
   env: TaskEnvironment,
-  { entry, stopped, folder, forwards }: GoOn,
+  { entry, stopped, from, outside }: GoOn,
   context: StageContext,
 ): Promise<RunningVm> {
-  await forgetRequest(stopped.handle);
-  await forgetPowerCut(stopped.handle);
-  await forgetSuspended(stopped.handle);
+  const { folder, provisioning, steps } = from;
+  const { forwards, unplugged } = outside;
+  const branched = await env.hypervisor.branch(stopped, folder, context);
+  await env.registry.updateRecord(entry, { provisioning, steps });
+  await forgetEnd(branched.handle);
   const memory = join(folder, FROZEN_FILES.memory);
   const saved = { state: join(folder, FROZEN_FILES.state), memory: (await exists(memory)) ? memory : null };
-  const mode: StartMode = { kind: 'restore', saved, ...(forwards.length === 0 ? {} : { forwards }) };
   context.reporter.status('going on from what was kept');
-  const vm = await env.hypervisor.start(stopped, context, mode);
-  await settleRestored(env, vm, { spec: stopped.handle.spec }, context);
+  const vm = await onSamePorts(forwards, (ports) =>
+    env.hypervisor.start(branched, context, { kind: 'restore', saved, unplugged, ...ports }),
+  );
+  await settleRestored(env, vm, context);
   await env.registry.updateRecord(entry, { lastFailure: null });
   return vm;
 }

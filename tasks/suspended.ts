@@ -79,7 +79,7 @@ export async function resumeFromDisk(
   const vm = await env.hypervisor.start(stopped, context, { kind: 'restore', saved: { state, memory: null } });
   // A guest that has written to its disk since makes it worthless anyway: see `suspendedAt`.
   await forgetSuspended(handle);
-  await settleRestored(env, vm, { spec: handle.spec }, context);
+  await settleRestored(env, vm, context);
   return vm;
 }
 

@@ -1,10 +1,11 @@
 /** How a VM that comes up starts from what is frozen for it, or is frozen for the ones after it. */
-import { VmctlError, toVmctlError } from '../src/errors.js';
+import { toVmctlError } from '../src/errors.js';
 import type { StageContext } from '../src/model/event.js';
 import type { VmSpec } from '../src/model/spec.js';
 import type { BaseImage, RunningVm, StoppedVm, VmHandle } from '../src/model/vm.js';
 import type { RegistryEntry } from '../src/registry.js';
 import type { TaskEnvironment } from './context.js';
+import { isPortTaken } from './ports.js';
 import type { Peer } from './up-order.js';
 import { freezeVm } from './warm-freeze.js';
 import { type UsableFrozen, type WarmFinding, lookUpWarm } from './warm-lookup.js';
@@ -77,6 +78,7 @@ export class WarmStart {
       await this.#env.registry.updateRecord(vm.entry, { steps });
       return await restoreVm(this.#env, { ...vm, spec: this.#spec, key, level }, context);
     } catch (error) {
+      // Without its port a cold one would not start either.
       if (context.signal.aborted || isPortTaken(error)) throw error;
       this.#giveUp(error, context);
       return null;
@@ -100,11 +102,6 @@ export class WarmStart {
     context.reporter.log(`starts cold: ${toVmctlError(error).message}`);
     if (this.#finding !== null) this.#finding = { ...this.#finding, hit: false, manifest: null };
   }
-}
-
-/** A cold one would not start either. */
-function isPortTaken(error: unknown): boolean {
-  return error instanceof VmctlError && error.message.includes('Could not set up host forwarding rule');
 }
 
 /** Why a VM that could start from a frozen one does not. */

@@ -17,11 +17,10 @@ import { findDamage, readManifest } from '../src/warm/manifest.js';
 import { findSnapshotByDisk } from '../src/warm/snapshots.js';
 import { findByDisk, noteUse } from '../src/warm/store.js';
 import type { TaskEnvironment } from './context.js';
-import { forgetPowerCut } from './crash.js';
+import { forgetEnd } from './forget-end.js';
 import { type ChosenIdentity, chooseIdentity, giveChosenIdentity, pinnedKey } from './identity.js';
 import { connectWhenReady, rejoinLan } from './provision.js';
 import { recordFreshStart } from './start.js';
-import { forgetRequest } from './stop.js';
 import type { UsableFrozen } from './warm-lookup.js';
 
 export interface RestoreJob {
@@ -69,8 +68,7 @@ export async function restoreVm(env: TaskEnvironment, job: RestoreJob, context: 
   const { stopped, entry, key, spec } = job;
   const folder = env.paths.frozen(key);
   await env.hypervisor.checkDisk(stopped.handle);
-  await forgetRequest(stopped.handle);
-  await forgetPowerCut(stopped.handle);
+  await forgetEnd(stopped.handle);
   await recordFreshStart(env, entry, stopped.handle);
   const console = job.level === 'memory' ? { consoleFrom: null } : {};
   await env.registry.updateRecord(entry, { warm: { key, settled: false }, ...console });
@@ -104,11 +102,10 @@ async function identityOf(env: TaskEnvironment, folder: string, job: RestoreJob)
 function startMode(folder: string, { level, forwards }: RestoreJob, identity: ChosenIdentity | null): StartMode {
   if (level === 'disk') return { kind: 'boot' };
   const saved = { state: join(folder, FROZEN_FILES.state), memory: join(folder, FROZEN_FILES.memory) };
-  const readdressed = identity !== null && identity.own.mac !== identity.former.mac;
   // On the LAN there may be the one whose addresses it still has.
   const movesOnLan = identity !== null && identity.own.lanAddress !== identity.former.lanAddress;
   const unplugged: readonly Nic[] = movesOnLan ? ['lan'] : [];
-  return { kind: 'restore', saved, readdressed, unplugged, ...(forwards === undefined ? {} : { forwards }) };
+  return { kind: 'restore', saved, unplugged, ...(forwards === undefined ? {} : { forwards }) };
 }
 
 async function settle(

@@ -6,7 +6,7 @@ import { exportPrefix, shellQuote } from '../ssh/shell-quote.js';
 import { milliseconds } from './duration.js';
 import { ExecError, type ExecResult } from './errors.js';
 import type { Machine } from './machine.js';
-import type { ExecOptions, GuestProcess } from './types.js';
+import type { ExecOptions, GuestProcess } from './vm-types.js';
 
 type Command = string | readonly string[];
 

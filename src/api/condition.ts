@@ -2,7 +2,7 @@
 import { VmctlError } from '../errors.js';
 import type { ReadyCondition } from '../model/definition.js';
 import { literalPattern } from '../vmfile/from-code.js';
-import type { WaitCondition } from './types.js';
+import type { WaitCondition } from './vm-types.js';
 
 /** Throws `USAGE` for anything else than one condition. */
 export function guestCondition(condition: WaitCondition): ReadyCondition {

@@ -1,7 +1,9 @@
 /** Times as the API takes them. */
 import { VmctlError } from '../errors.js';
 import { parseDuration } from '../vmfile/sizes.js';
-import type { Duration } from './types.js';
+
+/** Milliseconds, or text with units such as `'10s'`, `'2m'` or `'1h30m'`. */
+export type Duration = number | string;
 
 /** Timers cannot wait longer (Node.js, `setTimeout`). */
 const LONGEST_MS = 2 ** 31 - 1;

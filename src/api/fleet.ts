@@ -8,7 +8,8 @@ import { forEachAtOnce } from '../util/parallel.js';
 import { sshConfigBlock } from '../../tasks/ssh-login.js';
 import { Machine } from './machine.js';
 // Which names a fleet has is known to its caller's types alone: they are those that were asked for and looked up.
-import type { AttachedFleet, AttachedFleetMembers, Fleet, FleetConnection, RunningVm } from './types.js';
+import type { AttachedFleet, AttachedFleetMembers, Fleet, FleetConnection } from './types.js';
+import type { RunningVm } from './vm-types.js';
 import { runningVm, vmConnection } from './vm.js';
 
 /** So many VMs are looked at, or left, at a time. */

@@ -6,7 +6,7 @@ import { openTail } from '../util/file-tail.js';
 import { followFile } from '../util/follow-file.js';
 import { throwIfAborted } from '../util/wait.js';
 import type { Machine } from './machine.js';
-import type { LogOptions } from './types.js';
+import type { LogOptions } from './vm-types.js';
 
 /** Nothing where there is no log yet. */
 export async function* logLines(

@@ -11,7 +11,9 @@ import { runTasks } from '../../tasks/run.js';
 import { reachableVm } from '../../tasks/select-vm.js';
 import { type SshLogin, sshLogin } from '../../tasks/ssh-login.js';
 import { sshAccess } from '../../tasks/access.js';
+import { deleteTasks, restoreTasks, snapshotTasks } from '../../tasks/snapshot.js';
 import { startTasks } from '../../tasks/start-again.js';
+import { suspendToDiskTasks } from '../../tasks/suspended.js';
 import type { TaskGraph } from '../../tasks/up.js';
 import { VmctlError } from '../errors.js';
 import { type LanPlace, lanOf, lanPlace } from '../model/lan.js';
@@ -130,8 +132,32 @@ export class Machine {
     await this.look();
   }
 
+  /** The connection is closed first, as for all that ends the process below the guest: the guest hears of it. */
+  async snapshot(tag: string): Promise<void> {
+    await this.close();
+    await this.#act(snapshotTasks(this.env, { entry: this.entry, tag }));
+    await this.look();
+  }
+
+  /** Also of a VM that is stopped or suspended. */
+  async restore(tag: string): Promise<void> {
+    await this.close();
+    await this.#act(restoreTasks(this.env, { entry: this.entry, tag }));
+    await this.look();
+  }
+
+  async deleteSnapshot(tag: string): Promise<void> {
+    await this.#act(deleteTasks(this.env, { entry: this.entry, tag }));
+  }
+
   async suspend(): Promise<void> {
     await this.#act(suspendTasks(this.env, [this.entry]));
+    await this.look();
+  }
+
+  async suspendToDisk(): Promise<void> {
+    await this.close();
+    await this.#act(suspendToDiskTasks(this.env, [this.entry]));
     await this.look();
   }
 

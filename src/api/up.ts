@@ -11,11 +11,11 @@ import type { VmSpec } from '../model/spec.js';
 import { type StatePaths, defaultStateRoot, runPaths, statePaths } from '../paths.js';
 import { type DiagnosticJson, diagnosticsToJson } from '../vmfile/diagnostic.js';
 import { VMFILE_NAME } from '../vmfile/discover.js';
-import { milliseconds } from './duration.js';
+import { type Duration, milliseconds } from './duration.js';
 import { UpError, type UpFailure } from './errors.js';
 import { type Outside, outsideOf } from './outside.js';
 import { type OpenedProject, environmentFor, openProject, prepareUp, slotOf } from './session.js';
-import type { Duration, Fleet, FleetMembers, ProjectOptions, UpOptions } from './types.js';
+import type { Fleet, FleetMembers, ProjectOptions, UpOptions } from './types.js';
 import { resolve } from 'node:path';
 
 /**

@@ -3,6 +3,7 @@ import { inspectVm } from '../../tasks/inspect.js';
 import { copyBetween } from '../../tasks/copy.js';
 import { conditionWorld, readyStatus } from '../../tasks/ready.js';
 import { takeScreenshot } from '../../tasks/screenshot.js';
+import { snapshotsOf } from '../../tasks/snapshot.js';
 import { sshCommand } from '../../tasks/ssh-login.js';
 import { VmctlError } from '../errors.js';
 import { lanOf, lanPlace } from '../model/lan.js';
@@ -12,19 +13,36 @@ import { guestCondition } from './condition.js';
 import { milliseconds } from './duration.js';
 import { logLines } from './log.js';
 import type { Machine } from './machine.js';
-import type { CopyOptions, RunningVm, SshDetails, StoppedVm, SuspendedVm, VmConnection, VmStatus } from './types.js';
+import type { VmConnection } from './types.js';
+import type {
+  AnyVm,
+  CopyOptions,
+  RunningVm,
+  SavedVm,
+  SshDetails,
+  StoppedVm,
+  SuspendedVm,
+  VmSnapshot,
+  VmStatus,
+} from './vm-types.js';
 
 const STOP_GRACE_MS = 30_000;
 const WAIT_MS = 60_000;
 
 type StopOptions = Parameters<RunningVm['stop']>[0];
 
-function anyVm(machine: Machine): Pick<RunningVm, 'name' | 'lan' | 'status' | 'log' | 'destroy'> {
+function anyVm(machine: Machine): AnyVm {
   return {
     name: machine.name,
     lan: machine.lan,
     status: () => statusOf(machine),
     log: (kind = 'console', options = {}) => logLines(machine, kind, options),
+    restore: async (tag) => {
+      await machine.restore(tag);
+      return runningVm(machine);
+    },
+    snapshots: () => snapshotsIn(machine),
+    deleteSnapshot: (tag) => machine.deleteSnapshot(tag),
     destroy: () => machine.destroy(),
   };
 }
@@ -55,8 +73,9 @@ export function runningVm(machine: Machine): RunningVm {
     },
     screenshot: () => takeScreenshot(machine.env, machine.entry),
     stop: (options) => stop(machine, options),
-    suspend: () => suspend(machine),
-    pause: () => suspend(machine),
+    suspend: suspendOf(machine),
+    pause: () => pause(machine),
+    snapshot: (tag) => machine.snapshot(tag),
     crash: () => crash(machine),
     disconnect: (nic) => machine.setCable({ nic: nic ?? null, up: false }),
     connect: (nic) => machine.setCable({ nic: nic ?? null, up: true }),
@@ -79,8 +98,21 @@ function suspendedVm(machine: Machine): SuspendedVm {
       await machine.resume();
       return runningVm(machine);
     },
+    suspend: () => saveToDisk(machine),
     stop: (options) => stop(machine, options),
     crash: () => crash(machine),
+  };
+}
+
+function savedVm(machine: Machine): SavedVm {
+  return {
+    ...anyVm(machine),
+    state: 'saved',
+    resume: async () => {
+      await machine.resume();
+      return runningVm(machine);
+    },
+    stop: () => stop(machine, {}),
   };
 }
 
@@ -100,9 +132,24 @@ async function stop(machine: Machine, options: StopOptions): Promise<StoppedVm> 
   return stoppedVm(machine);
 }
 
-async function suspend(machine: Machine): Promise<SuspendedVm> {
+/** What it gives is told by its options. */
+function suspendOf(machine: Machine): RunningVm['suspend'] {
+  function suspend(options?: { readonly toDisk?: false | undefined }): Promise<SuspendedVm>;
+  function suspend(options: { readonly toDisk: true }): Promise<SavedVm>;
+  function suspend({ toDisk = false }: { readonly toDisk?: boolean | undefined } = {}) {
+    return toDisk ? saveToDisk(machine) : pause(machine);
+  }
+  return suspend;
+}
+
+async function pause(machine: Machine): Promise<SuspendedVm> {
   await machine.suspend();
   return suspendedVm(machine);
+}
+
+async function saveToDisk(machine: Machine): Promise<SavedVm> {
+  await machine.suspendToDisk();
+  return savedVm(machine);
 }
 
 async function crash(machine: Machine): Promise<StoppedVm> {
@@ -117,7 +164,7 @@ function graceOf(options: StopOptions): number {
 async function statusOf({ env, entry }: Machine): Promise<VmStatus> {
   const found = await inspectVm(env, entry);
   if ('problem' in found) throw new VmctlError('VM_DAMAGED', found.problem, { fields: { vm: entry.name } });
-  const { observed, record, powerCutAt } = found;
+  const { observed, record, powerCutAt, suspendedAt } = found;
   const live = observed.state === 'stopped' ? null : observed;
   return {
     name: entry.name,
@@ -128,12 +175,19 @@ async function statusOf({ env, entry }: Machine): Promise<VmStatus> {
     forwards: live?.forwards ?? [],
     unplugged: live?.unplugged ?? [],
     powerCutAt,
+    suspendedAt,
     lan: lanPlace(lanOf(observed.handle.spec)),
     provisioning: record.provisioning,
     ready: readyStatus(found.handle.spec, record),
     lastFailure: record.lastFailure,
     directory: entry.directory,
   };
+}
+
+/** Throws `VM_NOT_FOUND` for a VM that is gone. */
+async function snapshotsIn({ env, entry }: Machine): Promise<readonly VmSnapshot[]> {
+  await env.registry.handle(entry);
+  return (await snapshotsOf([entry])).map(({ tag, takenAt, bytes }) => ({ tag, takenAt, bytes }));
 }
 
 function sshDetails(machine: Machine): SshDetails {

@@ -71,16 +71,15 @@ export type StartMode =
   | { readonly kind: 'freezable' }
   /**
    * What was saved: the guest goes on where it was, with its clock and its random numbers as they were, which the caller
-   * sets right. A file that is the memory is only read; VMs that were restored from the same one share it.
+   * sets right. A file that is the memory is only read; VMs that were restored from the same one share it. The network
+   * card may have another MAC address than when it was saved, where the guest is then told.
    */
   | {
       readonly kind: 'restore';
       readonly saved: SavedState;
       /** Ports of this host that it is to have; default those that its spec says. */
       readonly forwards?: readonly Forward[];
-      /** True where its network card is to get another MAC address than it had when it was saved; default false. */
-      readonly readdressed?: boolean;
-      /** Cables that are out when it goes on, as after `setLink`; default none. */
+      /** The cards whose cable is out when it goes on, as after `setLink`; default none, as after every start. */
       readonly unplugged?: readonly Nic[];
     };
 

@@ -26,9 +26,13 @@ const descriptionSchema = v.object({
 
 export type SnapshotDescription = v.InferOutput<typeof descriptionSchema>;
 
-export interface Snapshot extends SnapshotDescription {
+/** What is kept in a folder, complete. */
+export interface KeptSnapshot extends SnapshotDescription {
   /** Absolute path. */
   readonly folder: string;
+}
+
+export interface Snapshot extends KeptSnapshot {
   /** On the disk. */
   readonly bytes: number;
 }
@@ -60,13 +64,13 @@ export async function beginSnapshot({ directory }: Place): Promise<string> {
   return staging;
 }
 
-/** Gives the folder that what is in the staging folder has from now on. */
-export async function publishSnapshot({ directory }: Place, description: SnapshotDescription): Promise<string> {
+/** Moves what is in the staging folder to where it stays, with what is known of it. */
+export async function publishSnapshot({ directory }: Place, description: SnapshotDescription): Promise<KeptSnapshot> {
   const folder = join(directory, VM_FILES.snapshots, randomUUID());
   const staging = join(directory, VM_FILES.snapshots, STAGING);
   await writeFileAtomically(join(staging, DESCRIPTION), `${JSON.stringify(description, null, 2)}\n`);
   await rename(staging, folder);
-  return folder;
+  return { ...description, folder };
 }
 
 /** Gives up the name, the memory and the state; `sweepSnapshots` removes the disk when nothing stands on it. */

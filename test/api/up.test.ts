@@ -3,26 +3,18 @@ import { join } from 'node:path';
 import { expect, expectTypeOf, test } from 'vitest';
 import { attachIn } from '../../src/api/attach.js';
 import { UpError } from '../../src/api/errors.js';
-import type { RunningVm, StoppedVm } from '../../src/api/types.js';
+import type { RunningVm, StoppedVm } from '../../src/api/vm-types.js';
 import { downIn, planIn, upIn } from '../../src/api/up.js';
 import type { up } from '../../src/api/up.js';
 import { VmctlError } from '../../src/errors.js';
 import type { VmEvent } from '../../src/model/event.js';
 import { putImage } from '../support/cached-image.js';
+import { failure } from '../support/failure.js';
 import { finish } from '../support/machine-room.js';
 import { Programs } from '../support/programs.js';
 import { gate } from '../support/rig.js';
 
 const WEB = { image: 'disk.raw', provision: [{ inline: 'true' }] };
-
-async function failure(promise: Promise<unknown>): Promise<VmctlError> {
-  const error: unknown = await promise.then(
-    () => new Error('it did not fail'),
-    (thrown: unknown) => thrown,
-  );
-  if (error instanceof VmctlError) return error;
-  throw error;
-}
 
 test('up gives the VMs of a VMFile by name, apart from the VMs of the user, and leaves nothing at the end', async () => {
   await using programs = await Programs.create();

@@ -6,8 +6,8 @@ import { expect, test } from 'vitest';
 import { upIn } from '../../src/api/up.js';
 import type { Outside } from '../../src/api/outside.js';
 import { ExecError } from '../../src/api/errors.js';
-import { VmctlError } from '../../src/errors.js';
 import { sha256 } from '../support/digest.js';
+import { failure } from '../support/failure.js';
 import { guestImage } from '../support/guests.js';
 import { MachineRoom } from '../support/machine-room.js';
 
@@ -23,15 +23,6 @@ async function world(): Promise<{ readonly outside: Outside } & AsyncDisposable>
     },
     [Symbol.asyncDispose]: () => rm(root, { recursive: true, force: true, maxRetries: 3 }),
   };
-}
-
-async function failure(promise: Promise<unknown>): Promise<VmctlError> {
-  const error: unknown = await promise.then(
-    () => new Error('it did not fail'),
-    (thrown: unknown) => thrown,
-  );
-  if (error instanceof VmctlError) return error;
-  throw error;
 }
 
 test('a program brings a guest up, works in it, and takes it through its states', async () => {

@@ -87,6 +87,41 @@ test(
   10 * MINUTES,
 );
 
+/** Tells the address that the network gives to whoever asks for one now, and leaves the one of before alone. */
+const ASK = `printf '#!/bin/sh\\n[ "$1" != bound ] || echo "$ip"\\n' > ask; chmod 755 ask
+sudo udhcpc -i eth0 -f -n -q -S -s $PWD/ask 2>/dev/null`;
+
+test(
+  'a clone keeps its address over its own snapshots, and where it was suspended to the disk',
+  async () => {
+    await using room = await MachineRoom.open();
+    const image = JSON.stringify(await guestImage('pocket'));
+    await room.write('VMFile.kdl', `vm "worker" count=2 { image ${image}; memory 256; cloud-init; ssh; warm #true }`);
+    expect((await room.vmctl('up')).stderr).toMatch(/^worker-2 .*, from what was frozen/m);
+    const steps: readonly (readonly (readonly string[])[])[] = [
+      [['snapshot', 'worker-2', 'first']],
+      [['restore', 'worker-2', 'first']],
+      [
+        ['suspend', 'worker-2', '--to-disk'],
+        ['resume', 'worker-2'],
+      ],
+      // What boots begins anew, and so does what is kept of it.
+      [['reboot', 'worker-2']],
+      [['snapshot', 'worker-2', 'booted']],
+      [['restore', 'worker-2', 'first']],
+    ];
+    for (const commands of steps) {
+      for (const command of commands) {
+        const { exitCode, stderr } = await room.vmctl(...command);
+        if (exitCode !== 0) throw new Error(stderr);
+      }
+      const { stdout } = await room.vmctl('exec', 'worker-2', '--', ASK);
+      expect({ commands, address: stdout }).toEqual({ commands, address: '10.0.2.15\n' });
+    }
+  },
+  10 * MINUTES,
+);
+
 /** What a member of a LAN is there, and whom it reaches by name. */
 const placeOnLan = (names: readonly string[]) =>
   [

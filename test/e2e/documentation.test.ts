@@ -48,6 +48,7 @@ const EXPECTED: Readonly<Record<string, { readonly prints: RegExp } | { readonly
   'docs/testing.md, example 5': { runner: 'jest with jsdom' },
   'docs/testing.md, example 6': { runner: 'node:test' },
   'docs/testing.md, example 7': { runner: 'node:test' },
+  'docs/warm-start.md, example 1': { prints: /^health\nindex\.html\n\nclean \d{4}-\S+Z \d+$/ },
 };
 
 const inDocs = examples().filter(({ name }) => !name.startsWith('docs/api-introduction.md'));

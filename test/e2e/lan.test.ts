@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import type { Outside } from '../../src/api/outside.js';
-import type { RunningVm } from '../../src/api/types.js';
+import type { RunningVm } from '../../src/api/vm-types.js';
 import { upIn } from '../../src/api/up.js';
 import { VM_FILES } from '../../src/paths.js';
 import { generateKeyPair } from '../../src/ssh/keys.js';

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { hasConnection, parseUserNetwork, qemuArguments } from '../../src/hypervisor/qemu/command-line.js';
+import { headerFor, hasConnection, parseUserNetwork, qemuArguments } from '../../src/hypervisor/qemu/command-line.js';
+import type { StateHeader } from '../../src/hypervisor/qemu/state-header.js';
 import type { NetworkSpec } from '../../src/model/spec.js';
 import { vmHandle, vmSpec } from '../support/fixtures.js';
 
@@ -9,7 +10,7 @@ const TCG = {
   uefiCode: null,
   segment: null,
   memory: { kind: 'own' },
-  awaitsState: false,
+  awaits: null,
   extraArguments: [],
 } as const;
 
@@ -111,6 +112,33 @@ describe('the network', () => {
     expect(network({ kind: 'user', forwards, lan: null })[0]).toBe(
       'user,id=net0,hostfwd=tcp:127.0.0.1:8080-:80,hostfwd=tcp:127.0.0.1:2222-:22',
     );
+  });
+});
+
+describe('the addresses that the network gives', () => {
+  const clone = vmHandle();
+  const ofAnother = { mac: '52:54:00:99:99:99', readdressed: false };
+  const own = { mac: clone.mac, readdressed: false };
+
+  /** What QEMU is told of its network by a machine that goes on from this. */
+  function going(awaits: StateHeader): string | undefined {
+    return qemuArguments(clone, { ...TCG, awaits }).find((word) => word.startsWith('user,'));
+  }
+
+  test('begin one earlier for a machine that goes on from the state of another one, so that it has that one’s', () => {
+    expect(going(ofAnother)).toBe('user,id=net0,dhcpstart=10.0.2.14,hostfwd=tcp:127.0.0.1:0-10.0.2.15:22');
+    expect(going(own)).toBe('user,id=net0,hostfwd=tcp:127.0.0.1:0-:22');
+  });
+
+  test('do so for every machine that goes on from what was saved of such a one', () => {
+    const saved = headerFor(clone, qemuArguments(clone, { ...TCG, awaits: ofAnother }));
+    expect(saved).toEqual({ mac: clone.mac, readdressed: true });
+    expect(going(saved)).toBe(going(ofAnother));
+    expect(headerFor(clone, qemuArguments(clone, { ...TCG, awaits: saved }))).toEqual(saved);
+  });
+
+  test('do not where it has booted since', () => {
+    expect(headerFor(clone, qemuArguments(clone, TCG))).toEqual(own);
   });
 });
 

@@ -9,7 +9,7 @@ import type { PropolisOptions } from '../../src/hypervisor/propolis/options.js';
 import { QemuBackend, type QemuOptions } from '../../src/hypervisor/qemu/backend.js';
 import type { StageContext } from '../../src/model/event.js';
 import type { NetworkSpec, VmSpec } from '../../src/model/spec.js';
-import type { BaseImage, RunningVm, VmHandle } from '../../src/model/vm.js';
+import type { BaseImage, ResolvedVm, RunningVm, VmHandle } from '../../src/model/vm.js';
 import { type StatePaths, VM_FILES, statePaths } from '../../src/paths.js';
 import { runCommand } from '../../src/util/exec.js';
 import { type ProcessIdentity, findByCommandLine, signalProcess } from '../../src/util/process.js';
@@ -23,6 +23,8 @@ export interface Lab extends AsyncDisposable {
   readonly paths: StatePaths;
   readonly image: BaseImage;
   prepare(changes?: Partial<VmSpec>, context?: StageContext): Promise<VmHandle>;
+  /** The same of a VM that starts from a frozen one. */
+  prepareFrozen(folder: string, changes: Partial<VmSpec>): Promise<VmHandle>;
   /** Prepares and starts. */
   run(changes?: Partial<VmSpec>): Promise<RunningVm>;
   /** The living processes of a VM. */
@@ -106,18 +108,26 @@ async function openLab(backend: Hypervisor, peculiarities: Peculiarities): Promi
   const image: BaseImage = { path: join(root, 'base.qcow2'), format: 'qcow2', virtualBytes: 8 * 1024 ** 2 };
   await runCommand('qemu-img', ['create', '-q', '-f', 'qcow2', image.path, String(image.virtualBytes)]);
   const handles: VmHandle[] = [];
-  const prepare = async (changes: Partial<VmSpec> = {}, context = quiet): Promise<VmHandle> => {
-    const vm = resolvedVm(image, { ...SMALL, ...(network === undefined ? {} : { network }), ...changes });
-    const places = { directory: paths.vm(vm.spec.name), staging: paths.vmStaging(vm.spec.name) };
-    const handle = await backend.prepare(vm, places, context);
+  const resolved = (changes: Partial<VmSpec>): ResolvedVm =>
+    resolvedVm(image, { ...SMALL, ...(network === undefined ? {} : { network }), ...changes });
+  const places = ({ name }: VmSpec) => ({ directory: paths.vm(name), staging: paths.vmStaging(name) });
+  const added = (handle: VmHandle): VmHandle => {
     handles.push(handle);
     return handle;
+  };
+  const prepare = async (changes: Partial<VmSpec> = {}, context = quiet): Promise<VmHandle> => {
+    const vm = resolved(changes);
+    return added(await backend.prepare(vm, places(vm.spec), context));
   };
   return {
     backend,
     paths,
     image,
     prepare,
+    prepareFrozen: async (frozen, changes) => {
+      const { spec } = resolved(changes);
+      return added(await backend.prepareFrozen(spec, frozen, places(spec), quiet));
+    },
     run: async (changes) => backend.start({ state: 'stopped', handle: await prepare(changes) }, quiet),
     processes,
     left: () => readdir(paths.vms).catch(() => []),

@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { FROZEN_FILES, type StartMode } from '../../src/hypervisor/hypervisor.js';
 import { connectQmp } from '../../src/hypervisor/qemu/qmp.js';
-import { quiet, vmSpec } from '../support/fixtures.js';
+import { commandLineOf } from '../../src/util/process.js';
+import { quiet } from '../support/fixtures.js';
 import { type Lab, checksum, fileOf, openNoopLab, openPropolisLab, openQemuLab } from './lab.js';
 
 const BACKENDS = [
@@ -26,8 +27,6 @@ async function frozen(lab: Lab) {
   return { folder, stopped, mode };
 }
 
-const places = (lab: Lab, name: string) => ({ directory: lab.paths.vm(name), staging: lab.paths.vmStaging(name) });
-
 describe.each(BACKENDS)('the $kind backend', ({ open }) => {
   test('freezes a VM, which then goes on as others do that start from it', async () => {
     await using lab = await open();
@@ -39,8 +38,7 @@ describe.each(BACKENDS)('the $kind backend', ({ open }) => {
     expect(JSON.parse(await readFile(fileOf(stopped.handle, 'handle'), 'utf8'))).toEqual(branched.handle);
     expect(await lab.backend.start(branched, quiet, mode)).toMatchObject({ state: 'running' });
 
-    const spec = vmSpec({ ...stopped.handle.spec, name: 'other' });
-    const handle = await lab.backend.prepareFrozen(spec, folder, places(lab, 'other'), quiet);
+    const handle = await lab.prepareFrozen(folder, { ...stopped.handle.spec, name: 'other' });
     expect(handle.uuid).not.toBe(stopped.handle.uuid);
     const known = await readFile(fileOf(stopped.handle, 'knownHosts'), 'utf8');
     expect(await readFile(fileOf(handle, 'knownHosts'), 'utf8')).toBe(known.replace('web', 'other'));
@@ -90,17 +88,22 @@ describe.each(BACKENDS)('the $kind backend', ({ open }) => {
     expect(restored.state).toBe('running');
   });
 
-  test('goes on with a cable out until it is plugged in, as after an unplugging', async () => {
+  test('goes on with all cables in, whatever was out when it was saved, or with those out that are to be', async () => {
     await using lab = await open();
     const running = await lab.run();
+    const { handle } = running;
+    await lab.backend.setLink(running, { nic: 'outside', up: false }, quiet);
     const path = join(lab.paths.root, 'saved');
     await lab.backend.stop(await lab.backend.save(running, path, quiet), { graceMs: 0 }, quiet);
-    const mode: StartMode = { kind: 'restore', saved: { state: path, memory: null }, unplugged: ['outside'] };
-    const restored = await lab.backend.start({ state: 'stopped', handle: running.handle }, quiet, mode);
-    expect(restored.unplugged).toEqual(['outside']);
-    expect(await lab.backend.observe(running.handle)).toMatchObject({ unplugged: ['outside'] });
-    await lab.backend.setLink(restored, { nic: 'outside', up: true }, quiet);
-    expect(await lab.backend.observe(running.handle)).toMatchObject({ unplugged: [] });
+    const mode: StartMode = { kind: 'restore', saved: { state: path, memory: null } };
+    const restored = await lab.backend.start({ state: 'stopped', handle }, quiet, mode);
+    expect(restored.unplugged).toEqual([]);
+    await lab.backend.stop(restored, { graceMs: 0 }, quiet);
+    const without = await lab.backend.start({ state: 'stopped', handle }, quiet, { ...mode, unplugged: ['outside'] });
+    expect(without.unplugged).toEqual(['outside']);
+    expect(await lab.backend.observe(handle)).toMatchObject({ state: 'running', unplugged: ['outside'] });
+    await lab.backend.setLink(without, { nic: 'outside', up: true }, quiet);
+    expect(await lab.backend.observe(handle)).toMatchObject({ unplugged: [] });
   });
 
   test('freezes the disk alone of a VM that is stopped', async () => {
@@ -124,6 +127,35 @@ test('Propolis tells why it cannot save memory', async () => {
 });
 
 describe('QEMU', () => {
+  test('remembers in what it saves of a clone how the addresses of its network began', async () => {
+    await using lab = await openQemuLab();
+    const { folder, stopped, mode } = await frozen(lab);
+    const handle = await lab.prepareFrozen(folder, { name: 'clone', group: { name: 'clones', index: 2 } });
+    expect(handle.mac).not.toBe(stopped.handle.mac);
+    /** Starts it, and gives whether its addresses begin earlier. */
+    const start = async (how?: StartMode) => {
+      const running = await lab.backend.start({ state: 'stopped', handle }, quiet, how);
+      const words = running.pid === null ? null : await commandLineOf(running.pid);
+      return { running, earlier: words?.some((word) => word.includes('dhcpstart=10.0.2.14')) ?? null };
+    };
+    const cloned = await start(mode);
+    expect(cloned.earlier).toBe(true);
+
+    const path = join(lab.paths.root, 'saved');
+    await lab.backend.stop(await lab.backend.save(cloned.running, path, quiet), { graceMs: 0 }, quiet);
+    const resumed = await start({ kind: 'restore', saved: { state: path, memory: null } });
+    expect(resumed.earlier).toBe(true);
+
+    const kept = join(lab.paths.root, 'kept');
+    await mkdir(kept);
+    await lab.backend.branch(await lab.backend.freeze(resumed.running, kept, quiet), kept, quiet);
+    const restored = await start({ kind: 'restore', saved: { state: join(kept, FROZEN_FILES.state), memory: null } });
+    expect(restored.earlier).toBe(true);
+
+    await lab.backend.stop(restored.running, { graceMs: 0 }, quiet);
+    expect((await start()).earlier).toBe(false);
+  });
+
   test('reads a frozen memory and never writes it, and every VM has its own from then on', async () => {
     await using lab = await openQemuLab();
     const { folder, stopped, mode } = await frozen(lab);

@@ -7,7 +7,6 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { MockAgent } from 'undici';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { VmctlError } from '../../src/errors.js';
 import { type FetchOptions, fetchImage } from '../../src/image/cache.js';
 import { listCachedImages } from '../../src/image/cache-index.js';
 import { SharedWork } from '../../src/image/shared-work.js';
@@ -16,6 +15,7 @@ import type { Checksum } from '../../src/model/spec.js';
 import { runCommand } from '../../src/util/exec.js';
 import { waitFor } from '../../src/util/wait.js';
 import { type HttpServer, startHttpServer } from '../support/http-server.js';
+import { failure } from '../support/failure.js';
 
 const MIB = 1024 ** 2;
 /** A raw disk: no text, no known signature, whole sectors. */
@@ -64,16 +64,6 @@ function checksumOf(text: string | undefined): Checksum | null {
 /** What `fetchImage` does with a URL and, if given, `sha256:…` or `sha512:…`. */
 async function fetched(url: string, more: Partial<FetchOptions> & { checksum?: string } = {}): Promise<string> {
   return fetchImage({ url, checksum: checksumOf(more.checksum) }, options(more));
-}
-
-async function failure(work: Promise<unknown>): Promise<VmctlError> {
-  try {
-    await work;
-  } catch (error) {
-    if (error instanceof VmctlError) return error;
-    throw error;
-  }
-  throw new Error('it did not fail');
 }
 
 async function leftovers(): Promise<string[]> {

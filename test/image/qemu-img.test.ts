@@ -8,6 +8,7 @@ import { VmctlError } from '../../src/errors.js';
 import { createOverlay, inspectImage } from '../../src/image/qemu-img.js';
 import type { BaseImage } from '../../src/model/vm.js';
 import { runCommand } from '../../src/util/exec.js';
+import { failure } from '../support/failure.js';
 
 const MIB = 1024 ** 2;
 
@@ -57,16 +58,6 @@ async function digest(path: string): Promise<string> {
   return createHash('sha256')
     .update(await readFile(path))
     .digest('hex');
-}
-
-async function failure(work: Promise<unknown>): Promise<VmctlError> {
-  try {
-    await work;
-  } catch (error) {
-    if (error instanceof VmctlError) return error;
-    throw error;
-  }
-  throw new Error('it did not fail');
 }
 
 describe('an image', () => {

@@ -1,7 +1,6 @@
 /** What the tests of registries hand to a client. */
 import type { Dispatcher } from 'undici';
 import { Agent } from 'undici';
-import { VmctlError } from '../../src/errors.js';
 import type { Credentials } from '../../src/image/oci/credentials.js';
 import { parseOciReference } from '../../src/image/oci/reference.js';
 import { RegistryClient, type RegistryOptions } from '../../src/image/oci/registry.js';
@@ -46,15 +45,4 @@ export function registryOptions(agent: CountingAgent, more: Partial<RegistryOpti
 
 export function client(reference: string, agent: CountingAgent, more: Partial<RegistryOptions> = {}): RegistryClient {
   return new RegistryClient(parseOciReference(reference), registryOptions(agent, more));
-}
-
-/** The error that the work fails with. */
-export async function failure(work: Promise<unknown>): Promise<VmctlError> {
-  try {
-    await work;
-  } catch (error) {
-    if (error instanceof VmctlError) return error;
-    throw error;
-  }
-  throw new Error('it did not fail');
 }

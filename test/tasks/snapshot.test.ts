@@ -55,6 +55,26 @@ describe('snapshots', () => {
     expect(await tags(rig)).toEqual([]);
   });
 
+  test('leave the cables of the VM as they are, and a VM that goes back to one has all of them in', async () => {
+    await using rig = await running();
+    const cables = async () => JSON.parse((await rig.vmctl(['status', 'web', '--json'])).stdout).unplugged;
+    await rig.vmctl(['disconnect', 'web']);
+    expect((await rig.vmctl(['snapshot', 'web', 'cut'])).exitCode).toBe(0);
+    expect(await cables()).toEqual(['outside']);
+    await rig.vmctl(['restore', 'web', 'cut']);
+    expect(await cables()).toEqual([]);
+  });
+
+  test('give back how far the VM was provisioned', async () => {
+    await using rig = await running();
+    const provisioning = async () => JSON.parse((await rig.vmctl(['status', 'web', '--json'])).stdout).provisioning;
+    await rig.vmctl(['snapshot', 'web', 'done']);
+    await rig.vmctl(['reboot', 'web']);
+    expect(await provisioning()).toBe('pending');
+    await rig.vmctl(['restore', 'web', 'done']);
+    expect(await provisioning()).toBe('done');
+  });
+
   test('go with their VM', async () => {
     await using rig = await running();
     await rig.vmctl(['snapshot', 'web', 'first']);

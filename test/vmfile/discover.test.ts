@@ -3,10 +3,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { VmctlError } from '../../src/errors.js';
 import { decodeUtf8, discoverVmFile } from '../../src/vmfile/discover.js';
 import { parseVmFile } from '../../src/vmfile/parse.js';
 import { systemError } from './report.js';
+import { failure } from '../support/failure.js';
 
 let folder = '';
 
@@ -17,15 +17,6 @@ beforeEach(async () => {
 afterEach(async () => {
   await rm(folder, { recursive: true });
 });
-
-async function failure(work: Promise<unknown>): Promise<VmctlError> {
-  const error: unknown = await work.then(
-    () => null,
-    (reason: unknown) => reason,
-  );
-  if (error instanceof VmctlError) return error;
-  throw new Error('no VmctlError was thrown');
-}
 
 describe('the VMFile', () => {
   it('is VMFile.kdl of the folder where no other is named', async () => {

@@ -81,12 +81,12 @@ type Row = ReturnType<typeof toRow>;
 
 function toRow(inspection: Inspection) {
   const { name, group, backend, project } = inspection.entry;
-  const nothing = { onPurpose: null, powerCutAt: null, unplugged: [], lan: null };
+  const nothing = { onPurpose: null, powerCutAt: null, suspendedAt: null, unplugged: [], lan: null };
   const unknown = { ...nothing, vcpus: null, memoryMib: null, network: null, pid: null, sshHost: null, sshPort: null };
   if ('problem' in inspection) {
     return { name, group, backend, state: 'damaged', project, problem: inspection.problem, ...unknown };
   }
-  const { observed, handle, powerCutAt } = inspection;
+  const { observed, handle, powerCutAt, suspendedAt } = inspection;
   const told = (kind: Remark['kind']) =>
     inspection.remarks.flatMap((remark) => (remark.kind === kind ? [remarkText(remark)] : [])).join('; ') || null;
   const live = observed.state === 'stopped' ? null : observed;
@@ -100,6 +100,7 @@ function toRow(inspection: Inspection) {
     /** What somebody did to it, in words. */
     onPurpose: told('on purpose'),
     powerCutAt,
+    suspendedAt,
     unplugged: live?.unplugged ?? [],
     vcpus: handle.spec.vcpus,
     memoryMib: handle.spec.memoryMib,

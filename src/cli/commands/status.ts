@@ -36,7 +36,7 @@ async function gather(inspection: Inspection, home: string) {
     directory: entry.directory,
   };
   if ('problem' in inspection) return { ...common, state: 'damaged', problem: inspection.problem };
-  const { handle, observed, record, remarks, powerCutAt } = inspection;
+  const { handle, observed, record, remarks, powerCutAt, suspendedAt } = inspection;
   const { spec, image } = handle;
   const live = observed.state === 'stopped' ? null : observed;
   return {
@@ -51,6 +51,7 @@ async function gather(inspection: Inspection, home: string) {
     mac: handle.mac,
     unplugged: live?.unplugged ?? [],
     powerCutAt,
+    suspendedAt,
     lan: lanPlace(lanOf(spec)),
     pid: live?.pid ?? null,
     accelerator: live?.accelerator ?? null,

@@ -8,6 +8,7 @@ import { VM_FILES } from '../../paths.js';
 import { type LanSegment, lanIdentity } from '../../model/lan.js';
 import type { Forward } from '../../model/spec.js';
 import type { Accelerator, VmHandle } from '../../model/vm.js';
+import type { StateHeader } from './state-header.js';
 import { tapOf } from './tap.js';
 
 export interface MachineOptions {
@@ -18,10 +19,8 @@ export interface MachineOptions {
   /** Where the frames of the VM's LAN go; null for a VM that is on none. */
   readonly segment: LanSegment | null;
   readonly memory: MemoryPlace;
-  /** Whether the machine waits, paused, for the state that it is to load. */
-  readonly awaitsState: boolean;
-  /** Whether the guest, whose MAC address is in that state, will have another one; default false. */
-  readonly readdressed?: boolean;
+  /** What the state says of itself that the machine waits for, paused; null for one that boots. */
+  readonly awaits: StateHeader | null;
   /** From the user's configuration, appended as they are. */
   readonly extraArguments: readonly string[];
 }
@@ -49,7 +48,7 @@ export function qemuArguments(handle: VmHandle, options: MachineOptions): readon
     ...['-nodefaults', '-no-user-config', ...machine(options), ...accelerator(options.accelerator)],
     ...['-smp', String(spec.vcpus), '-m', `${spec.memoryMib}M`],
     ...memory(options.memory, spec.memoryMib),
-    ...(options.awaitsState ? ['-incoming', 'defer', '-S'] : []),
+    ...(options.awaits !== null ? ['-incoming', 'defer', '-S'] : []),
     ...['-display', 'none', '-device', 'VGA', '-sandbox', SANDBOX],
     ...['-chardev', `socket,id=qmp,path=${VM_FILES.qmpSocket},server=on,wait=off`],
     ...['-mon', 'chardev=qmp,mode=control', '-pidfile', VM_FILES.pidfile],
@@ -121,21 +120,31 @@ function seed(): readonly string[] {
 const GUEST_ADDRESS = '10.0.2.15';
 const ADDRESS_BEFORE = '10.0.2.14';
 
+const USER_NETWORK = 'user,id=net0';
+const BEGINS_EARLIER = `${USER_NETWORK},dhcpstart=${ADDRESS_BEFORE}`;
+
 /**
  * QEMU remembers in its state that the first of its addresses is that of the saved MAC address, and would give the second
- * one to the new one. So the addresses begin one earlier, and the second one is the guest's as before.
+ * one to the new one. So the addresses begin one earlier, and the second one is the guest's as before. That stays so in
+ * every state that is saved of such a machine, whose MAC address is the new one by then.
  */
-function network({ spec, mac }: VmHandle, { readdressed = false }: MachineOptions): readonly string[] {
+function network({ spec, mac }: VmHandle, { awaits }: MachineOptions): readonly string[] {
   if (mac === null) return [];
   const card = ['-device', `virtio-net-pci,netdev=net0,mac=${mac}`];
   const tap = tapOf(spec);
   if (tap !== null) return ['-netdev', `tap,id=net0,ifname=${tap.name},script=no,downscript=no`, ...card];
   if (spec.network.kind !== 'user') return [];
-  const [start, guest] = readdressed ? [`,dhcpstart=${ADDRESS_BEFORE}`, GUEST_ADDRESS] : ['', ''];
+  const readdressed = awaits !== null && (awaits.readdressed || awaits.mac !== mac);
+  const [begin, guest] = readdressed ? [BEGINS_EARLIER, GUEST_ADDRESS] : [USER_NETWORK, ''];
   const forwards = withSsh(spec.network.forwards).map(
     (forward) => `,hostfwd=tcp:127.0.0.1:${forward.host}-${guest}:${forward.guest}`,
   );
-  return ['-netdev', `user,id=net0${start}${forwards.join('')}`, ...card];
+  return ['-netdev', `${begin}${forwards.join('')}`, ...card];
+}
+
+/** What a state is to say of itself that is saved of this VM, whose QEMU has this command line. */
+export function headerFor({ mac }: Pick<VmHandle, 'mac'>, words: readonly string[]): StateHeader {
+  return { mac, readdressed: words.some((word) => word.startsWith(BEGINS_EARLIER)) };
 }
 
 /** The second card: every QEMU that has joined the group on loopback hears each frame ("-netdev socket,mcast="). */

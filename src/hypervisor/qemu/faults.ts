@@ -1,10 +1,8 @@
 /** Failures on purpose: the power, the reset button and the cables of a VM that runs on QEMU. */
-import { join } from 'node:path';
 import { type Nic, NICS, type VmHandle } from '../../model/vm.js';
-import { VM_FILES } from '../../paths.js';
 import type { LinkChange } from '../hypervisor.js';
 import { type LiveQemu, removePidfile, writeRuntime } from './process.js';
-import { type QmpConnection, connectQmp } from './qmp.js';
+import { type QmpConnection, connectToVm } from './qmp.js';
 import { killProcess } from './shutdown.js';
 
 /** What QMP's `set_link` knows the cards by: the id of a device, or that of the netdev behind it. */
@@ -23,18 +21,14 @@ export async function cutPower(handle: VmHandle, qemu: LiveQemu): Promise<void> 
 
 /** Resets the machine; settles when QEMU says that it has. The guest is not asked. */
 export async function pressReset(handle: VmHandle): Promise<void> {
-  const qmp = await connectQmp(join(handle.directory, VM_FILES.qmpSocket));
-  try {
-    const reset = qmp.event('RESET');
-    await Promise.all([reset, qmp.execute('system_reset')]);
-  } finally {
-    qmp.close();
-  }
+  using qmp = await connectToVm(handle);
+  const reset = qmp.event('RESET');
+  await Promise.all([reset, qmp.execute('system_reset')]);
 }
 
-/** Pulls cables of a machine whose runtime file says already that they are out. */
-export async function pullCables(qmp: QmpConnection, nics: readonly Nic[]): Promise<void> {
-  for (const nic of nics) await qmp.execute('set_link', { name: LINK_NAMES[nic], up: false });
+/** Both ends of a cable. */
+export async function setLink(qmp: QmpConnection, { nic, up }: LinkChange): Promise<void> {
+  await qmp.execute('set_link', { name: LINK_NAMES[nic], up });
 }
 
 /**
@@ -43,17 +37,13 @@ export async function pullCables(qmp: QmpConnection, nics: readonly Nic[]): Prom
  * changes nothing.
  */
 export async function changeLink(handle: VmHandle, { runtime }: LiveQemu, { nic, up }: LinkChange): Promise<void> {
-  const qmp = await connectQmp(join(handle.directory, VM_FILES.qmpSocket));
+  using qmp = await connectToVm(handle);
+  const unplugged = NICS.filter((one) => (one === nic ? !up : runtime.unplugged.includes(one)));
+  await writeRuntime(handle, { ...runtime, unplugged });
   try {
-    const unplugged = NICS.filter((one) => (one === nic ? !up : runtime.unplugged.includes(one)));
-    await writeRuntime(handle, { ...runtime, unplugged });
-    try {
-      await qmp.execute('set_link', { name: LINK_NAMES[nic], up });
-    } catch (error) {
-      await writeRuntime(handle, runtime);
-      throw error;
-    }
-  } finally {
-    qmp.close();
+    await setLink(qmp, { nic, up });
+  } catch (error) {
+    await writeRuntime(handle, runtime);
+    throw error;
   }
 }

@@ -18,7 +18,7 @@ import { type Runtime, removePidfile, writeRuntime } from './process.js';
 import { connectToVm } from './qmp.js';
 import { endProcess } from './shutdown.js';
 import { startError } from './start-error.js';
-import { restoreState } from './state.js';
+import { headerOf, restoreState } from './state.js';
 import { attachTap, removeTap, tapOf } from './tap.js';
 
 const START_TIMEOUT_MS = 30_000;
@@ -44,10 +44,9 @@ export async function startQemu(handle: VmHandle, options: StartOptions): Promis
   }
   const hasSeed = await exists(join(handle.directory, VM_FILES.seed));
   const memory = await placeMemory(handle, mode);
-  const awaitsState = mode.kind === 'restore';
-  const readdressed = awaitsState && (mode.readdressed ?? false);
+  const awaits = mode.kind === 'restore' ? await headerOf(handle, mode.saved) : null;
   const segment = await segmentOf(handle);
-  const machine = { accelerator, hasSeed, uefiCode, segment, memory, awaitsState, readdressed, extraArguments };
+  const machine = { accelerator, hasSeed, uefiCode, segment, memory, awaits, extraArguments };
   const words = qemuArguments(withForwards(handle, mode), machine);
   const tap = tapOf(handle.spec);
   const recorded = tap === null ? null : { name: tap.name, leaseFiles: [...options.leaseFiles] };
@@ -56,7 +55,7 @@ export async function startQemu(handle: VmHandle, options: StartOptions): Promis
     accelerator,
     forwards: null,
     tap: recorded,
-    unplugged: awaitsState ? [...(mode.unplugged ?? [])] : [],
+    unplugged: mode.kind === 'restore' ? [...(mode.unplugged ?? [])] : [],
   };
   // Written first: a vmctl that is killed from here on leaves a trace that says "look for a QEMU".
   await writeRuntime(handle, runtime);
@@ -84,10 +83,7 @@ async function launch(
     await writeRuntime(handle, runtime);
     const forwards = await awaitQmp(handle, child.ended, signal);
     await writeRuntime(handle, { ...runtime, forwards: [...forwards] });
-    if (mode.kind === 'restore') {
-      const { saved, unplugged = [] } = mode;
-      await restoreState(handle, { saved, unplugged }, signal);
-    }
+    if (mode.kind === 'restore') await restoreState(handle, mode, signal);
     const running = await observeQemu(handle, run);
     if (running.state === 'running') return running;
     throw await startError(handle, `QEMU is ${running.state} right after its start`);

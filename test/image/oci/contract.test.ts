@@ -10,9 +10,10 @@ import { pushImage } from '../../../src/image/oci/push.js';
 import { type OciReference, ociText, parseOciReference } from '../../../src/image/oci/reference.js';
 import { inspectImage } from '../../../src/image/qemu-img.js';
 import { runCommand } from '../../../src/util/exec.js';
-import { CountingAgent, client, failure, login, registryOptions } from '../../support/oci-client.js';
+import { CountingAgent, client, login, registryOptions } from '../../support/oci-client.js';
 import { startDockerRegistry } from '../../support/oci-docker-registry.js';
 import { OciRegistry } from '../../support/oci-registry.js';
+import { failure } from '../../support/failure.js';
 
 const MIB = 1024 ** 2;
 const AMD64 = { architecture: 'amd64' };

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { VmctlError } from '../../../src/errors.js';
 import { type CredentialOptions, type Credentials, findCredentials } from '../../../src/image/oci/credentials.js';
 import type { CommandRunner } from '../../../src/util/exec.js';
-import { failure } from '../../support/oci-client.js';
+import { failure } from '../../support/failure.js';
 
 let home: string;
 let config: string;

@@ -9,10 +9,11 @@ import type { RegistryOptions } from '../../../src/image/oci/registry.js';
 import { inspectImage } from '../../../src/image/qemu-img.js';
 import { silentReporter } from '../../../src/model/event.js';
 import { runCommand } from '../../../src/util/exec.js';
-import { CountingAgent, failure, login, registryOptions } from '../../support/oci-client.js';
+import { CountingAgent, login, registryOptions } from '../../support/oci-client.js';
 import { startDockerRegistry } from '../../support/oci-docker-registry.js';
 import { type Asked, OciRegistry, USER, digestOf } from '../../support/oci-registry.js';
 import { Rig } from '../../support/rig.js';
+import { failure } from '../../support/failure.js';
 
 const MIB = 1024 ** 2;
 const UPLOADS = '/v2/a/disk/blobs/uploads/';

@@ -8,7 +8,7 @@ import { TransientFailure } from '../../../src/image/http.js';
 import { registryOptions as usualOptions } from '../../../src/image/oci/registry.js';
 import { parseOciReference } from '../../../src/image/oci/reference.js';
 import { silentReporter } from '../../../src/model/event.js';
-import { CountingAgent, client, failure, login, registryOptions } from '../../support/oci-client.js';
+import { CountingAgent, client, login, registryOptions } from '../../support/oci-client.js';
 import {
   type Asked,
   OciRegistry,
@@ -16,6 +16,7 @@ import {
   REFRESH_TOKEN,
   digestOf,
 } from '../../support/oci-registry.js';
+import { failure } from '../../support/failure.js';
 
 const AMD64 = { architecture: 'amd64' };
 const MANIFEST_PATH = '/v2/a/disk/manifests/1';
