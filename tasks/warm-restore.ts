@@ -70,9 +70,9 @@ export async function restoreVm(env: TaskEnvironment, job: RestoreJob, context: 
   await env.hypervisor.checkDisk(stopped.handle);
   await forgetRequest(stopped.handle);
   await forgetPowerCut(stopped.handle);
-  await recordFreshStart(env, entry, stopped.handle);
-  const console = job.level === 'memory' ? { consoleFrom: null } : {};
-  await env.registry.updateRecord(entry, { warm: { key, settled: false }, ...console });
+  const { handle } = stopped;
+  await recordFreshStart(env, { entry, handle, frozen: job.level === 'memory' ? key : null });
+  await env.registry.updateRecord(entry, { warm: { key, settled: false } });
   const identity = await identityOf(env, folder, job);
   const vm = await env.hypervisor.start(stopped, context, startMode(folder, job, identity));
   await settle(env, vm, { ...job, identity }, context);

@@ -89,6 +89,8 @@ export const FROZEN_FILES = {
   /** Both absent where only the disk was frozen. */
   memory: 'memory',
   state: 'state',
+  /** What its guest had printed on its console since it booted; absent like them. Written by whoever freezes it. */
+  console: 'console.log',
 } as const;
 
 /** How a VM's serial console is reached. */
