@@ -90,13 +90,13 @@ async function takeSnapshot(
   if (!memorySnapshots.supported) throw noMemorySnapshots(entry.name, memorySnapshots.reason);
   const observed = await env.hypervisor.observe(handle);
   if (observed.state !== 'running') throw notLive(observed, 'snapshot');
-  const { provisioning, steps } = await env.registry.record(entry);
+  const { provisioning, steps, consoleStart } = await env.registry.record(entry);
   const facts = await env.hypervisor.stateFacts(context.signal);
   const staging = await beginSnapshot(handle);
   context.reporter.status('saving its memory');
   const stopped = await env.hypervisor.freeze(observed, staging, context);
   const takenAt = new Date().toISOString();
-  const folder = await publishSnapshot(handle, { tag, takenAt, facts, provisioning, steps: [...steps] });
+  const folder = await publishSnapshot(handle, { tag, takenAt, facts, provisioning, steps: [...steps], consoleStart });
   const branched = await env.hypervisor.branch(stopped, folder, context);
   return goOn(env, { entry, stopped: branched, folder, forwards: observed.forwards }, context);
 }
@@ -115,8 +115,8 @@ async function restoreSnapshot(
   await stopVm(env, { handle, graceMs: 0 }, context);
   const settled = await settleFrozen(env, { state: 'stopped', handle }, context);
   const stopped = await env.hypervisor.branch(settled, snapshot.folder, context);
-  const { provisioning, steps } = snapshot;
-  await env.registry.updateRecord(entry, { provisioning, steps });
+  const { provisioning, steps, consoleStart } = snapshot;
+  await env.registry.updateRecord(entry, { provisioning, steps, consoleStart });
   const vm = await goOn(env, { entry, stopped, folder: snapshot.folder, forwards }, context);
   await sweep(stopped.handle);
   return vm;
