@@ -1,7 +1,6 @@
 /** Ready: what `ready` of a VMFile waits for, looked at in the guest from everywhere that is possible. */
 import { join } from 'node:path';
 import { VmctlError } from '../src/errors.js';
-import { FROZEN_FILES } from '../src/hypervisor/hypervisor.js';
 import type { StageContext } from '../src/model/event.js';
 import { type ReadySpec, type VmSpec, conditionTitle } from '../src/model/spec.js';
 import type { RunningVm, SuspendedVm, VmHandle } from '../src/model/vm.js';
@@ -9,6 +8,7 @@ import { VM_FILES } from '../src/paths.js';
 import { type ConditionWorld, type Route, waitForConditions } from '../src/provision/conditions.js';
 import type { RegistryEntry, VmRecord } from '../src/registry.js';
 import type { SshConnection } from '../src/ssh/client.js';
+import { FROZEN_CONSOLE } from '../src/warm/store.js';
 import { sshAccess } from './access.js';
 import { assertPluggedIn } from './cable.js';
 import type { TaskEnvironment } from './context.js';
@@ -97,7 +97,7 @@ export function conditionWorld(
     route: (port) => routeTo(env, { vm, port, direct: connection === null }),
     consoleLog: join(handle.directory, VM_FILES.consoleLog),
     consoleFrom: from,
-    consoleBefore: frozen === null ? null : join(env.paths.frozen(frozen), FROZEN_FILES.console),
+    consoleBefore: frozen === null ? null : join(env.paths.frozen(frozen), FROZEN_CONSOLE),
     catchUpConsole: () => env.hypervisor.catchUpConsole(handle),
     stillRunning: () => stillRuns(env, handle),
   };

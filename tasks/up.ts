@@ -256,9 +256,21 @@ class UpFlow {
 
   async #boot(stopped: StoppedVm, context: StageContext): Promise<RunningVm> {
     if (this.#entry === null) throw new VmctlError('INTERNAL', 'Internal error: nothing was prepared');
-    const handle = this.#vm?.handle ?? stopped.handle;
-    const freezable = this.#warm?.level === 'memory' && this.#warm.key !== null;
-    return startVm(this.#env, { stopped: { ...stopped, handle }, entry: this.#entry, freezable }, context);
+    const vm: StoppedVm = { ...stopped, handle: this.#vm?.handle ?? stopped.handle };
+    const freezable = await this.#reserveMemory(vm, context);
+    return startVm(this.#env, { stopped: vm, entry: this.#entry, freezable }, context);
+  }
+
+  /** Whether its memory can be frozen; where there is no space for that, nothing is, which is told. */
+  async #reserveMemory(vm: StoppedVm, context: StageContext): Promise<boolean> {
+    const warm = this.#warm;
+    if (warm === null || warm.key === null || warm.level !== 'memory') return false;
+    const room = await this.#env.hypervisor.reserveMemory(vm, context);
+    if (room.supported) return true;
+    context.reporter.log(`it will not be frozen: ${room.reason}`);
+    this.#warm = { ...warm, key: null };
+    this.#settleFrozen();
+    return false;
   }
 
   async #provision(context: StageContext): Promise<StepResult> {

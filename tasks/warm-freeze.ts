@@ -4,7 +4,6 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { VmctlError, toVmctlError } from '../src/errors.js';
-import { FROZEN_FILES } from '../src/hypervisor/hypervisor.js';
 import type { StageContext } from '../src/model/event.js';
 import type { VmSpec } from '../src/model/spec.js';
 import type { RunningVm, StoppedVm, VmHandle } from '../src/model/vm.js';
@@ -12,10 +11,10 @@ import { PRIVATE_FILE_MODE, VM_FILES } from '../src/paths.js';
 import { settleGuest } from '../src/provision/settle.js';
 import { hasStepsForEach } from '../src/provision/step-plan.js';
 import type { RegistryEntry } from '../src/registry.js';
-import { exists } from '../src/util/fs.js';
+import { exists, stateDirectoryError } from '../src/util/fs.js';
 import { acquireLock } from '../src/util/lock.js';
 import type { Components } from '../src/warm/key.js';
-import { beginFrozen, publishFrozen } from '../src/warm/store.js';
+import { FROZEN_CONSOLE, beginFrozen, publishFrozen } from '../src/warm/store.js';
 import type { TaskEnvironment } from './context.js';
 import { awaitUsable, connectWhenReady } from './provision.js';
 import { startVm } from './start.js';
@@ -124,8 +123,12 @@ async function freeze(env: TaskEnvironment, job: FreezeJob, context: StageContex
 async function keepConsole({ directory }: VmHandle, folder: string, from: number): Promise<void> {
   const log = join(directory, VM_FILES.consoleLog);
   if (!(await exists(log))) return;
-  const kept = createWriteStream(join(folder, FROZEN_FILES.console), { mode: PRIVATE_FILE_MODE });
-  await pipeline(createReadStream(log, { start: from }), kept);
+  const path = join(folder, FROZEN_CONSOLE);
+  try {
+    await pipeline(createReadStream(log, { start: from }), createWriteStream(path, { mode: PRIVATE_FILE_MODE }));
+  } catch (error) {
+    throw stateDirectoryError('write', path, error);
+  }
 }
 
 async function goOn(

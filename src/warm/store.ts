@@ -11,6 +11,9 @@ import { diskUsage } from '../util/disk-usage.js';
 import { exists, isMissing, makeDirectory } from '../util/fs.js';
 import { type Description, type Manifest, readManifest, writeManifest } from './manifest.js';
 
+/** In the folder of one that was frozen with its memory: what its guest had printed on its console since it booted. */
+export const FROZEN_CONSOLE = 'console.log';
+
 export type WarmPaths = Pick<StatePaths, 'warm' | 'frozen' | 'frozenStaging' | 'frozenLock'>;
 
 /** A frozen VM. */

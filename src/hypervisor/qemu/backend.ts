@@ -28,6 +28,7 @@ import { waitFor } from '../../util/wait.js';
 import type {
   BackendFacts,
   Capabilities,
+  Capability,
   ConsoleEndpoint,
   Hypervisor,
   LinkChange,
@@ -48,7 +49,7 @@ import { copyVariables, requireFirmware, uefiCodeFor } from './firmware.js';
 import { branchDisk, freezeFiles, prepareFromFrozen } from './freeze.js';
 import { LEASE_FILES, findSsh } from './guest-address.js';
 import { examineQemuHost } from './host.js';
-import { placeMemory, removeMemory } from './memory.js';
+import { placeMemory, removeMemory, reserveMemory } from './memory.js';
 import { machineFacts } from './machine-facts.js';
 import {
   type LiveQemu,
@@ -205,6 +206,10 @@ export class QemuBackend implements Hypervisor {
     }
   }
 
+  reserveMemory({ handle }: StoppedVm, context: StageContext): Promise<Capability> {
+    return reserveMemory(handle, context.signal);
+  }
+
   /** Gives a QEMU that runs; one that does not come to that is ended. */
   async #launch(
     handle: VmHandle,
@@ -299,6 +304,7 @@ export class QemuBackend implements Hypervisor {
         if (now.state !== 'stopped') await this.stop(now, { graceMs: 0 }, context);
       },
       isLive: (await this.observe(handle)).state !== 'stopped',
+      note: (text) => context.reporter.log(text),
     });
     return { state: 'stopped', handle };
   }
