@@ -9,7 +9,13 @@ import { VmctlError } from '../src/errors.js';
 import type { StageContext } from '../src/model/event.js';
 import type { VmHandle } from '../src/model/vm.js';
 import { VM_FILES } from '../src/paths.js';
-import { type FormerIdentity, type Identity, giveIdentity, newIdentity } from '../src/provision/identity.js';
+import {
+  type FormerIdentity,
+  type GivenIdentity,
+  type Identity,
+  giveIdentity,
+  newIdentity,
+} from '../src/provision/identity.js';
 import type { SshConnection } from '../src/ssh/client.js';
 import { knownHostsLine } from '../src/ssh/keys.js';
 import { readTextIfPresent, writeFileAtomically } from '../src/util/fs.js';
@@ -34,11 +40,7 @@ export interface ChosenIdentity {
 type Place = Pick<VmHandle, 'name' | 'directory'>;
 
 /** Chooses an identity, or the one that the VM has had before. From now on the guest may show either host key. */
-export async function chooseIdentity(
-  place: Place,
-  given: Pick<Identity, 'hostname' | 'mac'>,
-  former: Origin,
-): Promise<ChosenIdentity> {
+export async function chooseIdentity(place: Place, given: GivenIdentity, former: Origin): Promise<ChosenIdentity> {
   const path = join(place.directory, VM_FILES.identity);
   const text = await readTextIfPresent(path);
   const earlier = v.safeParse(v.pipe(v.string(), v.parseJson(), fileSchema), text);

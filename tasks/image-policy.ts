@@ -1,4 +1,5 @@
 /** Which downloaded images are to go. Pure. */
+import { counted } from '../src/util/words.js';
 
 /** An image as the decision sees it. */
 export interface ImageFacts {
@@ -85,7 +86,7 @@ const UNITS = [
 export function ageText(milliseconds: number): string {
   for (const [size, name] of UNITS) {
     const count = Math.floor(milliseconds / size);
-    if (count > 0) return `${count} ${name}${count === 1 ? '' : 's'}`;
+    if (count > 0) return counted(count, name);
   }
   return 'less than a minute';
 }

@@ -2,7 +2,7 @@
  * What killed processes have left in the state directory, shared by `gc`, `doctor` and the sweep that begins commands:
  * facts are gathered here, and `judge…` decides what each is. Garbage can go at once; trouble needs somebody's decision.
  */
-import { lstat, readdir, realpath } from 'node:fs/promises';
+import { lstat, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { WorkProcess } from '../src/hypervisor/hypervisor.js';
 import { type CacheRest, findCacheRests } from '../src/image/cache-rests.js';
@@ -11,7 +11,7 @@ import { type FoundRun, listRuns } from '../src/lifetime/run.js';
 import { VM_FILES } from '../src/paths.js';
 import type { RegistryView } from '../src/registry.js';
 import { diskUsage } from '../src/util/disk-usage.js';
-import { exists, isMissing } from '../src/util/fs.js';
+import { exists, namesIn } from '../src/util/fs.js';
 import { deadLocks, lockOwner } from '../src/util/lock.js';
 import type { TaskEnvironment } from './context.js';
 import { listRests } from '../src/warm/store.js';
@@ -264,13 +264,4 @@ async function judgeLocks(folder: string): Promise<readonly Verdict[]> {
     found.push({ garbage: { kind: 'lock', path, bytes: await diskUsage(path), why } });
   }
   return found;
-}
-
-async function namesIn(path: string): Promise<readonly string[]> {
-  try {
-    return await readdir(path);
-  } catch (error) {
-    if (isMissing(error)) return [];
-    throw error;
-  }
 }

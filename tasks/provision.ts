@@ -108,6 +108,25 @@ export async function refreshLan(
   return true;
 }
 
+/** A guest that goes on from before knows the LAN of that time: it is told again what it was told last, or who is declared. */
+export async function rejoinLan(
+  env: TaskEnvironment,
+  job: {
+    readonly vm: RunningVm;
+    readonly entry: RegistryEntry;
+    readonly spec: VmSpec;
+    readonly connection: SshConnection;
+  },
+  context: StageContext,
+): Promise<void> {
+  const { vm, entry, spec, connection } = job;
+  const lan = currentLan(vm.handle, spec);
+  if (lan === null) return;
+  const hosts = (await env.registry.record(entry)).hosts ?? lan.identity.hosts;
+  await joinLan(connection, { ...lan, identity: { ...lan.identity, hosts } }, context);
+  await env.registry.updateRecord(entry, { hosts });
+}
+
 function provisioned(vm: RunningVm, { run, skipped }: StepCounts): ProvisionedVm {
   return { vm, stepsRun: run, stepsSkipped: skipped };
 }

@@ -1,5 +1,6 @@
 /** What there is already of a VM that is to come up, looked at before anything is decided. */
 import { VmctlError, toVmctlError } from '../src/errors.js';
+import type { StageContext } from '../src/model/event.js';
 import type { Change, UpAction } from '../src/model/plan.js';
 import type { VmSpec } from '../src/model/spec.js';
 import type { ObservedVm } from '../src/model/vm.js';
@@ -10,7 +11,7 @@ import { type PlannedStep, planProvision } from '../src/provision/step-sequence.
 import { imageAtHand } from './resolve.js';
 import { isPoweringOff } from './stop.js';
 import { suspendedAt } from './suspended.js';
-import { type UpDecision, changesBetween, decideUp } from './up-plan.js';
+import { type UpDecision, changeText, changesBetween, decideUp } from './up-plan.js';
 import { lookUpWarm, warmReach } from './warm-lookup.js';
 
 /** A VM that exists. */
@@ -45,8 +46,8 @@ export interface UpOutlook extends UpDecision {
 export async function warmOutlook(env: TaskEnvironment, spec: VmSpec, action: UpAction): Promise<WarmOutlook | null> {
   if (action !== 'create' && action !== 'recreate') return null;
   const image = warmReach(env, spec).level === 'off' ? null : await imageAtHand(env, spec.image);
-  const { level, hit, reason } = await lookUpWarm(env, spec, image);
-  return { level, hit, reason };
+  const { level, less, hit, reason } = await lookUpWarm(env, spec, image);
+  return { level, less, hit, reason };
 }
 
 export async function outlook(env: TaskEnvironment, spec: VmSpec, anew: boolean): Promise<UpOutlook> {
@@ -64,6 +65,18 @@ export async function outlook(env: TaskEnvironment, spec: VmSpec, anew: boolean)
     changes: observed === null ? [] : changesBetween(observed.handle.spec, spec),
     steps: await planProvision(spec.provision, history),
   };
+}
+
+/** Says in which ways the VM is not as declared, and stays so. */
+export function noteDifferences(found: UpOutlook, name: string, context: StageContext): void {
+  if (found.action === 'create' || found.action === 'recreate') return;
+  for (const change of found.changes) {
+    context.reporter.log(`${changeText(change)}; to apply that, run: vmctl reload ${name}`);
+  }
+  const edited = found.steps.filter(({ known }) => known !== 'same').map(({ number }) => number);
+  if (found.action !== 'none' || edited.length === 0) return;
+  const which = edited.length === 1 ? `step ${edited.join()} is` : `steps ${edited.join(', ')} are`;
+  context.reporter.log(`provision ${which} new or changed; to run what is due, run: vmctl provision ${name}`);
 }
 
 /** The registry's entry of this VM, if there is one. */

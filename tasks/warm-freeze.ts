@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { VmctlError, toVmctlError } from '../src/errors.js';
 import type { StageContext } from '../src/model/event.js';
+import { lanOf } from '../src/model/lan.js';
 import type { VmSpec } from '../src/model/spec.js';
 import type { RunningVm, StoppedVm, VmHandle } from '../src/model/vm.js';
 import { PRIVATE_FILE_MODE, VM_FILES } from '../src/paths.js';
@@ -109,7 +110,8 @@ async function freeze(env: TaskEnvironment, job: FreezeJob, context: StageContex
     if (level === 'memory') await keepConsole(vm.handle, staging, consoleStart?.from ?? 0);
     const frozenAt = new Date().toISOString();
     const { project } = spec;
-    const guest = { hostname: spec.cloudInit?.hostname ?? null, mac: vm.handle.mac };
+    const lanAddress = lanOf(vm.handle.spec)?.address ?? null;
+    const guest = { hostname: spec.cloudInit?.hostname ?? null, mac: vm.handle.mac, lanAddress };
     const name = kindOf(spec);
     await publishFrozen(env.paths, { key, level, name, project, ...guest, frozenAt, components, steps: [...steps] });
     return stopped;

@@ -1,6 +1,6 @@
 /** What goes into a VM that may be frozen, part by part: another one of these, and it would have become another VM. */
 import { readFile, stat } from 'node:fs/promises';
-import { type CloudInitSpec, type VmSpec, stepTitle } from '../src/model/spec.js';
+import { type CloudInitSpec, type VmGroup, type VmSpec, stepTitle } from '../src/model/spec.js';
 import type { BaseImage } from '../src/model/vm.js';
 import type { WarmLevel } from '../src/model/warm.js';
 import { stepDigest } from '../src/provision/step-digest.js';
@@ -58,9 +58,18 @@ function commonCloudInit({ cloudInit, group }: VmSpec): CloudInitSpec | null {
   return { ...cloudInit, hostname: [label.replace(new RegExp(`-${group.index}$`), ''), ...domain].join('.') };
 }
 
-/** Forwards are the host's own affair: the guest does not see them. */
-function guestNetwork({ network }: VmSpec): unknown {
-  return network.kind === 'user' ? { ...network, forwards: null } : network;
+/** Forwards are the host's own affair: the guest does not see them. What is each VM's own in a group comes afterwards. */
+function guestNetwork({ network, group }: VmSpec): unknown {
+  if (network.kind !== 'user') return network;
+  const { lan } = network;
+  if (lan === null || group === null) return { ...network, forwards: null };
+  const others = lan.members.filter(({ vm }) => !isOfGroup(vm, group));
+  return { ...network, forwards: null, lan: { name: lan.name, members: others } };
+}
+
+/** A group's names are taken: nothing else in the VMFile is called so. */
+function isOfGroup(vm: string, { name }: VmGroup): boolean {
+  return vm.startsWith(`${name}-`) && /^[1-9][0-9]*$/.test(vm.slice(name.length + 1));
 }
 
 async function cloudInitFiles(cloudInit: CloudInitSpec | null): Promise<readonly (string | null)[]> {

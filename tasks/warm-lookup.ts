@@ -1,7 +1,7 @@
 /** Whether a VM that is to be made starts from a frozen one, and if not, why. */
 import type { VmSpec } from '../src/model/spec.js';
 import type { BaseImage } from '../src/model/vm.js';
-import type { WarmLevel, WarmOutlook } from '../src/model/warm.js';
+import type { WarmOutlook } from '../src/model/warm.js';
 import { type Components, differences, keyOf } from '../src/warm/key.js';
 import { type Manifest, findDamage, readManifest } from '../src/warm/manifest.js';
 import { listFrozen, removeFrozen } from '../src/warm/store.js';
@@ -29,11 +29,7 @@ export interface UsableFrozen {
 }
 
 /** How much of a VM can be kept, and why that is less than what was asked for. */
-export interface WarmReach {
-  readonly level: WarmLevel;
-  /** Null where it is what was asked for. */
-  readonly less: string | null;
-}
+export type WarmReach = Pick<WarmOutlook, 'level' | 'less'>;
 
 /** A flag or setting has the last word against it; where the VMFile says nothing, whoever brings the VM up decides. */
 export function warmReach(env: Pick<TaskEnvironment, 'warm' | 'hypervisor'>, spec: VmSpec): WarmReach {
@@ -48,9 +44,6 @@ export function warmReach(env: Pick<TaskEnvironment, 'warm' | 'hypervisor'>, spe
   if (spec.group !== null && spec.network.kind === 'tap') {
     return { level: 'off', less: 'all of its group would be on the network "tap" with one MAC address' };
   }
-  if (spec.group !== null && spec.network.kind === 'user' && spec.network.lan !== null) {
-    return { level: 'off', less: 'each of its group has an address of its own on the LAN' };
-  }
   if (wanted === 'memory' && spec.network.kind === 'tap') {
     return { level: 'disk', less: 'what it knows of its network "tap" does not last' };
   }
@@ -60,7 +53,7 @@ export function warmReach(env: Pick<TaskEnvironment, 'warm' | 'hypervisor'>, spe
 /** Looks under the VM's key. `image` is null where it is not on this host yet. */
 export async function lookUpWarm(env: TaskEnvironment, spec: VmSpec, image: BaseImage | null): Promise<WarmFinding> {
   const { level, less } = warmReach(env, spec);
-  const nothing = { level, hit: false, key: null, components: {}, manifest: null };
+  const nothing = { level, less, hit: false, key: null, components: {}, manifest: null };
   if (level === 'off') return { ...nothing, reason: less ?? (env.warm.cold ? 'asked for' : 'off') };
   if (image === null) return { ...nothing, reason: 'its image is not on this host yet' };
   const components = await warmComponents(env, { spec, image, level });
@@ -70,12 +63,12 @@ export async function lookUpWarm(env: TaskEnvironment, spec: VmSpec, image: Base
   const manifest = await readManifest(folder);
   const damage = manifest === null ? null : await findDamage(folder, manifest);
   if (manifest !== null && damage === null) {
-    return { level, hit: true, reason: `frozen ${manifest.frozenAt}`, key, components, manifest };
+    return { level, less, hit: true, reason: `frozen ${manifest.frozenAt}`, key, components, manifest };
   }
   const there = await exists(folder);
   const broken = there ? `what was frozen is damaged: ${damage ?? 'its manifest is unreadable'}` : null;
   const reason = broken ?? (await missReason(env, spec, components));
-  return { level, hit: false, reason, key, components, manifest: null };
+  return { level, less, hit: false, reason, key, components, manifest: null };
 }
 
 /** Which part is another one than in the newest frozen VM of the same name and VMFile. */

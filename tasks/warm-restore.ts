@@ -4,8 +4,9 @@ import { join } from 'node:path';
 import { VmctlError } from '../src/errors.js';
 import { FROZEN_FILES, type StartMode } from '../src/hypervisor/hypervisor.js';
 import type { StageContext } from '../src/model/event.js';
+import { lanOf } from '../src/model/lan.js';
 import type { Forward, VmSpec } from '../src/model/spec.js';
-import type { RunningVm, StoppedVm, VmHandle } from '../src/model/vm.js';
+import type { Nic, RunningVm, StoppedVm, VmHandle } from '../src/model/vm.js';
 import { VM_FILES } from '../src/paths.js';
 import { settleGuest } from '../src/provision/settle.js';
 import { hasStepsForEach } from '../src/provision/step-plan.js';
@@ -18,7 +19,7 @@ import { findByDisk, noteUse } from '../src/warm/store.js';
 import type { TaskEnvironment } from './context.js';
 import { forgetPowerCut } from './crash.js';
 import { type ChosenIdentity, chooseIdentity, giveChosenIdentity, pinnedKey } from './identity.js';
-import { connectWhenReady } from './provision.js';
+import { connectWhenReady, rejoinLan } from './provision.js';
 import { recordFreshStart } from './start.js';
 import { forgetRequest } from './stop.js';
 import type { UsableFrozen } from './warm-lookup.js';
@@ -74,8 +75,8 @@ export async function restoreVm(env: TaskEnvironment, job: RestoreJob, context: 
   await recordFreshStart(env, { entry, handle, frozen: job.level === 'memory' ? key : null });
   await env.registry.updateRecord(entry, { warm: { key, settled: false } });
   const identity = await identityOf(env, folder, job);
-  const vm = await env.hypervisor.start(stopped, context, startMode(folder, job, identity));
-  await settle(env, vm, { ...job, identity }, context);
+  const started = await env.hypervisor.start(stopped, context, startMode(folder, job, identity));
+  const vm = await settle(env, started, { ...job, identity }, context);
   await noteUse(folder);
   const provisioning = hasStepsForEach(spec) ? 'pending' : 'done';
   await env.registry.updateRecord(entry, { provisioning, warm: { key, settled: true }, lastFailure: null });
@@ -89,18 +90,25 @@ async function identityOf(env: TaskEnvironment, folder: string, job: RestoreJob)
   const { guestAccess } = env.hypervisor.capabilitiesOf(handle);
   const manifest = spec.group === null || !guestAccess.supported ? null : await readManifest(folder);
   if (manifest === null) return null;
-  const { hostname, mac } = manifest;
+  const { hostname, mac, lanAddress } = manifest;
   const publicKey = await pinnedKey(join(folder, VM_FILES.knownHosts));
-  // Where it boots, its card has the frozen one's address, as its configuration has it.
-  const own = { hostname: spec.cloudInit?.hostname ?? spec.name, mac: level === 'memory' ? handle.mac : mac };
-  return chooseIdentity(handle, own, { hostname, mac, publicKey });
+  const own = {
+    hostname: spec.cloudInit?.hostname ?? spec.name,
+    // Where it boots, its card has the frozen one's address, as its configuration has it.
+    mac: level === 'memory' ? handle.mac : mac,
+    lanAddress: lanOf(handle.spec)?.address ?? null,
+  };
+  return chooseIdentity(handle, own, { hostname, mac, lanAddress, publicKey });
 }
 
 function startMode(folder: string, { level, forwards }: RestoreJob, identity: ChosenIdentity | null): StartMode {
   if (level === 'disk') return { kind: 'boot' };
   const saved = { state: join(folder, FROZEN_FILES.state), memory: join(folder, FROZEN_FILES.memory) };
   const readdressed = identity !== null && identity.own.mac !== identity.former.mac;
-  return { kind: 'restore', saved, readdressed, ...(forwards === undefined ? {} : { forwards }) };
+  // On the LAN there may be the one whose addresses it still has.
+  const movesOnLan = identity !== null && identity.own.lanAddress !== identity.former.lanAddress;
+  const unplugged: readonly Nic[] = movesOnLan ? ['lan'] : [];
+  return { kind: 'restore', saved, readdressed, unplugged, ...(forwards === undefined ? {} : { forwards }) };
 }
 
 async function settle(
@@ -108,15 +116,27 @@ async function settle(
   vm: RunningVm,
   job: RestoreJob & { readonly identity: ChosenIdentity | null },
   context: StageContext,
-): Promise<void> {
-  if (!env.hypervisor.capabilitiesOf(vm.handle).guestAccess.supported) return;
-  const { level, spec, identity } = job;
+): Promise<RunningVm> {
+  if (!env.hypervisor.capabilitiesOf(vm.handle).guestAccess.supported) return vm;
+  const { level, spec, entry, identity } = job;
   const limit = level === 'memory' ? { seconds: ANSWER_SECONDS } : {};
   const connect = () => connectWhenReady(env, vm, { spec, ...limit }, context);
   await using connection = await connect();
   if (level === 'memory') await settleMemory(connection, vm, context);
-  if (identity === null) return;
-  await using _own = await giveChosenIdentity(vm.handle, identity, { connection, connect }, context);
+  if (identity !== null) {
+    await using own = await giveChosenIdentity(vm.handle, identity, { connection, connect }, context);
+    const plugged = await plugIn(env, vm, context);
+    await rejoinLan(env, { vm: plugged, entry, spec, connection: own }, context);
+    return plugged;
+  }
+  await rejoinLan(env, { vm, entry, spec, connection }, context);
+  return vm;
+}
+
+/** On its LAN it is itself by now. */
+async function plugIn(env: TaskEnvironment, vm: RunningVm, context: StageContext): Promise<RunningVm> {
+  for (const nic of vm.unplugged) await env.hypervisor.setLink(vm, { nic, up: true }, context);
+  return { ...vm, unplugged: [] };
 }
 
 async function settleMemory(connection: SshConnection, vm: RunningVm, context: StageContext): Promise<void> {

@@ -12,7 +12,7 @@ import type { VmctlError } from '../errors.js';
 import type { Cli } from './cli.js';
 import { exitCodeOfAll } from './exit-code.js';
 import { printError, printJson, printNote, table } from './report.js';
-import { environmentOf } from './session.js';
+import { environmentOf, settingsOf } from './session.js';
 
 export interface CollectionOptions {
   /** For others who wait for a lock: `gc`. */
@@ -36,8 +36,7 @@ interface Row extends Pick<Collectable, 'path' | 'bytes' | 'why'> {
 /** Plans, tells, and removes unless it is a dry run; sets the exit code by what failed. */
 export async function runCollection(cli: Cli, options: CollectionOptions): Promise<void> {
   // The commands beside these two need no settings, and most of the time that they take is the loading of code.
-  const { loadSettings } = await import('../settings/load.js');
-  const settings = await loadSettings(cli);
+  const settings = await settingsOf(cli);
   const env = environmentOf(cli, options.command, settings);
   const limits: ImageLimits = {
     olderThanSeconds: options.olderThan ?? null,

@@ -1,9 +1,8 @@
 /** The commands: a line each for the overview, and where the rest of a command is. Only the one that runs is loaded. */
 import type { CommandModule } from './cli.js';
+import type { CommandHelp } from './help.js';
 
-export interface CommandEntry {
-  readonly summary: string;
-  readonly examples: readonly [string, string];
+export interface CommandEntry extends CommandHelp {
   /** Where a command of somebody else's begins: behind so many words, or only behind `--`. */
   readonly commandAfter?: number | '--';
   load(): Promise<{ readonly command: CommandModule }>;

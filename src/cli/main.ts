@@ -5,6 +5,7 @@ import type { Cli } from './cli.js';
 import { commandWords, wordsShape } from './command-words.js';
 import { COMMANDS, type CommandEntry } from './commands.js';
 import { EXIT, exitCodeOf } from './exit-code.js';
+import { helpText } from './help.js';
 
 declare const VMCTL_VERSION: string | undefined;
 
@@ -41,7 +42,9 @@ async function loadCommand(name: string, cli: Cli): Promise<Command | null> {
 
 async function buildProgram(words: readonly string[], cli: Cli): Promise<Command> {
   const program = new Command('vmctl')
-    .description(described('Real virtual machines from one file: VMFile.kdl.', ['vmctl up', 'vmctl ssh web']))
+    .description(
+      helpText({ summary: 'Real virtual machines from one file: VMFile.kdl', examples: ['vmctl up', 'vmctl ssh web'] }),
+    )
     .version(VERSION, '-V, --version', 'print the version')
     .usage('<command> [options]')
     .showSuggestionAfterError()
@@ -71,7 +74,7 @@ async function addCommand(
   const command = program.command(name).summary(entry.summary);
   if (name !== asked) return;
   const { command: module } = await entry.load();
-  command.description(described(capitalised(entry.summary), entry.examples));
+  command.description(helpText(entry));
   command.showHelpAfterError(`(${whereOptionsStand(entry)}see: vmctl ${name} --help)`);
   module.configure(command, cli);
   for (const sub of command.commands) sub.showHelpAfterError(`(see: vmctl ${name} ${sub.name()} --help)`);
@@ -81,15 +84,6 @@ async function addCommand(
 function whereOptionsStand({ commandAfter }: CommandEntry): string {
   if (commandAfter === undefined) return '';
   return `options of the command stand behind ${commandAfter === '--' ? '"--"' : 'its first word'}; `;
-}
-
-/** What stands below the usage line: what it does, and two examples. */
-function described(text: string, examples: readonly string[]): string {
-  return `${text}\n\nExamples:\n${examples.map((example) => `  $ ${example}`).join('\n')}`;
-}
-
-function capitalised(text: string): string {
-  return `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 }
 
 /** What commander is given: the command line with `--` before a command that is not vmctl's own. */

@@ -58,7 +58,9 @@ function planText(vm: PlannedVm | UnplannedVm, paint: Painter, bootFirst: boolea
 }
 
 /** Nothing where nobody wants it. */
-function warmText({ level, hit, reason }: WarmOutlook): readonly string[] {
+function warmText({ level, less, hit, reason }: WarmOutlook): readonly string[] {
   if (hit) return [`starts from its frozen ${level === 'memory' ? 'memory and disk' : 'disk'}, ${reason}`];
-  return level === 'off' ? [] : [`starts cold: ${reason}`];
+  return level === 'off'
+    ? []
+    : [`starts cold: ${reason}`, ...(less === null ? [] : [`only its disk is frozen: ${less}`])];
 }

@@ -2,6 +2,7 @@
 import type { VmEvent } from '../model/event.js';
 import { eventText } from '../../tasks/event-lines.js';
 import type { VmctlError } from '../errors.js';
+import { capitalised } from '../util/words.js';
 import type { Cli } from './cli.js';
 import { painter, wantsColor } from './style.js';
 
@@ -20,14 +21,10 @@ export function printError(cli: Cli, error: VmctlError): void {
   const paint = painter(color);
   cli.stderr.write(`${paint(['red', 'bold'], 'error:')} ${error.message}\n`);
   if (error.details !== null) cli.stderr.write(`${paint('dim', indent(error.details))}\n`);
+  // Hints from a VMFile's findings begin as those do, in the middle of a sentence.
   if (error.hint !== null) cli.stderr.write(`${paint('cyan', 'hint:')} ${capitalised(error.hint)}\n`);
   const debug = cli.variables['VMCTL_DEBUG'];
   if ((debug !== undefined && debug !== '') || error.code === 'INTERNAL') printStacks(cli, error);
-}
-
-/** Hints from a VMFile's findings begin as those do, in the middle of a sentence. */
-function capitalised(text: string): string {
-  return `${text.charAt(0).toUpperCase()}${text.slice(1)}`;
 }
 
 function printStacks(cli: Cli, error: unknown): void {

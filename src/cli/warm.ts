@@ -3,10 +3,10 @@ import { bytesText } from '../../tasks/progress-text.js';
 import { frozenFacts, planWarmPrune, removeUnused } from '../../tasks/warm-collect.js';
 import type { Cli } from './cli.js';
 import { printJson, printNote, table } from './report.js';
-import { environmentOf } from './session.js';
+import { environmentOf, settingsOf } from './session.js';
 
 export async function listWarm(cli: Cli, json: boolean): Promise<void> {
-  const env = await environment(cli, 'warm list');
+  const env = environmentOf(cli, 'warm list', await settingsOf(cli));
   const rows = (await frozenFacts(env)).map(({ key, folder, manifest, bytes, lastUsedAt, users }) => ({
     key,
     name: manifest?.name ?? null,
@@ -45,7 +45,7 @@ export interface WarmPruneFlags {
 }
 
 export async function pruneWarm(cli: Cli, flags: WarmPruneFlags): Promise<void> {
-  const env = await environment(cli, 'warm prune');
+  const env = environmentOf(cli, 'warm prune', await settingsOf(cli));
   const budgetBytes = flags.keepSize ?? (flags.olderThan === undefined ? env.warm.budgetBytes : null);
   const doomed = await planWarmPrune(env, { olderThanSeconds: flags.olderThan ?? null, budgetBytes });
   const items: { key: string; path: string; bytes: number; why: string; result: string }[] = [];
@@ -65,9 +65,4 @@ export async function pruneWarm(cli: Cli, flags: WarmPruneFlags): Promise<void> 
     cli.stdout.write(table(['SIZE', 'RESULT', 'PATH', 'WHY'], rows));
     printNote(cli, `${bytesText(freedBytes)} ${flags.dryRun ? 'would be freed; nothing was changed' : 'freed'}`);
   }
-}
-
-async function environment(cli: Cli, command: string) {
-  const { loadSettings } = await import('../settings/load.js');
-  return environmentOf(cli, command, await loadSettings(cli));
 }

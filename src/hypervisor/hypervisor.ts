@@ -83,6 +83,8 @@ export type StartMode =
       readonly forwards?: readonly Forward[];
       /** True where its network card is to get another MAC address than it had when it was saved; default false. */
       readonly readdressed?: boolean;
+      /** Cables that are out when it goes on, as after `setLink`; default none. */
+      readonly unplugged?: readonly Nic[];
     };
 
 /** What a frozen VM consists of, each file in one folder. */

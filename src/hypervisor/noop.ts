@@ -102,7 +102,9 @@ export class NoopBackend implements Hypervisor {
   async start(vm: StoppedVm, context: StageContext, mode: StartMode = { kind: 'boot' }): Promise<RunningVm> {
     if (mode.kind === 'restore') await checkSaved(vm.handle, mode.saved);
     await this.#change(vm.handle, 'start', 'running', context);
-    return { state: 'running', ...live(vm.handle) };
+    const unplugged = mode.kind === 'restore' ? (mode.unplugged ?? []) : [];
+    if (unplugged.length > 0) await writeMemory(vm.handle, 'running', unplugged);
+    return { state: 'running', ...live(vm.handle, unplugged) };
   }
 
   async reserveMemory({ handle }: StoppedVm): Promise<Capability> {

@@ -9,7 +9,7 @@
  * A symbolic link `images/NAME` to an image is a name that somebody gave it.
  */
 import { randomBytes } from 'node:crypto';
-import { lstat, readlink, readdir, realpath, rename, rm, stat, symlink, utimes } from 'node:fs/promises';
+import { lstat, readlink, realpath, rename, rm, stat, symlink, utimes } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import * as v from 'valibot';
 import { VmctlError } from '../errors.js';
@@ -17,6 +17,7 @@ import {
   exists,
   isMissing,
   makeDirectory,
+  namesIn,
   readTextIfPresent,
   stateDirectoryError,
   writeFileAtomically,
@@ -132,7 +133,7 @@ export async function noteLocalUse(path: string, access: CacheAccess): Promise<v
 /** Every complete image in the cache, by file name; records that cannot be read are left out. */
 export async function listCachedImages(directory: string): Promise<readonly CachedImage[]> {
   const images: CachedImage[] = [];
-  const files = (await cacheFiles(directory)).toSorted();
+  const files = (await namesIn(directory)).toSorted();
   const names = await namesOf(directory, files);
   for (const name of files) {
     if (!isRecordName(name)) continue;
@@ -190,16 +191,6 @@ export async function nameImage(name: string, path: string, access: CacheAccess)
     });
   });
   return link;
-}
-
-/** Names in the cache; none where there is no cache yet. */
-export async function cacheFiles(directory: string): Promise<readonly string[]> {
-  try {
-    return await readdir(directory);
-  } catch (error) {
-    if (isMissing(error)) return [];
-    throw error;
-  }
 }
 
 /** The length of a regular file; null for anything else. */

@@ -2,14 +2,13 @@
 import { lstat, readlink, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { diskUsage } from '../util/disk-usage.js';
-import { exists } from '../util/fs.js';
+import { exists, namesIn } from '../util/fs.js';
 import { withLock } from '../util/lock.js';
 import { identifyProcess } from '../util/process.js';
 import {
   type CacheAccess,
   type CachedImage,
   RECORD_SUFFIX,
-  cacheFiles,
   downloadLock,
   isRecordName,
   keyOfPartial,
@@ -37,7 +36,7 @@ export interface CacheRest {
 export async function findCacheRests(directory: string): Promise<readonly CacheRest[]> {
   const complete = new Set((await listCachedImages(directory)).map(({ path }) => `${path}${RECORD_SUFFIX}`));
   const rests: CacheRest[] = [];
-  const names = (await cacheFiles(directory)).toSorted();
+  const names = (await namesIn(directory)).toSorted();
   for (const name of names) {
     const path = join(directory, name);
     const found = complete.has(path) ? null : await restAt(path, name);

@@ -1,12 +1,12 @@
 /** The end of a run: its processes first, so that it is quick, then everything that the VMs have, then the directory. */
-import { readdir, realpath, rm } from 'node:fs/promises';
+import { realpath, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { VmctlError } from '../errors.js';
 import { type RouterHypervisor, createRouter } from '../hypervisor/router.js';
 import { silentReporter } from '../model/event.js';
 import { RUN_FILES, type StatePaths } from '../paths.js';
 import { Registry, type RegistryEntry } from '../registry.js';
-import { exists, isMissing } from '../util/fs.js';
+import { exists, namesIn } from '../util/fs.js';
 import { waitFor } from '../util/wait.js';
 
 const DEADLINE_MS = 15_000;
@@ -83,13 +83,4 @@ async function removeDirectory(root: string): Promise<void> {
     if (name !== RUN_FILES.lease) await rm(join(root, name), options);
   }
   await rm(root, options);
-}
-
-async function namesIn(path: string): Promise<readonly string[]> {
-  try {
-    return await readdir(path);
-  } catch (error) {
-    if (isMissing(error)) return [];
-    throw error;
-  }
 }

@@ -12,6 +12,8 @@ export type WarmLevel = (typeof WARM_LEVELS)[number];
 export interface WarmOutlook {
   /** What was asked for, as far as this VM can have it. */
   readonly level: WarmLevel;
+  /** Why it cannot have all that was asked for; null where it can. */
+  readonly less: string | null;
   /** Whether it starts from a frozen VM. */
   readonly hit: boolean;
   /** In a few words: when that was frozen, or why there is none. */

@@ -4,6 +4,7 @@
  * interrupted anywhere; and it is read whole before it begins, so that a connection that breaks off does not cut it.
  */
 import type { KeyPair } from '../model/vm.js';
+import { LAN_PREFIX_LENGTH, lanMac } from '../model/lan.js';
 import { shellQuote } from '../ssh/shell-quote.js';
 
 /** What makes a guest another machine than the one that it is a copy of. */
@@ -14,6 +15,8 @@ export interface Identity {
   readonly machineId: string;
   /** Null for a guest whose network card is left alone. */
   readonly mac: string | null;
+  /** An IPv4 address; null for a guest that is on no LAN, or whose place on it is left alone. */
+  readonly lanAddress: string | null;
   readonly hostKey: KeyPair;
 }
 
@@ -22,11 +25,12 @@ export interface FormerIdentity {
   /** Null where that is not known: then it is what the guest says. */
   readonly hostname: string | null;
   readonly mac: string | null;
+  readonly lanAddress: string | null;
 }
 
 /** The text for `sh`. It has the private key in it, and so has no place on a command line. */
 export function identityScript(identity: Identity, former: FormerIdentity): string {
-  const { hostname, machineId, hostKey, mac } = identity;
+  const { hostname, machineId, hostKey } = identity;
   const values = {
     name: hostname,
     short: label(hostname),
@@ -36,8 +40,33 @@ export function identityScript(identity: Identity, former: FormerIdentity): stri
     private_key: hostKey.privateKey.trimEnd(),
   };
   const set = Object.entries(values).map(([name, value]) => `${name}=${shellQuote(value)}`);
-  const card = mac === null || former.mac === null || mac === former.mac ? [] : [cardPart(mac, former.mac)];
-  return [...set, COMMON, HOSTNAME, MACHINE_ID, ...card, HOST_KEY, main(card.length > 0), ''].join('\n');
+  const cards = cardChanges(identity, former);
+  const readdress = cards.length === 0 ? [] : [READDRESS, ...cards.map(cardPart)];
+  const parts = ['set_hostname', 'set_machine_id', ...cards.map(({ name }) => `set_${name}`), 'set_host_key'];
+  return [...set, COMMON, HOSTNAME, MACHINE_ID, ...readdress, HOST_KEY, `\n{ ${parts.join('; ')}; exit; }`, ''].join(
+    '\n',
+  );
+}
+
+/** A card that gets another MAC address, and on a LAN another IPv4 address. */
+interface CardChange {
+  readonly name: 'lan' | 'outside';
+  readonly mac: string;
+  readonly former: string;
+  readonly address: { readonly own: string; readonly former: string } | null;
+}
+
+/** That of the LAN first: a network manager then reads its files again, while those of the other card are as they were. */
+function cardChanges({ mac, lanAddress }: Identity, former: FormerIdentity): readonly CardChange[] {
+  const changes: CardChange[] = [];
+  if (lanAddress !== null && former.lanAddress !== null && lanAddress !== former.lanAddress) {
+    const address = { own: lanAddress, former: former.lanAddress };
+    changes.push({ name: 'lan', mac: lanMac(address.own), former: lanMac(address.former), address });
+  }
+  if (mac !== null && former.mac !== null && mac !== former.mac) {
+    changes.push({ name: 'outside', mac, former: former.mac, address: null });
+  }
+  return changes;
 }
 
 function label(hostname: string): string {
@@ -106,37 +135,85 @@ set_machine_id() {
   systemctl --no-block try-restart systemd-journald.service || :
 }`;
 
+/** Where a guest's configuration names its cards. */
+const READDRESS = `
+networkd='/etc/systemd/network /run/systemd/network'
+others='/etc/netplan /run/netplan /etc/network /etc/NetworkManager/system-connections
+  /run/NetworkManager/system-connections /etc/sysconfig/network-scripts /etc/udev/rules.d'
+
+# rewrite FILE SED-ARGUMENT...
+rewrite() {
+  file=$1
+  shift
+  cp -p "$file" "$file.vmctl-new" && sed "$@" "$file" >"$file.vmctl-new" && mv -f "$file.vmctl-new" "$file" ||
+    fail "cannot write $file"
+}
+
+# mentioning TEXT FOLDER...: the files there with that text, in whatever case.
+mentioning() {
+  text=$1
+  shift
+  # All of them first: what is rewritten is not to be found again.
+  found=$(for folder; do [ ! -d "$folder" ] || grep -rliF "$text" "$folder" || :; done)
+  [ -z "$found" ] || printf '%s\\n' "$found"
+}
+
+# readdress FORMER PATTERN OWN REPLACEMENT FOLDER...: MAC addresses, in the files that do not know the new one yet.
+readdress() {
+  former=$1 pattern=$2 own=$3 replacement=$4
+  shift 4
+  mentioning "$former" "$@" | while IFS= read -r file; do
+    grep -qiF "$own" "$file" || rewrite "$file" "s/$pattern/$replacement/g"
+  done
+}`;
+
 /**
- * The address of the card, and the files that know the card by it: else its configuration would find no card after the
+ * The address of a card, and the files that know the card by it: else its configuration would find no card after the
  * next start. Until then a driver still tells the former one as the permanent one, so systemd's files, which may be read
  * again at any time, get both. The host's side learns the new address from what the guest sends unasked (`arp_notify`,
  * ip-sysctl).
  */
-function cardPart(mac: string, former: string): string {
+function cardPart({ name, mac, former, address }: CardChange): string {
   const pattern = former.toLowerCase().replaceAll(/[a-f]/g, (digit) => `[${digit}${digit.toUpperCase()}]`);
   return `
-# readdress REPLACEMENT FOLDER...: in the files there that do not know the new address yet.
-readdress() {
-  replacement=$1
-  shift
-  for folder; do [ ! -d "$folder" ] || grep -rliF ${former} "$folder" || :; done | while IFS= read -r file; do
-    ! grep -qiF ${mac} "$file" || continue
-    cp -p "$file" "$file.vmctl-new" && sed "s/${pattern}/$replacement/g" "$file" >"$file.vmctl-new" &&
-      mv -f "$file.vmctl-new" "$file" || fail "cannot write $file"
-  done
-}
-
-set_address() {
-  readdress '${mac} ${former}' /etc/systemd/network /run/systemd/network
-  readdress ${mac} /etc/netplan /run/netplan /etc/network /etc/NetworkManager/system-connections \\
-    /run/NetworkManager/system-connections /etc/sysconfig/network-scripts /etc/udev/rules.d
+set_${name}() {
+  readdress ${former} '${pattern}' ${mac} '${mac} ${former}' $networkd
+  readdress ${former} '${pattern}' ${mac} ${mac} $others${address === null ? '' : renumberFiles(address)}
   for card in /sys/class/net/*; do
-    [ -e "$card/device" ] && [ "$(cat "$card/address")" = ${former.toLowerCase()} ] || continue
+    [ -e "$card/device" ] || continue
+    case $(cat "$card/address") in ${former.toLowerCase()}) readdressed=yes ;; ${mac.toLowerCase()}) readdressed= ;; *) continue ;; esac
     card=\${card##*/}
-    echo 1 >"/proc/sys/net/ipv4/conf/$card/arp_notify"
-    ip link set dev "$card" address ${mac} || fail "cannot give $card the address ${mac}"
+    if [ -n "$readdressed" ]; then
+      echo 1 >"/proc/sys/net/ipv4/conf/$card/arp_notify"
+      ip link set dev "$card" address ${mac} || fail "cannot give $card the address ${mac}"
+    fi${address === null ? '' : renumberCard(address)}
   done
 }`;
+}
+
+interface Renumbering {
+  readonly own: string;
+  readonly former: string;
+}
+
+/** An address that is only the beginning of a longer one stays. networkd would put the former one back from its memory. */
+function renumberFiles({ own, former }: Renumbering): string {
+  const pattern = `(^|[^0-9.])${former.replaceAll('.', '[.]')}([^0-9]|$)`;
+  return `
+  mentioning ${former} $networkd $others | while IFS= read -r file; do
+    rewrite "$file" -E 's/${pattern}/\\1${own}\\2/g'
+  done
+  if [ -d /run/systemd/system ] && systemctl --quiet is-active systemd-networkd.service; then
+    networkctl reload || fail "systemd-networkd does not read its files again"
+  fi`;
+}
+
+/** The cable is out meanwhile, so there may be no address any more, and networkd gives the new one when it is in. */
+function renumberCard({ own, former }: Renumbering): string {
+  return `
+    ip link set dev "$card" up
+    ip addr del ${former}/${LAN_PREFIX_LENGTH} dev "$card" 2>/dev/null || :
+    ip addr replace ${own}/${LAN_PREFIX_LENGTH} broadcast + dev "$card" || fail "cannot give $card the address ${own}"`;
 }
 
 /**
@@ -191,8 +268,3 @@ set_host_key() {
   else fail "it has neither OpenSSH nor dropbear"
   fi
 }`;
-
-function main(withCard: boolean): string {
-  const parts = ['set_hostname', 'set_machine_id', ...(withCard ? ['set_address'] : []), 'set_host_key'];
-  return `\n{ ${parts.join('; ')}; exit; }`;
-}

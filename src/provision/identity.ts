@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { VmctlError } from '../errors.js';
 import type { SshConnection } from '../ssh/client.js';
 import { generateKeyPair } from '../ssh/keys.js';
-import { AS_ROOT } from './settle.js';
+import { AS_ROOT } from './as-root.js';
 import { type FormerIdentity, type Identity, identityScript } from './identity-script.js';
 
 export type { FormerIdentity, Identity } from './identity-script.js';
@@ -11,8 +11,11 @@ export type { FormerIdentity, Identity } from './identity-script.js';
 /** An emulated guest with systemd needs some seconds. */
 const TIMEOUT_MS = 60_000;
 
+/** What its VM's name and place make of it. */
+export type GivenIdentity = Pick<Identity, 'hostname' | 'mac' | 'lanAddress'>;
+
 /** What only this machine has; `comment` names it in its host key. */
-export function newIdentity(given: Pick<Identity, 'hostname' | 'mac'>, comment: string): Identity {
+export function newIdentity(given: GivenIdentity, comment: string): Identity {
   // A machine-id is a random UUID of version 4 (machine-id(5)).
   const id = randomBytes(16);
   id[6] = ((id[6] ?? 0) & 0x0f) | 0x40;
@@ -27,7 +30,7 @@ export interface IdentityOptions {
 }
 
 /**
- * Gives the guest its hostname, the line of it in `/etc/hosts`, a machine-id, a MAC address and an SSH host key. This
+ * Gives the guest its hostname, the line of it in `/etc/hosts`, a machine-id, its addresses and an SSH host key. This
  * connection stays as it is; the next one is shown the new key. What the guest has already is left alone, so it may be
  * done again. Throws `PROVISION_FAILED` with the guest's words, `SSH_TRANSPORT`, `TIMEOUT`, `ABORTED`.
  */

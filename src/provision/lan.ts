@@ -12,6 +12,7 @@ import type { StageContext } from '../model/event.js';
 import type { LanIdentity } from '../model/lan.js';
 import type { SshConnection } from '../ssh/client.js';
 import { shellQuote } from '../ssh/shell-quote.js';
+import { AS_ROOT } from './as-root.js';
 
 /** Who gives the card its address: vmctl's seed; the user's own network-config; or nobody, and so vmctl over SSH. */
 export type CardSource = 'seed' | 'own' | 'nobody';
@@ -28,10 +29,6 @@ const MARK = '# vmctl lan';
 /** How long a card that the seed speaks of may take to get its address, after SSH has answered. */
 const PATIENCE_SECONDS = 10;
 
-/** Only root may change a hosts file; the user that the seed makes becomes root without a password. */
-const AS_ROOT =
-  'if [ "$(id -u)" = 0 ]; then exec sh -s; elif command -v sudo >/dev/null; then exec sudo -n sh -s; else exec doas -n sh -s; fi';
-
 /** Throws `PROVISION_FAILED` where the guest lets us write no names, or its card could be given no address. */
 export async function joinLan(
   connection: SshConnection,
@@ -41,7 +38,7 @@ export async function joinLan(
   const { name, lan, identity, card } = membership;
   reporter.status(`names of LAN "${lan}"`);
   const output = { stdout: '', stderr: '' };
-  const { exitCode } = await connection.exec(`sh -c ${shellQuote(AS_ROOT)}`, {
+  const { exitCode } = await connection.exec(AS_ROOT, {
     stdin: lanScript(identity, card),
     onStdout: (chunk) => (output.stdout += chunk.toString('utf8')),
     onStderr: (chunk) => (output.stderr += chunk.toString('utf8')),

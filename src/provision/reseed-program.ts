@@ -1,7 +1,7 @@
 /**
- * A Linux program for x86-64, as an ELF file: it reads new random bytes from its standard input, adds them to the
- * kernel's pool, and has the kernel make new random numbers from it at once (random(4), `RNDADDENTROPY` and
- * `RNDRESEEDCRNG`). It exits with 0 where both were done.
+ * A Linux program for x86-64, as an ELF file: it removes the file that it was started from, reads new random bytes from its
+ * standard input, adds them to the kernel's pool, and has the kernel make new random numbers from it at once (random(4),
+ * `RNDADDENTROPY` and `RNDRESEEDCRNG`). It exits with 0 where both were done.
  */
 import { Buffer } from 'node:buffer';
 
@@ -38,6 +38,9 @@ function headers(codeBytes: number): Buffer {
 /** `struct rand_pool_info` is made on the stack: bits of entropy, bytes, and the bytes themselves. */
 function machineCode(): Buffer {
   const instructions = [
+    '488b7c2408', // mov rdi, [rsp + 8]     argv[0]
+    '6a5758', // push 87; pop rax   unlink
+    '0f05', // syscall
     '4881ec08010000', // sub rsp, 264
     '31ff', // xor edi, edi
     '488d742408', // lea rsi, [rsp + 8]

@@ -10,12 +10,15 @@
 import { Buffer } from 'node:buffer';
 import { randomBytes } from 'node:crypto';
 import type { SshConnection } from '../ssh/client.js';
+import { AS_ROOT } from './as-root.js';
 import { reseedProgram } from './reseed-program.js';
 
 const TIMEOUT_MS = 60_000;
 /** How long the rest of a boot is waited for before a guest is saved. */
 const BOOT_SECONDS = 120;
-const RANDOM_BYTES = 64;
+/** Of these, the first ones make a name in the guest that nobody can know before. */
+const RANDOM_BYTES = 80;
+const NAME_BYTES = 16;
 
 /** The codes by which the script tells what failed. */
 const NO_CLOCK = 41;
@@ -51,9 +54,6 @@ export async function settleGuest(connection: SshConnection, options: SettleOpti
   return `its user cannot act as root${words === '' ? '' : ` (${words})`}`;
 }
 
-/** Whatever the user's login shell is. */
-export const AS_ROOT = `sh -c 'if [ "$(id -u)" = 0 ]; then exec sh -s; else exec sudo -n sh -s; fi'`;
-
 interface ScriptFacts {
   /** Milliseconds since the epoch. */
   readonly now: number;
@@ -61,22 +61,33 @@ interface ScriptFacts {
   readonly beforeSaving: boolean;
 }
 
-/** For any POSIX shell, with the programs of busybox at least; busybox takes whole seconds only. */
+/**
+ * For any POSIX shell, with the programs of busybox at least; busybox takes whole seconds only. Every restore waits for
+ * it, so it starts few programs, and what can be done beside something else is.
+ */
 export function settleScript({ now, random, beforeSaving }: ScriptFacts): string {
   const exact = (now / 1000).toFixed(3);
+  const name = `vmctl-reseed.${Buffer.from(random.subarray(0, NAME_BYTES)).toString('hex')}`;
   return `PATH=$PATH:/usr/sbin:/sbin
+umask 077
+# Its own, or nothing: a name that is there already is not written to.
+set -C
+set_clock() {
+  date -u -s @${exact} || date -u -s @${Math.round(now / 1000)}
+} </dev/null >/dev/null 2>&1
 reseed() {
   for folder in /run /dev/shm /tmp /var/tmp "$HOME"; do
-    file=$(mktemp "$folder/vmctl-reseed.XXXXXX" 2>/dev/null) || continue
-    printf '${octal(reseedProgram())}' >"$file" && chmod 700 "$file" && printf '${octal(random)}' | "$file" 2>/dev/null
-    code=$?
+    file=$folder/${name}
+    { printf '${octal(reseedProgram())}' >"$file"; } 2>/dev/null || continue
+    chmod 700 "$file" && printf '${octal(random.subarray(NAME_BYTES))}' | "$file" 2>/dev/null && return 0
     rm -f "$file"
-    [ $code = 0 ] && return 0
   done
   return 1
 }
-${beforeSaving ? BEFORE_SAVING : ''}date -u -s @${exact} >/dev/null 2>&1 || date -u -s @${Math.round(now / 1000)} >/dev/null 2>&1 || exit ${NO_CLOCK}
+${beforeSaving ? BEFORE_SAVING : ''}set_clock &
+clock=$!
 reseed || ls -d /sys/bus/acpi/drivers/vmgenid/*:* >/dev/null 2>&1 || exit ${NO_RANDOM}
+wait $clock || exit ${NO_CLOCK}
 ${beforeSaving ? 'sync\n' : ''}exit 0
 `;
 }

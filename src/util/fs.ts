@@ -90,6 +90,16 @@ export async function readTextIfPresent(path: string): Promise<string | null> {
   }
 }
 
+/** The names in a folder; none where there is no such folder. */
+export async function namesIn(folder: string): Promise<readonly string[]> {
+  try {
+    return await readdir(folder);
+  } catch (error) {
+    if (isMissing(error)) return [];
+    throw error;
+  }
+}
+
 export async function exists(path: string): Promise<boolean> {
   try {
     await stat(path);

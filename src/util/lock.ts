@@ -16,7 +16,15 @@ import { lstat, readdir, readlink, rename, symlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { VmctlError } from '../errors.js';
-import { errorCode, isMissing, makeDirectory, readTextIfPresent, removeFile, stateDirectoryError } from './fs.js';
+import {
+  errorCode,
+  isMissing,
+  makeDirectory,
+  namesIn,
+  readTextIfPresent,
+  removeFile,
+  stateDirectoryError,
+} from './fs.js';
 import { identifyProcess } from './process.js';
 import { waitFor } from './wait.js';
 
@@ -81,10 +89,7 @@ export async function lockOwner(path: string): Promise<LockOwner | null> {
  * Whoever takes such a lock and releases it has removed all that.
  */
 export async function deadLocks(directory: string): Promise<readonly string[]> {
-  const names = await readdir(directory).catch((error: unknown): string[] => {
-    if (isMissing(error)) return [];
-    throw error;
-  });
+  const names = await namesIn(directory);
   const locks = new Set(names.flatMap((name) => /^.+\.lock(?=$|\.)/.exec(name)?.[0] ?? []));
   const dead: string[] = [];
   for (const name of [...locks].toSorted()) {

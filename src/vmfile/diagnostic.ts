@@ -3,6 +3,7 @@ import { relative } from 'node:path';
 import { styleText } from 'node:util';
 import type { RenderOptions } from '../errors.js';
 import type { SourceFile, Span } from '../model/source.js';
+import { counted } from '../util/words.js';
 import { codeFrame, type FrameOptions, type FrameStyle, printable } from './code-frame.js';
 import { LineIndex } from './line-index.js';
 
@@ -185,5 +186,5 @@ function complete(finding: Finding): Omit<Diagnostic, 'severity'> {
 
 function count(number: number, word: string): string {
   if (number === 0) return '';
-  return `${number} ${word}${number === 1 ? '' : 's'}`;
+  return counted(number, word);
 }

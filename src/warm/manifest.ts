@@ -23,6 +23,8 @@ const manifestSchema = v.object({
   /** What the guest calls itself; null where nobody told it. */
   hostname: v.nullable(v.string()),
   mac: v.nullable(v.string()),
+  /** An IPv4 address; null for one that was on no LAN. */
+  lanAddress: v.nullable(v.string()),
   /** ISO 8601. */
   frozenAt: v.string(),
   components: v.record(v.string(), v.string()),

@@ -2,13 +2,13 @@
  * The folder of frozen VMs, one folder for each key. A frozen VM appears complete, by a rename, and disappears by one;
  * what begins with a dot is being made or removed, or a killed process has left it.
  */
-import { readdir, rename, rm, stat, utimes } from 'node:fs/promises';
+import { rename, rm, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FROZEN_FILES } from '../hypervisor/hypervisor.js';
 import { FROZEN_KEY } from '../model/warm.js';
 import type { StatePaths } from '../paths.js';
 import { diskUsage } from '../util/disk-usage.js';
-import { exists, isMissing, makeDirectory } from '../util/fs.js';
+import { exists, makeDirectory, namesIn } from '../util/fs.js';
 import { type Description, type Manifest, readManifest, writeManifest } from './manifest.js';
 
 /** In the folder of one that was frozen with its memory: what its guest had printed on its console since it booted. */
@@ -106,13 +106,4 @@ export async function findByDisk(
     if (disk?.ino === inode) return { path, complete: FROZEN_KEY.test(name) };
   }
   return null;
-}
-
-async function namesIn(folder: string): Promise<readonly string[]> {
-  try {
-    return await readdir(folder);
-  } catch (error) {
-    if (isMissing(error)) return [];
-    throw error;
-  }
 }

@@ -37,7 +37,7 @@ async function machineOf(room: MachineRoom, name: string) {
       timeoutMs: 5 * MINUTES,
       ...quiet,
     });
-  const origin: Origin = { hostname: name, mac: String(status.mac), publicKey: `${type} ${key}` };
+  const origin: Origin = { hostname: name, mac: String(status.mac), lanAddress: null, publicKey: `${type} ${key}` };
   return { name, directory, origin, knownHosts, connect };
 }
 
@@ -60,7 +60,7 @@ test('guests of one image get identities of their own, and keep their addresses 
   const become = async (machine: Machine, hostname: string, mac: string) => {
     await using before = await machine.connect();
     expect((await read(before, WHO))[2]).toBe(MACHINE_ID);
-    const chosen = await chooseIdentity(machine, { hostname, mac }, machine.origin);
+    const chosen = await chooseIdentity(machine, { hostname, mac, lanAddress: null }, machine.origin);
     await using after = await giveChosenIdentity(machine, chosen, { ...machine, connection: before }, quiet);
     // Who is logged in already stays so.
     expect(await read(before, WHO)).toEqual(await read(after, WHO));
@@ -101,7 +101,8 @@ test('an identity that was half given is given whole, and the VM can be logged i
   expect((await room.vmctl('up')).exitCode).toBe(0);
   const machine = await machineOf(room, 'one');
   const login = async () => (await room.vmctl('ssh', 'one', '--', 'hostname')).stdout.trim();
-  const choose = () => chooseIdentity(machine, { hostname: 'alpha', mac: machine.origin.mac }, machine.origin);
+  const choose = () =>
+    chooseIdentity(machine, { hostname: 'alpha', mac: machine.origin.mac, lanAddress: null }, machine.origin);
   const give = async () => {
     await using connection = await machine.connect();
     return await giveChosenIdentity(machine, await choose(), { ...machine, connection }, quiet);
@@ -143,7 +144,11 @@ test(
     await room.write('VMFile.kdl', `vm "one" { image ${image}; memory 768; cloud-init; ssh }`);
     expect((await room.vmctl('up')).exitCode).toBe(0);
     const machine = await machineOf(room, 'one');
-    const chosen = await chooseIdentity(machine, { hostname: 'alpha.example.org', mac: null }, machine.origin);
+    const chosen = await chooseIdentity(
+      machine,
+      { hostname: 'alpha.example.org', mac: null, lanAddress: null },
+      machine.origin,
+    );
     await using before = await machine.connect();
     await using connection = await giveChosenIdentity(machine, chosen, { ...machine, connection: before }, quiet);
     const [id = '', ...names] = await read(connection, 'cat /etc/machine-id; hostname; grep 127.0.1.1 /etc/hosts');

@@ -73,5 +73,19 @@ test.skipIf(network === null)(
     expect((await room.vmctl('destroy', 'web')).exitCode).toBe(0);
     expect(taps()).toEqual([]);
     expect(await room.leftovers()).toEqual([]);
+
+    // What it knows of the network does not last, so its disk alone is frozen.
+    await room.write(
+      'VMFile.kdl',
+      `vm "web" { network "tap"; ${common}; warm #true; provision "shell" { inline "hostname > name" } }`,
+    );
+    const cold = (await room.vmctl('up')).stderr;
+    expect(cold).toContain('frozen with its disk in');
+    expect(cold.match(/what it knows of its network "tap" does not last/g)).toHaveLength(1);
+    expect((await room.vmctl('down', '--destroy')).exitCode).toBe(0);
+    expect((await room.vmctl('up')).stderr).toContain(', from what was frozen');
+    expect((await room.vmctl('exec', 'web', '--', 'cat', 'name')).stdout).toBe('web\n');
+    expect((await room.vmctl('down', '--destroy')).exitCode).toBe(0);
+    expect(taps()).toEqual([]);
   },
 );

@@ -92,6 +92,19 @@ describe.each(BACKENDS)('the $kind backend', ({ open }) => {
     expect(restored.state).toBe('running');
   });
 
+  test('goes on with a cable out until it is plugged in, as after an unplugging', async () => {
+    await using lab = await open();
+    const running = await lab.run();
+    const path = join(lab.paths.root, 'saved');
+    await lab.backend.stop(await lab.backend.save(running, path, quiet), { graceMs: 0 }, quiet);
+    const mode: StartMode = { kind: 'restore', saved: { state: path, memory: null }, unplugged: ['outside'] };
+    const restored = await lab.backend.start({ state: 'stopped', handle: running.handle }, quiet, mode);
+    expect(restored.unplugged).toEqual(['outside']);
+    expect(await lab.backend.observe(running.handle)).toMatchObject({ unplugged: ['outside'] });
+    await lab.backend.setLink(restored, { nic: 'outside', up: true }, quiet);
+    expect(await lab.backend.observe(running.handle)).toMatchObject({ unplugged: [] });
+  });
+
   test('freezes the disk alone of a VM that is stopped', async () => {
     await using lab = await open();
     const folder = join(lab.paths.root, 'frozen');

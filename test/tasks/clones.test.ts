@@ -92,6 +92,26 @@ test('a step for each is no reason to freeze anew, and one for all is', async ()
   );
 });
 
+test('a group on a LAN starts from one frozen VM too, until somebody else is on it at another address', async () => {
+  await using world = await clones();
+  const { rig, told } = world;
+  const onLan = GROUP.replace('ssh\n', 'ssh\n  network "user" { lan "back" }\n');
+  const reasons = async () => {
+    const { vms }: { vms: readonly PlannedVm[] } = JSON.parse((await rig.vmctl(['up', '--dry-run', '--json'])).stdout);
+    return vms.filter(({ name }) => name.startsWith('worker')).map(({ warm }) => warm?.reason.replace(/ .*/, ''));
+  };
+  await rig.write('VMFile.kdl', onLan);
+  await rig.vmctl(['up']);
+  expect(told.filter((what) => what.startsWith('freeze'))).toEqual(['freeze worker-1']);
+  await rig.vmctl(['down', '--destroy']);
+  expect(await reasons()).toEqual(['frozen', 'frozen', 'frozen']);
+  await rig.write('VMFile.kdl', onLan.replace('count=3', 'count=4'));
+  expect(await reasons()).toEqual(['frozen', 'frozen', 'frozen', 'frozen']);
+  // Its name was not there while the steps ran.
+  await rig.write('VMFile.kdl', `${onLan}\nvm "other" { image "disk.raw"; network "user" { lan "back" }; ssh }`);
+  expect(await reasons()).toEqual(['changed', 'changed', 'changed']);
+});
+
 test('when the first one fails the others start cold, and do not wait for ever', async () => {
   let failed = false;
   await using world = await clones(async (operation, name) => {

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { AcceleratorFacts, BackendFacts } from '../../src/hypervisor/hypervisor.js';
-import { type HostFacts, type KvmDevice, type ProjectFacts, checkHost } from '../../tasks/host-checks.js';
+import { checkHost } from '../../tasks/host-checks.js';
+import type { HostFacts, KvmDevice, ProjectFacts } from '../../tasks/host-facts.js';
 
 const GIB = 1024 ** 3;
 

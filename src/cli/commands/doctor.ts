@@ -1,5 +1,6 @@
-import { type Check, type CheckResult, checkHost } from '../../../tasks/host-checks.js';
-import { gatherHostFacts } from '../../../tasks/host-facts.js';
+import type { Check, CheckResult } from '../../../tasks/check.js';
+import { gatherHostFacts } from '../../../tasks/gather-host-facts.js';
+import { checkHost } from '../../../tasks/host-checks.js';
 import type { Cli, CommandModule } from '../cli.js';
 import { EXIT } from '../exit-code.js';
 import { printJson, printNote } from '../report.js';

@@ -13,8 +13,6 @@ interface DownFlags {
   readonly timeout?: number;
 }
 
-export const STOP_GRACE_SECONDS = 30;
-
 export const command: CommandModule = {
   configure(program, cli) {
     program
@@ -43,7 +41,7 @@ async function down(cli: Cli, names: readonly string[], flags: DownFlags): Promi
   );
   const entries = names.length === 0 ? own : vms;
   if (own.length === 0 && names.length === 0) printNote(cli, `${project} has no VMs`);
-  const graceMs = (flags.timeout ?? settings['timeouts.stop'] ?? STOP_GRACE_SECONDS) * 1000;
+  const graceMs = (flags.timeout ?? env.stopGraceSeconds) * 1000;
   const graph = await downTasks(env, { entries, destroy: flags.destroy, graceMs });
   cli.onInterrupt = () => 'leaving what is not stopped yet as it is';
   await showGraph(cli, env, graph, { json: false, errors });

@@ -3,7 +3,6 @@ import type { Cli, CommandModule } from '../cli.js';
 import { showGraph } from '../graph.js';
 import { durationOption } from '../options.js';
 import { findEntries, openSession } from '../session.js';
-import { STOP_GRACE_SECONDS } from './down.js';
 
 interface RebootFlags {
   readonly hard: boolean;
@@ -23,9 +22,9 @@ export const command: CommandModule = {
 };
 
 async function reboot(cli: Cli, names: readonly string[], flags: RebootFlags): Promise<void> {
-  const { env, settings } = await openSession(cli, 'reboot');
+  const { env } = await openSession(cli, 'reboot');
   const { entries, errors } = await findEntries(env, names);
-  const graceMs = (flags.timeout ?? settings['timeouts.stop'] ?? STOP_GRACE_SECONDS) * 1000;
+  const graceMs = (flags.timeout ?? env.stopGraceSeconds) * 1000;
   cli.onInterrupt = () => 'leaving what does not run yet as it is';
   await showGraph(cli, env, rebootTasks(env, entries, { hard: flags.hard, graceMs }), { json: flags.json, errors });
 }

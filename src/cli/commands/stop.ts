@@ -3,7 +3,6 @@ import type { Cli, CommandModule } from '../cli.js';
 import { showGraph } from '../graph.js';
 import { durationOption } from '../options.js';
 import { findEntries, openSession } from '../session.js';
-import { STOP_GRACE_SECONDS } from './down.js';
 
 export const command: CommandModule = {
   configure(program, cli) {
@@ -15,9 +14,9 @@ export const command: CommandModule = {
 };
 
 async function stop(cli: Cli, names: readonly string[], timeout: number | undefined): Promise<void> {
-  const { env, settings } = await openSession(cli, 'stop');
+  const { env } = await openSession(cli, 'stop');
   const { entries, errors } = await findEntries(env, names);
-  const graceMs = (timeout ?? settings['timeouts.stop'] ?? STOP_GRACE_SECONDS) * 1000;
+  const graceMs = (timeout ?? env.stopGraceSeconds) * 1000;
   const graph = await downTasks(env, { entries, destroy: false, graceMs });
   cli.onInterrupt = () => 'leaving what is not stopped yet as it is';
   await showGraph(cli, env, graph, { json: false, errors });

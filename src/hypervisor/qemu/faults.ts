@@ -4,7 +4,7 @@ import { type Nic, NICS, type VmHandle } from '../../model/vm.js';
 import { VM_FILES } from '../../paths.js';
 import type { LinkChange } from '../hypervisor.js';
 import { type LiveQemu, removePidfile, writeRuntime } from './process.js';
-import { connectQmp } from './qmp.js';
+import { type QmpConnection, connectQmp } from './qmp.js';
 import { killProcess } from './shutdown.js';
 
 /** What QMP's `set_link` knows the cards by: the id of a device, or that of the netdev behind it. */
@@ -30,6 +30,11 @@ export async function pressReset(handle: VmHandle): Promise<void> {
   } finally {
     qmp.close();
   }
+}
+
+/** Pulls cables of a machine whose runtime file says already that they are out. */
+export async function pullCables(qmp: QmpConnection, nics: readonly Nic[]): Promise<void> {
+  for (const nic of nics) await qmp.execute('set_link', { name: LINK_NAMES[nic], up: false });
 }
 
 /**

@@ -3,8 +3,11 @@
  * Specification"). QEMU serves one client of a socket at a time, so a connection is kept only while it is needed.
  */
 import type { Socket } from 'node:net';
+import { join } from 'node:path';
 import * as v from 'valibot';
 import { VmctlError } from '../../errors.js';
+import type { VmHandle } from '../../model/vm.js';
+import { VM_FILES } from '../../paths.js';
 import { connectUnixSocket } from '../../util/unix-socket.js';
 import { withDeadline } from '../../util/wait.js';
 
@@ -47,6 +50,14 @@ export async function connectQmp(path: string, options: QmpOptions = {}): Promis
     connection.close();
     throw error;
   }
+}
+
+/** The same for the QEMU of a VM. */
+export function connectToVm(
+  { directory }: Pick<VmHandle, 'directory'>,
+  options: QmpOptions = {},
+): Promise<QmpConnection> {
+  return connectQmp(join(directory, VM_FILES.qmpSocket), options);
 }
 
 export class QmpConnection {
@@ -128,6 +139,10 @@ export class QmpConnection {
 
   close(): void {
     this.#socket.destroy();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
   }
 
   #receive(chunk: string): void {

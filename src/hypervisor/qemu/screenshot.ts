@@ -3,9 +3,8 @@ import { randomBytes } from 'node:crypto';
 import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { VmHandle } from '../../model/vm.js';
-import { VM_FILES } from '../../paths.js';
 import { pngOfPpm } from './png.js';
-import { connectQmp } from './qmp.js';
+import { connectToVm } from './qmp.js';
 
 /**
  * Gives the bytes of a PNG file. QEMU writes PPM, because only QEMU 7.1 and later can write PNG, and only when built so.
@@ -14,12 +13,11 @@ import { connectQmp } from './qmp.js';
 export async function takeScreenshot(handle: VmHandle): Promise<Uint8Array> {
   const name = `screen-${randomBytes(4).toString('hex')}.ppm`;
   const path = join(handle.directory, name);
-  const qmp = await connectQmp(join(handle.directory, VM_FILES.qmpSocket));
+  using qmp = await connectToVm(handle);
   try {
     await qmp.execute('screendump', { filename: name });
     return await pngOfPpm(await readFile(path));
   } finally {
-    qmp.close();
     await rm(path, { force: true });
   }
 }

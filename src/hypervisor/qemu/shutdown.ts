@@ -1,12 +1,10 @@
 /** How a QEMU ends: by its guest, which is asked over QMP, or by a signal. */
-import { join } from 'node:path';
 import { VmctlError } from '../../errors.js';
 import type { VmHandle } from '../../model/vm.js';
-import { VM_FILES } from '../../paths.js';
 import { type ProcessIdentity, isSameProcess, signalProcess } from '../../util/process.js';
 import { settlesWithin, waitFor } from '../../util/wait.js';
 import type { StopMethod } from '../hypervisor.js';
-import { type QmpConnection, connectQmp } from './qmp.js';
+import { type QmpConnection, connectToVm } from './qmp.js';
 
 const TERMINATE_TIMEOUT_MS = 5_000;
 /** A guest that is still booting drops the first press of the power button, so it is pressed again. */
@@ -21,9 +19,10 @@ export async function powerDown(
   const deadline = performance.now() + options.graceMs;
   // Another vmctl may be using the socket, or the host be busy: there is time until the grace is over.
   const reach = async (): Promise<QmpConnection | 'gone' | null> =>
-    (await isSameProcess(qemu)) ? connectQmp(join(handle.directory, VM_FILES.qmpSocket)).catch(() => null) : 'gone';
-  const qmp = await waitFor(reach, { timeoutMs: options.graceMs, signal: options.signal });
-  if (qmp === null || qmp === 'gone') return qmp === 'gone';
+    (await isSameProcess(qemu)) ? connectToVm(handle).catch(() => null) : 'gone';
+  const found = await waitFor(reach, { timeoutMs: options.graceMs, signal: options.signal });
+  if (found === null || found === 'gone') return found === 'gone';
+  using qmp = found;
   try {
     // A paused guest cannot react to its power button.
     await qmp.execute('cont');
@@ -38,8 +37,6 @@ export async function powerDown(
     if (await isGone(qemu, 1_000)) return true;
     if (error instanceof VmctlError && error.code === 'QMP') return false;
     throw error;
-  } finally {
-    qmp.close();
   }
 }
 

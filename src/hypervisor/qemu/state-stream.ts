@@ -27,6 +27,10 @@ export interface StreamOptions {
 const BYTES_PER_SECOND = 2 ** 40;
 /** For the devices' state, or for as much memory as a slow disk takes in that time. */
 const TIMEOUT_MS = 10 * 60_000;
+/** QEMU stops at the next buffer that it would send. */
+const CANCEL_TIMEOUT_MS = 10_000;
+/** What `query-migrate` says of a migration that is not under way. */
+const OVER: readonly string[] = ['none', 'completed', 'failed', 'cancelled'];
 
 const migrationSchema = v.object({ status: v.optional(v.string()), 'error-desc': v.optional(v.string()) });
 
@@ -52,7 +56,7 @@ export async function writeState(qmp: QmpConnection, path: string, options: Stre
     await settled(qmp, signal);
     await rename(partial, path);
   } catch (error) {
-    await qmp.execute('migrate_cancel').catch(() => {});
+    await cancel(qmp).catch(() => {});
     await rm(partial, { force: true });
     throwIfAborted(signal);
     throw error;
@@ -78,6 +82,16 @@ export async function readState(qmp: QmpConnection, path: string, options: Strea
 async function configure(qmp: QmpConnection, { withoutMemory }: StreamOptions): Promise<void> {
   const capability = { capability: 'x-ignore-shared', state: withoutMemory };
   await qmp.execute('migrate-set-capabilities', { capabilities: [capability] });
+}
+
+/** Waits until QEMU has given up, too: before that it refuses another one. */
+async function cancel(qmp: QmpConnection): Promise<void> {
+  await qmp.execute('migrate_cancel');
+  const look = async () => {
+    const { status = 'none' } = v.parse(migrationSchema, await qmp.execute('query-migrate'));
+    return OVER.includes(status) ? true : null;
+  };
+  await waitFor(look, { timeoutMs: CANCEL_TIMEOUT_MS });
 }
 
 /** Waits until the migration is over; throws `QMP` where it failed. */
