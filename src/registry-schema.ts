@@ -2,7 +2,7 @@
 import * as v from 'valibot';
 import { ERROR_CODES, type ErrorCode } from './errors.js';
 import { FAULT_STEPS, SNAPSHOT_STEPS, UP_STEPS } from './model/event.js';
-import { WARM_LEVELS } from './model/warm.js';
+import { FROZEN_KEY, WARM_LEVELS } from './model/warm.js';
 
 const backend = v.picklist(['qemu', 'propolis', 'noop']);
 
@@ -155,15 +155,18 @@ export const remainsSchema = v.object({
   spec: v.fallback(v.optional(v.object({ project: v.nullable(v.string()), group: groupSchema })), undefined),
 });
 
+// A path is made of it.
+const frozenKey = v.pipe(v.string(), v.regex(FROZEN_KEY));
+
 const codeSchema = v.custom<ErrorCode>((value) => typeof value === 'string' && Object.hasOwn(ERROR_CODES, value));
 
 export const recordSchema = v.object({
   provisioning: v.picklist(['pending', 'done', 'failed']),
   steps: v.array(v.object({ number: v.number(), digest: v.string() })),
   ready: v.optional(v.nullable(v.object({ ...readySchema.entries, since: v.nullable(v.string()) }))),
-  consoleFrom: v.optional(v.nullable(v.number())),
+  consoleStart: v.optional(v.object({ from: v.number(), frozen: v.nullable(frozenKey) })),
   hosts: v.optional(v.nullable(v.array(v.string())), null),
-  warm: v.optional(v.nullable(v.object({ key: v.string(), settled: v.boolean() })), null),
+  warm: v.optional(v.nullable(v.object({ key: frozenKey, settled: v.boolean() })), null),
   lastFailure: v.nullable(
     v.object({
       step: v.picklist([

@@ -45,11 +45,8 @@ export interface VmRecord {
   readonly steps: readonly StepSuccess[];
   /** What is waited for before it counts as up, by its last `up`; null where that is nothing. Absent before the first. */
   readonly ready?: ReadyRecord | null | undefined;
-  /**
-   * How much of its console log is of earlier starts, in bytes; absent where that is nothing. Null for a VM that goes on
-   * from saved memory: what it has printed since its boot is not in the log.
-   */
-  readonly consoleFrom?: number | null | undefined;
+  /** Where to find what its console has printed since its guest booted. Absent before the first start. */
+  readonly consoleStart?: ConsoleStart | undefined;
   /** The lines of its LAN that its hosts file was given last; null where it was given none. */
   readonly hosts: readonly string[] | null;
   /** The frozen VM that its disk stands on; not settled while it is being restored. Null where it was made otherwise. */
@@ -60,6 +57,13 @@ export interface VmRecord {
 export interface ReadyRecord extends ReadySpec {
   /** When all of it was first seen to hold since the last start, in ISO 8601; null: not yet. */
   readonly since: string | null;
+}
+
+export interface ConsoleStart {
+  /** How much of its console log is of before its last start, in bytes. */
+  readonly from: number;
+  /** The frozen VM whose memory it goes on from, and which has printed the lines before those; null where it has booted. */
+  readonly frozen: string | null;
 }
 
 const FRESH_RECORD: VmRecord = { provisioning: 'pending', steps: [], hosts: null, warm: null, lastFailure: null };

@@ -8,6 +8,7 @@ import { VM_FILES } from '../src/paths.js';
 import { type ConditionWorld, type Route, waitForConditions } from '../src/provision/conditions.js';
 import type { RegistryEntry, VmRecord } from '../src/registry.js';
 import type { SshConnection } from '../src/ssh/client.js';
+import { FROZEN_CONSOLE } from '../src/warm/store.js';
 import { sshAccess } from './access.js';
 import { assertPluggedIn } from './cable.js';
 import type { TaskEnvironment } from './context.js';
@@ -69,11 +70,9 @@ async function look(
 ): Promise<void> {
   const { vm, entry, spec, ready } = job;
   await using login = hasLogin(spec) ? new SharedLogin(job.connection, () => logIn(env, job, context.signal)) : null;
-  const { consoleFrom = 0 } = await env.registry.record(entry);
-  // It had printed those lines before its memory was saved.
-  const conditions = ready.conditions.filter(({ kind }) => kind !== 'log' || consoleFrom !== null);
+  const { consoleStart } = await env.registry.record(entry);
   const connection = login === null ? null : () => login.get();
-  await waitForConditions(conditions, conditionWorld(env, vm, { connection, consoleFrom: consoleFrom ?? 0 }), {
+  await waitForConditions(ready.conditions, conditionWorld(env, vm, { connection, consoleStart }), {
     timeoutMs: (ready.timeoutSeconds ?? defaultWaitSeconds(vm)) * 1000,
     signal: context.signal,
     onWaiting: (left) => {
@@ -88,14 +87,17 @@ async function look(
 export function conditionWorld(
   env: TaskEnvironment,
   vm: RunningVm,
-  own: Pick<ConditionWorld, 'connection' | 'consoleFrom'>,
+  { connection, consoleStart }: Pick<ConditionWorld, 'connection'> & Pick<VmRecord, 'consoleStart'>,
 ): ConditionWorld {
   const { handle } = vm;
+  const { from, frozen } = consoleStart ?? { from: 0, frozen: null };
   return {
     name: handle.name,
-    ...own,
-    route: (port) => routeTo(env, { vm, port, direct: own.connection === null }),
+    connection,
+    route: (port) => routeTo(env, { vm, port, direct: connection === null }),
     consoleLog: join(handle.directory, VM_FILES.consoleLog),
+    consoleFrom: from,
+    consoleBefore: frozen === null ? null : join(env.paths.frozen(frozen), FROZEN_CONSOLE),
     catchUpConsole: () => env.hypervisor.catchUpConsole(handle),
     stillRunning: () => stillRuns(env, handle),
   };

@@ -51,7 +51,7 @@ async function resetVm(
   if (!reset.supported) throw new VmctlError('UNSUPPORTED', `VM "${entry.name}" cannot be reset: ${reset.reason}`);
   run.atEnd(await takePlace(env.limits.boots, context.signal));
   // As after a start: what provisioners have started does not run any more.
-  await recordFreshStart(env, entry, vm.handle);
+  await recordFreshStart(env, { entry, handle: vm.handle });
   await env.hypervisor.reset(vm, context);
   if (vm.unplugged.includes('outside')) return { done: 'reset; its outside cable is out, so nobody can log in' };
   await awaitUsable(env, { vm, entry }, context);

@@ -90,13 +90,13 @@ async function takeSnapshot(
   if (!memorySnapshots.supported) throw noMemorySnapshots(entry.name, memorySnapshots.reason);
   const observed = await env.hypervisor.observe(handle);
   if (observed.state !== 'running') throw notLive(observed, 'snapshot');
-  const { provisioning, steps } = await env.registry.record(entry);
+  const { provisioning, steps, consoleStart } = await env.registry.record(entry);
   const facts = await env.hypervisor.stateFacts(context.signal);
   const staging = await beginSnapshot(handle);
   context.reporter.status('saving its memory');
   const stopped = await env.hypervisor.freeze(observed, staging, context);
   const takenAt = new Date().toISOString();
-  const kept = await publishSnapshot(handle, { tag, takenAt, facts, provisioning, steps: [...steps] });
+  const kept = await publishSnapshot(handle, { tag, takenAt, facts, provisioning, steps: [...steps], consoleStart });
   const { forwards, unplugged } = observed;
   return goOn(env, { entry, stopped, from: kept, outside: { forwards, unplugged } }, context);
 }
@@ -133,10 +133,10 @@ async function goOn(
   { entry, stopped, from, outside }: GoOn,
   context: StageContext,
 ): Promise<RunningVm> {
-  const { folder, provisioning, steps } = from;
+  const { folder, provisioning, steps, consoleStart } = from;
   const { forwards, unplugged } = outside;
   const branched = await env.hypervisor.branch(stopped, folder, context);
-  await env.registry.updateRecord(entry, { provisioning, steps });
+  await env.registry.updateRecord(entry, { provisioning, steps, consoleStart });
   await forgetEnd(branched.handle);
   const memory = join(folder, FROZEN_FILES.memory);
   const saved = { state: join(folder, FROZEN_FILES.state), memory: (await exists(memory)) ? memory : null };

@@ -26,7 +26,7 @@ export async function startVm(
     return resumed;
   }
   // Recorded first: whatever happens from here on, the next `up` knows that there is something left to do.
-  await recordFreshStart(env, vm.entry, stopped.handle);
+  await recordFreshStart(env, { entry: vm.entry, handle: stopped.handle });
   // One that boots owes nothing to what it may have been about to go on from.
   const { warm } = await env.registry.record(vm.entry);
   if (warm !== null) await env.registry.updateRecord(vm.entry, { warm: { ...warm, settled: true } });
@@ -35,14 +35,26 @@ export async function startVm(
   return running;
 }
 
-/** That it is to be provisioned, and to be ready anew, and that what its console has printed so far is of earlier starts. */
-export async function recordFreshStart(env: TaskEnvironment, entry: RegistryEntry, handle: VmHandle): Promise<void> {
+interface FreshStart {
+  readonly entry: RegistryEntry;
+  readonly handle: VmHandle;
+  readonly frozen?: string | null;
+}
+
+/**
+ * That it is to be provisioned, and to be ready anew, and that what its console has printed so far is of earlier starts;
+ * where it goes on from frozen memory, it is that of the frozen VM which counts, whose key is given.
+ */
+export async function recordFreshStart(
+  env: TaskEnvironment,
+  { entry, handle, frozen = null }: FreshStart,
+): Promise<void> {
   const { ready } = await env.registry.record(entry);
   // Where nobody writes it while the guest prints, the rest of the run before may be missing.
   await env.hypervisor.catchUpConsole(handle).catch(() => false);
   await env.registry.updateRecord(entry, {
     provisioning: 'pending',
-    consoleFrom: await sizeOf(join(handle.directory, VM_FILES.consoleLog)),
+    consoleStart: { from: await sizeOf(join(handle.directory, VM_FILES.consoleLog)), frozen },
     ...(ready === undefined || ready === null ? {} : { ready: { ...ready, since: null } }),
   });
 }

@@ -44,11 +44,6 @@ export class WarmStart {
     return this.#finding?.key ?? null;
   }
 
-  /** It is to be started so that its memory can be kept. */
-  get freezable(): boolean {
-    return this.#finding?.level === 'memory' && this.key !== null;
-  }
-
   /** What was found frozen for this VM. */
   get frozen(): UsableFrozen | null {
     const { key = null, manifest = null } = this.#finding ?? {};
@@ -83,6 +78,21 @@ export class WarmStart {
       this.#giveUp(error, context);
       return null;
     }
+  }
+
+  /**
+   * Whether it is to be started so that its memory can be kept. Where there is no space for that, which is told, it is not
+   * to be frozen at all.
+   */
+  async reserveMemory(vm: StoppedVm, context: StageContext): Promise<boolean> {
+    const finding = this.#finding;
+    if (finding === null || finding.key === null || finding.level !== 'memory') return false;
+    const room = await this.#env.hypervisor.reserveMemory(vm, context);
+    if (room.supported) return true;
+    context.reporter.log(`it will not be frozen: ${room.reason}`);
+    this.#finding = { ...finding, key: null };
+    this.#peer.freezing.pass();
+    return false;
   }
 
   /**

@@ -193,9 +193,9 @@ class UpFlow {
 
   async #boot(stopped: StoppedVm, context: StageContext): Promise<RunningVm> {
     if (this.#entry === null) throw new VmctlError('INTERNAL', 'Internal error: nothing was prepared');
-    const handle = this.#vm?.handle ?? stopped.handle;
-    const { freezable } = this.#warm;
-    return startVm(this.#env, { stopped: { ...stopped, handle }, entry: this.#entry, freezable }, context);
+    const vm: StoppedVm = { ...stopped, handle: this.#vm?.handle ?? stopped.handle };
+    const freezable = await this.#warm.reserveMemory(vm, context);
+    return startVm(this.#env, { stopped: vm, entry: this.#entry, freezable }, context);
   }
 
   async #provision(context: StageContext): Promise<StepResult> {

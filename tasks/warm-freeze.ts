@@ -1,16 +1,21 @@
 /** A VM that was just provisioned is frozen, and goes on from there. */
+import { createReadStream, createWriteStream } from 'node:fs';
 import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
 import { VmctlError, toVmctlError } from '../src/errors.js';
 import type { StageContext } from '../src/model/event.js';
 import { lanOf } from '../src/model/lan.js';
 import type { VmSpec } from '../src/model/spec.js';
 import type { RunningVm, StoppedVm, VmHandle } from '../src/model/vm.js';
+import { PRIVATE_FILE_MODE, VM_FILES } from '../src/paths.js';
 import { settleGuest } from '../src/provision/settle.js';
 import { hasStepsForEach } from '../src/provision/step-plan.js';
 import type { RegistryEntry } from '../src/registry.js';
+import { exists, stateDirectoryError } from '../src/util/fs.js';
 import { acquireLock } from '../src/util/lock.js';
 import type { Components } from '../src/warm/key.js';
-import { beginFrozen, publishFrozen } from '../src/warm/store.js';
+import { FROZEN_CONSOLE, beginFrozen, publishFrozen } from '../src/warm/store.js';
 import type { TaskEnvironment } from './context.js';
 import { awaitUsable, connectWhenReady } from './provision.js';
 import { startVm } from './start.js';
@@ -101,7 +106,8 @@ async function freeze(env: TaskEnvironment, job: FreezeJob, context: StageContex
   const staging = await beginFrozen(env.paths, key);
   try {
     const stopped = await env.hypervisor.freeze(now, staging, context);
-    const { steps } = await env.registry.record(entry);
+    const { steps, consoleStart } = await env.registry.record(entry);
+    if (level === 'memory') await keepConsole(vm.handle, staging, consoleStart?.from ?? 0);
     const frozenAt = new Date().toISOString();
     const { project } = spec;
     const lanAddress = lanOf(vm.handle.spec)?.address ?? null;
@@ -112,6 +118,18 @@ async function freeze(env: TaskEnvironment, job: FreezeJob, context: StageContex
   } catch (error) {
     await rm(staging, { recursive: true, force: true });
     throw error;
+  }
+}
+
+/** A VM that goes on from it has no console log of its own of what its guest has said since it booted. */
+async function keepConsole({ directory }: VmHandle, folder: string, from: number): Promise<void> {
+  const log = join(directory, VM_FILES.consoleLog);
+  if (!(await exists(log))) return;
+  const path = join(folder, FROZEN_CONSOLE);
+  try {
+    await pipeline(createReadStream(log, { start: from }), createWriteStream(path, { mode: PRIVATE_FILE_MODE }));
+  } catch (error) {
+    throw stateDirectoryError('write', path, error);
   }
 }
 

@@ -69,9 +69,9 @@ export async function restoreVm(env: TaskEnvironment, job: RestoreJob, context: 
   const folder = env.paths.frozen(key);
   await env.hypervisor.checkDisk(stopped.handle);
   await forgetEnd(stopped.handle);
-  await recordFreshStart(env, entry, stopped.handle);
-  const console = job.level === 'memory' ? { consoleFrom: null } : {};
-  await env.registry.updateRecord(entry, { warm: { key, settled: false }, ...console });
+  const { handle } = stopped;
+  await recordFreshStart(env, { entry, handle, frozen: job.level === 'memory' ? key : null });
+  await env.registry.updateRecord(entry, { warm: { key, settled: false } });
   const identity = await identityOf(env, folder, job);
   const started = await env.hypervisor.start(stopped, context, startMode(folder, job, identity));
   const vm = await settle(env, started, { ...job, identity }, context);

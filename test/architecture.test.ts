@@ -66,7 +66,7 @@ const AREAS: readonly Area[] = [
   { path: 'src/hypervisor/noop', mayImport: BACKEND, because: 'a backend knows no other one and never the registry' },
   {
     path: 'src/hypervisor/qemu',
-    mayImport: ['src/image/qemu-img', 'src/cloud-init', ...BACKEND],
+    mayImport: ['src/image/qemu-img', 'src/image/file-space', 'src/cloud-init', ...BACKEND],
     because: 'a backend makes its own disks and seeds, and knows no other one and never the registry',
   },
   {

@@ -251,8 +251,9 @@ describe('the record', () => {
       { kind: 'cloud-init' },
     ] as const;
     const ready = { conditions, timeoutSeconds: 5, since: NOW.toISOString() };
-    await registry.updateRecord(await get('web'), { ready, consoleFrom: 7 });
-    expect(await newRegistry().record(await get('web'))).toMatchObject({ ready, consoleFrom: 7, steps: [] });
+    const consoleStart = { from: 7, frozen: 'a'.repeat(32) };
+    await registry.updateRecord(await get('web'), { ready, consoleStart });
+    expect(await newRegistry().record(await get('web'))).toMatchObject({ ready, consoleStart, steps: [] });
     const handle = await putVm(paths, {
       name: 'db',
       spec: vmSpec({ name: 'db', ready: { conditions, timeoutSeconds: null } }),

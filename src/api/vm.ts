@@ -65,9 +65,9 @@ export function runningVm(machine: Machine): RunningVm {
       if (!guestAccess.supported) {
         throw new VmctlError('UNSUPPORTED', `VM "${machine.name}" has nothing to wait for: ${guestAccess.reason}`);
       }
-      const { consoleFrom } = await machine.env.registry.record(machine.entry);
+      const { consoleStart } = await machine.env.registry.record(machine.entry);
       const connection = machine.login === null ? null : () => machine.connection(signal);
-      const world = conditionWorld(machine.env, vm, { connection, consoleFrom: consoleFrom ?? 0 });
+      const world = conditionWorld(machine.env, vm, { connection, consoleStart });
       const options = { timeoutMs: milliseconds(timeout, 'timeout'), signal };
       await waitForConditions([guestCondition(condition)], world, options);
     },

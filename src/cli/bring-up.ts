@@ -1,10 +1,12 @@
 /** What `up` and `reload` share: the VMs of the VMFile come up, and the end is told. */
+import type { Command } from 'commander';
 import { upTasks } from '../../tasks/up.js';
 import { VmctlError } from '../errors.js';
 import type { PullPolicy } from '../model/pull-policy.js';
 import type { VmSpec } from '../model/spec.js';
 import type { Cli } from './cli.js';
 import { showGraph } from './graph.js';
+import { BOOT_FIRST_OPTION, COLD_OPTION, PULL_OPTION, TIMELINE_OPTION, positiveOption, waitOption } from './options.js';
 import { readProject } from './project.js';
 import { selectWithDependencies } from '../../tasks/select-specs.js';
 import { printError, printJsonLine, printNote } from './report.js';
@@ -22,6 +24,18 @@ export interface BringUpFlags {
   readonly cold: boolean;
   readonly json: boolean;
   readonly timeline?: string;
+}
+
+/** The options that say how VMs come up. */
+export function withBringUpOptions(command: Command): Command {
+  return command
+    .option('--no-provision', 'create and start, but run no provisioners and do not wait until ready')
+    .option('--parallel <n>', 'guests that boot at the same time (default: the number of cores)', positiveOption)
+    .option(...BOOT_FIRST_OPTION)
+    .option(...PULL_OPTION)
+    .option(...COLD_OPTION)
+    .option('--timeout <duration>', 'how long to wait for SSH of each VM, such as 90s or 5m', waitOption)
+    .option(...TIMELINE_OPTION);
 }
 
 /** A session for the VMFile and the limits that the flags name. */

@@ -4,10 +4,13 @@ import { InvalidArgumentError } from 'commander';
 import { PULL_POLICIES, type PullPolicy } from '../model/pull-policy.js';
 import { vmName } from '../vmfile/names.js';
 import { MIB, parseSize } from '../vmfile/sizes.js';
-import { readAge, readBytes, readPositive, readSeconds, readWait } from '../settings/keys.js';
+import { type Reader, readAge, readBytes, readPositive, readSeconds, readWait } from '../settings/keys.js';
 
 /** The option of every command that works on a VMFile. */
 export const FILE_OPTION = ['-f, --file <path>', 'the VMFile (default: VMFile.kdl in this folder)'] as const;
+
+/** The option of every command that works on some VMs of a VMFile, beside its arguments. */
+export const NAME_OPTION = ['--name <name>', 'the same as the argument; may be repeated', collect, []] as const;
 
 /** The option of every command that brings up the VMs of a VMFile. */
 export const BOOT_FIRST_OPTION = [
@@ -48,38 +51,27 @@ export function collect(value: string, previous: readonly string[]): readonly st
   return [...previous, value];
 }
 
-export function positiveOption(value: string): number {
-  const read = readPositive(value);
-  if ('value' in read) return read.value;
-  throw new InvalidArgumentError(`It must be ${read.expected}.`);
-}
+export const positiveOption = optionBy(readPositive);
 
 /** Seconds. */
-export function durationOption(value: string): number {
-  const read = readSeconds(value);
-  if ('value' in read) return read.value;
-  throw new InvalidArgumentError(`It must be ${read.expected}.`);
-}
+export const durationOption = optionBy(readSeconds);
 
 /** Seconds, for something that needs more than none. */
-export function waitOption(value: string): number {
-  const read = readWait(value);
-  if ('value' in read) return read.value;
-  throw new InvalidArgumentError(`It must be ${read.expected}.`);
-}
+export const waitOption = optionBy(readWait);
 
 /** Seconds of an age. */
-export function ageOption(value: string): number {
-  const read = readAge(value);
-  if ('value' in read) return read.value;
-  throw new InvalidArgumentError(`It must be ${read.expected}.`);
-}
+export const ageOption = optionBy(readAge);
 
 /** Bytes. */
-export function bytesOption(value: string): number {
-  const read = readBytes(value);
-  if ('value' in read) return read.value;
-  throw new InvalidArgumentError(`It must be ${read.expected}.`);
+export const bytesOption = optionBy(readBytes);
+
+/** An option is read as the setting of the same kind. */
+function optionBy(read: Reader<number>): (value: string) => number {
+  return (value) => {
+    const found = read(value);
+    if ('value' in found) return found.value;
+    throw new InvalidArgumentError(`It must be ${found.expected}.`);
+  };
 }
 
 /** The name of a VM that is to be made. */

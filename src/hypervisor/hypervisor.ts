@@ -67,7 +67,10 @@ export interface SavedState {
 export type StartMode =
   /** Empty: the guest boots. */
   | { readonly kind: 'boot' }
-  /** The same, in a file of the VM's directory, so that the VM can be frozen without its memory being copied. */
+  /**
+   * The same, in the file of the VM's directory that `reserveMemory` has made, so that the VM can be frozen without its
+   * memory being copied.
+   */
   | { readonly kind: 'freezable' }
   /**
    * What was saved: the guest goes on where it was, with its clock and its random numbers as they were, which the caller
@@ -192,6 +195,11 @@ export interface Hypervisor {
   checkNetwork(spec: VmSpec): Promise<void>;
   /** Builds the VM's files completely or not at all. */
   prepare(vm: ResolvedVm, options: PrepareOptions, context: StageContext): Promise<VmHandle>;
+  /**
+   * Keeps the space on the disk that a VM takes which is started `freezable`, until it is stopped or frozen. Says why it
+   * cannot be kept; the VM can be started otherwise then.
+   */
+  reserveMemory(vm: StoppedVm, context: StageContext): Promise<Capability>;
   /** Default mode: `boot`. A VM that could not be restored is stopped again. */
   start(vm: StoppedVm, context: StageContext, mode?: StartMode): Promise<RunningVm>;
   stop(vm: RunningVm | SuspendedVm, options: StopOptions, context: StageContext): Promise<StopMethod>;

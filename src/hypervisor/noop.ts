@@ -27,6 +27,7 @@ import { throwIfAborted } from '../util/wait.js';
 import {
   type BackendFacts,
   type Capabilities,
+  type Capability,
   type ConsoleEndpoint,
   FROZEN_FILES,
   type Hypervisor,
@@ -46,6 +47,8 @@ import { buildWorkDirectory, removeWorkDirectory, stableMac, writeGuestAccess } 
 export interface NoopOptions {
   /** Called before each change with the VM's name; a test waits or throws in it. */
   readonly before?: (operation: NoopOperation, name: string, signal: AbortSignal) => Promise<void>;
+  /** Whether there is space to keep the memory of this VM; default always. */
+  readonly memoryRoom?: (name: string) => Capability;
 }
 
 export type NoopOperation = 'prepare' | 'save' | 'freeze' | 'destroy' | Transition;
@@ -67,9 +70,11 @@ export class NoopBackend implements Hypervisor {
     networks: { user: SUPPORTED, tap: SUPPORTED, vnic: SUPPORTED, none: SUPPORTED },
   };
   readonly #before: NonNullable<NoopOptions['before']>;
+  readonly #memoryRoom: NonNullable<NoopOptions['memoryRoom']>;
 
   constructor(options: NoopOptions = {}) {
     this.#before = options.before ?? (async () => {});
+    this.#memoryRoom = options.memoryRoom ?? (() => SUPPORTED);
   }
 
   async checkHost(): Promise<void> {}
@@ -99,8 +104,13 @@ export class NoopBackend implements Hypervisor {
     await this.#change(vm.handle, 'start', 'running', context);
     const unplugged = mode.kind === 'restore' ? (mode.unplugged ?? []) : [];
     if (unplugged.length > 0) await writeMemory(vm.handle, 'running', unplugged);
-    if (mode.kind === 'freezable') await writeFileAtomically(join(vm.handle.directory, VM_FILES.memory), MEMORY);
     return { state: 'running', ...live(vm.handle, unplugged) };
+  }
+
+  async reserveMemory({ handle }: StoppedVm): Promise<Capability> {
+    const room = this.#memoryRoom(handle.name);
+    if (room.supported) await writeFileAtomically(join(handle.directory, VM_FILES.memory), MEMORY);
+    return room;
   }
 
   async stop(vm: RunningVm | SuspendedVm, _options: unknown, context: StageContext): Promise<StopMethod> {

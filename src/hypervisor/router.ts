@@ -5,6 +5,7 @@ import type { VmSpec } from '../model/spec.js';
 import type { BackendKind, ObservedVm, ResolvedVm, RunningVm, StoppedVm, SuspendedVm, VmHandle } from '../model/vm.js';
 import type {
   BackendFacts,
+  Capability,
   Capabilities,
   ConsoleEndpoint,
   Hypervisor,
@@ -100,6 +101,10 @@ export class RouterHypervisor implements Hypervisor {
 
   resume(vm: SuspendedVm, context: StageContext): Promise<RunningVm> {
     return this.#backend(vm.handle.backend).resume(vm, context);
+  }
+
+  reserveMemory(vm: StoppedVm, context: StageContext): Promise<Capability> {
+    return this.#backend(vm.handle.backend).reserveMemory(vm, context);
   }
 
   crash(vm: RunningVm | SuspendedVm, context: StageContext): Promise<void> {

@@ -183,7 +183,11 @@ async function checkWhole(path: string, options: QemuImgOptions): Promise<void> 
   }
 }
 
-async function qemuImg(arguments_: readonly string[], options: QemuImgOptions): Promise<{ readonly stdout: string }> {
+/** Runs qemu-img. Throws `HOST_UNSUPPORTED` with what to install, `COMMAND_FAILED` with its own words. */
+export async function qemuImg(
+  arguments_: readonly string[],
+  options: QemuImgOptions,
+): Promise<{ readonly stdout: string }> {
   const { signal, run = runCommand, binary = 'qemu-img' } = options;
   try {
     return await run(binary, arguments_, signal === undefined ? {} : { signal });

@@ -3,6 +3,9 @@
 /** Its memory and disk; its disk alone, so that the guest boots; or nothing. */
 export const WARM_LEVELS = ['memory', 'disk', 'off'] as const;
 
+/** Under what a frozen VM is kept: a digest, see `warm/key.ts`. */
+export const FROZEN_KEY = /^[0-9a-f]{32}$/;
+
 export type WarmLevel = (typeof WARM_LEVELS)[number];
 
 /** How a VM that is to be made will begin. */

@@ -37,6 +37,8 @@ export interface ConditionWorld {
   readonly catchUpConsole: () => Promise<unknown>;
   /** How much of the console log is of earlier starts, in bytes. */
   readonly consoleFrom: number;
+  /** Absolute path of what the guest had printed before its start, where it goes on from saved memory; null where it booted. */
+  readonly consoleBefore: string | null;
   readonly stillRunning: () => Promise<boolean>;
 }
 

@@ -97,10 +97,11 @@ type LogCondition = Extract<ReadyCondition, { readonly kind: 'log' }>;
 
 async function examineLog(
   { pattern, flags }: LogCondition,
-  { consoleLog, consoleFrom, catchUpConsole }: ConditionWorld,
+  { consoleLog, consoleFrom, consoleBefore, catchUpConsole }: ConditionWorld,
 ): Promise<string | null> {
   await catchUpConsole();
-  const text = await textFrom(consoleLog, consoleFrom);
+  const before = consoleBefore === null ? '' : await textFrom(consoleBefore, 0);
+  const text = before + (await textFrom(consoleLog, consoleFrom));
   const lines = stripVTControlCharacters(text).split(/\r*\n/);
   const expression = new RegExp(pattern, flags);
   if (lines.some((line) => expression.test(line))) return null;

@@ -5,7 +5,7 @@ import type { WarmLevel } from '../model/warm.js';
 import { parseDuration, parseSize } from '../vmfile/sizes.js';
 
 /** Gives the value, or says what was expected instead. */
-type Reader<T> = (value: unknown) => { readonly value: T } | { readonly expected: string };
+export type Reader<T> = (value: unknown) => { readonly value: T } | { readonly expected: string };
 
 const text: Reader<string> = (value) =>
   typeof value === 'string' && value !== '' ? { value } : { expected: 'a string that is not empty' };

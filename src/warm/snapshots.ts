@@ -7,6 +7,7 @@ import { readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as v from 'valibot';
 import { FROZEN_FILES } from '../hypervisor/hypervisor.js';
+import { FROZEN_KEY } from '../model/warm.js';
 import { VM_FILES } from '../paths.js';
 import { diskUsage } from '../util/disk-usage.js';
 import { exists, isMissing, makeDirectory, readTextIfPresent, writeFileAtomically } from '../util/fs.js';
@@ -22,6 +23,8 @@ const descriptionSchema = v.object({
   /** How far the VM was provisioned then. */
   provisioning: v.picklist(['pending', 'done', 'failed']),
   steps: v.array(v.object({ number: v.number(), digest: v.string() })),
+  /** Where what its console had printed since its guest booted begins; absent where that is the beginning. */
+  consoleStart: v.optional(v.object({ from: v.number(), frozen: v.nullable(v.pipe(v.string(), v.regex(FROZEN_KEY))) })),
 });
 
 export type SnapshotDescription = v.InferOutput<typeof descriptionSchema>;

@@ -5,10 +5,14 @@
 import { rename, rm, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FROZEN_FILES } from '../hypervisor/hypervisor.js';
+import { FROZEN_KEY } from '../model/warm.js';
 import type { StatePaths } from '../paths.js';
 import { diskUsage } from '../util/disk-usage.js';
 import { exists, makeDirectory, namesIn } from '../util/fs.js';
 import { type Description, type Manifest, readManifest, writeManifest } from './manifest.js';
+
+/** In the folder of one that was frozen with its memory: what its guest had printed on its console since it booted. */
+export const FROZEN_CONSOLE = 'console.log';
 
 export type WarmPaths = Pick<StatePaths, 'warm' | 'frozen' | 'frozenStaging' | 'frozenLock'>;
 
@@ -25,12 +29,11 @@ export interface FrozenVm {
   readonly lastUsedAt: number;
 }
 
-const KEY = /^[0-9a-f]{32}$/;
 const STAGING = /^\.([0-9a-f]{32})\.(?:partial|removing)$/;
 
 /** All of them, the one that was used last first. */
 export async function listFrozen(paths: WarmPaths): Promise<readonly FrozenVm[]> {
-  const keys = (await namesIn(paths.warm)).filter((name) => KEY.test(name));
+  const keys = (await namesIn(paths.warm)).filter((name) => FROZEN_KEY.test(name));
   const found = await Promise.all(keys.map((key) => lookAt(paths, key)));
   return found.filter((frozen) => frozen !== null).toSorted((a, b) => b.lastUsedAt - a.lastUsedAt);
 }
@@ -97,10 +100,10 @@ export async function findByDisk(
   inode: number,
 ): Promise<{ readonly path: string; readonly complete: boolean } | null> {
   for (const name of await namesIn(paths.warm)) {
-    if (!KEY.test(name) && !STAGING.test(name)) continue;
+    if (!FROZEN_KEY.test(name) && !STAGING.test(name)) continue;
     const path = join(paths.warm, name);
     const disk = await stat(join(path, FROZEN_FILES.disk)).catch(() => null);
-    if (disk?.ino === inode) return { path, complete: KEY.test(name) };
+    if (disk?.ino === inode) return { path, complete: FROZEN_KEY.test(name) };
   }
   return null;
 }

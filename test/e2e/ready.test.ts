@@ -235,6 +235,78 @@ test(
   5 * MINUTES,
 );
 
+/** A service that init starts, now and at every boot, and that says so on the console. */
+const SERVICE = '#!/bin/sh\\necho web is serving > /dev/ttyS0\\nexec httpd -f -p 8080 -h /home\\n';
+const INSTALL = [
+  `printf '${SERVICE}' | sudo tee /usr/local/bin/web`,
+  'sudo chmod 755 /usr/local/bin/web',
+  'echo ::respawn:/usr/local/bin/web | sudo tee -a /etc/inittab',
+  'sudo kill -HUP 1',
+  'sync',
+].join('; ');
+
+test(
+  'a VM that goes on from what was frozen is looked at anew, with what its console had printed before, and so are a reset and a rebooted one',
+  async () => {
+    await using room = await MachineRoom.open();
+    const common = await pocket();
+    const declare = (ready: string) =>
+      room.write(
+        'VMFile.kdl',
+        `vm "web" { ${common}; ssh; warm #true; provision "shell" run="once" { inline ${JSON.stringify(INSTALL)} }; ready { ${ready} } }`,
+      );
+    const serving = 'port 8080; log "web is serving"; timeout "15s"';
+    const since = async () => (await statusOf(room, 'web')).ready?.since ?? '';
+    await declare(serving);
+    const cold = await room.vmctl('up');
+    expect([cold.exitCode, cold.stderr]).toEqual([0, expect.stringContaining('frozen with its memory and disk')]);
+
+    await room.vmctl('down', '--destroy');
+    const warm = await room.vmctl('up');
+    expect([warm.exitCode, warm.stderr]).toEqual([0, expect.stringContaining('from what was frozen')]);
+    const seen = [await since()];
+    // It was not said again.
+    expect((await room.vmctl('log', 'web')).stdout).not.toContain('web is serving');
+    expect((await room.vmctl('up')).stderr).toContain('already provisioned, ready');
+
+    // What was said after that moment is not a part of the frozen machine.
+    await room.vmctl('exec', 'web', '--', 'echo said later | sudo tee /dev/ttyS0');
+    await declare('port 8080; log "said later"; timeout "5s"');
+    expect((await room.vmctl('up')).exitCode).toBe(0);
+    const back = await room.vmctl('reset', 'web');
+    expect([back.exitCode, back.stderr]).toEqual([
+      124,
+      expect.stringContaining('no line of its console matched /said later/ within 5 s'),
+    ]);
+    expect(await since()).toBe('');
+    // Nor is a condition that it never met, although its memory is used.
+    await room.vmctl('down', '--destroy');
+    const never = await room.vmctl('up');
+    expect(never.stderr).toContain('from what was frozen');
+    expect([never.exitCode, never.stderr]).toEqual([124, expect.stringContaining('matched /said later/ within 5 s')]);
+
+    await declare(serving);
+    expect((await room.vmctl('up')).exitCode).toBe(0);
+    seen.push(await since());
+    expect((await room.vmctl('reset', 'web')).exitCode).toBe(0);
+    seen.push(await since());
+    expect((await room.vmctl('reboot', 'web', '--hard')).exitCode).toBe(0);
+    seen.push(await since());
+    expect(seen).toEqual([...new Set(seen)].toSorted());
+    expect((await room.vmctl('log', 'web')).stdout).toContain('web is serving');
+
+    // Neither lines of the frozen machine nor those of the boot before count for a boot.
+    await room.vmctl('exec', 'web', '--', 'sudo sed -i /respawn:.usr.local/d /etc/inittab; sync');
+    const broken = await room.vmctl('reboot', 'web', '--hard');
+    expect([broken.exitCode, broken.stderr]).toEqual([
+      124,
+      expect.stringMatching(/nothing listened on port 8080 .*, and no line of its console matched \/web is serving\//),
+    ]);
+    expect((await room.vmctl('reset', 'web')).exitCode).toBe(0);
+  },
+  5 * MINUTES,
+);
+
 test(
   'a unit and cloud-init of Debian are waited for',
   async () => {

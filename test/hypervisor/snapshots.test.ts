@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { FROZEN_FILES, type StartMode } from '../../src/hypervisor/hypervisor.js';
 import { connectQmp } from '../../src/hypervisor/qemu/qmp.js';
+import { diskUsage } from '../../src/util/disk-usage.js';
 import { commandLineOf } from '../../src/util/process.js';
 import { quiet } from '../support/fixtures.js';
 import { type Lab, checksum, fileOf, openNoopLab, openPropolisLab, openQemuLab } from './lab.js';
@@ -18,6 +19,7 @@ async function frozen(lab: Lab) {
   const folder = join(lab.paths.root, 'frozen');
   await mkdir(folder, { recursive: true });
   const handle = await lab.prepare();
+  expect(await lab.backend.reserveMemory({ state: 'stopped', handle }, quiet)).toEqual({ supported: true });
   const running = await lab.backend.start({ state: 'stopped', handle }, quiet, { kind: 'freezable' });
   const stopped = await lab.backend.freeze(running, folder, quiet);
   const mode: StartMode = {
@@ -182,9 +184,26 @@ describe('QEMU', () => {
     expect((await stat(memory)).size).toBe(4096);
   });
 
+  test('has the space for its memory from its start on, and gives back what it has not used when it is frozen', async () => {
+    await using lab = await openQemuLab();
+    const handle = await lab.prepare();
+    await lab.backend.reserveMemory({ state: 'stopped', handle }, quiet);
+    const running = await lab.backend.start({ state: 'stopped', handle }, quiet, { kind: 'freezable' });
+    const whole = handle.spec.memoryMib * 1024 ** 2;
+    expect(await diskUsage(fileOf(handle, 'memory'))).toBeGreaterThanOrEqual(whole);
+    expect((await stat(fileOf(handle, 'memory'))).mode & 0o777).toBe(0o600);
+    const folder = join(lab.paths.root, 'frozen');
+    await mkdir(folder, { recursive: true });
+    await lab.backend.freeze(running, folder, quiet);
+    const memory = join(folder, FROZEN_FILES.memory);
+    expect((await stat(memory)).size).toBe(whole);
+    expect(await diskUsage(memory)).toBeLessThan(whole / 2);
+  });
+
   test('goes on where its state cannot be written', async () => {
     await using lab = await openQemuLab();
     const handle = await lab.prepare();
+    await lab.backend.reserveMemory({ state: 'stopped', handle }, quiet);
     const running = await lab.backend.start({ state: 'stopped', handle }, quiet, { kind: 'freezable' });
     const gone = join(lab.paths.root, 'gone', 'saved');
     await expect(lab.backend.save(running, gone, quiet)).rejects.toThrow('ENOENT');

@@ -54,6 +54,7 @@ function world(changes: Partial<ConditionWorld> = {}): ConditionWorld {
     route: async () => null,
     consoleLog,
     consoleFrom: 0,
+    consoleBefore: null,
     catchUpConsole: async () => true,
     stillRunning: async () => true,
     ...changes,
@@ -177,6 +178,17 @@ describe('a condition', () => {
     await wait([log('^listening on port \\d+$')], { consoleFrom: before.length });
     await rm(consoleLog);
     expect((await failure([log('x')])).message).toContain('it has printed nothing yet');
+  });
+
+  test('of a line holds also for what the guest had printed before it was frozen', async () => {
+    const consoleBefore = join(folder, 'frozen.log');
+    await writeFile(consoleBefore, 'booting\nserving on port 80\n');
+    await writeFile(consoleLog, 'of another time\ngoing on\n');
+    const changes = { consoleBefore, consoleFrom: 'of another time\n'.length };
+    await wait([log('^serving'), log('^going on$')], changes);
+    expect((await failure([log('other')], changes)).message).toContain('the last of 4 lines is: going on');
+    await rm(consoleBefore);
+    await wait([log('^going on$')], changes);
   });
 
   test('of a unit asks systemd, and tells in which state it is', async () => {

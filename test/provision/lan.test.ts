@@ -1,11 +1,15 @@
 import { chmod, mkdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import type { StageContext } from '../../src/model/event.js';
 import type { LanIdentity } from '../../src/model/lan.js';
-import { type CardSource, joinLan, lanScript } from '../../src/provision/lan.js';
-import type { SshConnection } from '../../src/ssh/client.js';
+import { type CardSource, type LanMembership, joinLan, lanScript } from '../../src/provision/lan.js';
+import { connectSsh } from '../../src/ssh/client.js';
+import { shellQuote } from '../../src/ssh/shell-quote.js';
 import { runCommand } from '../../src/util/exec.js';
+import { calm, newKeys, targetOf } from '../ssh/guests.js';
 import { listening, temporaryDirectory } from '../support/fixtures.js';
+import { SshServer } from '../support/ssh-server.js';
 
 const identity: LanIdentity = {
   mac: '02:4c:0a:4d:00:0b',
@@ -92,15 +96,36 @@ describe('the address', () => {
   });
 });
 
-/** A connection to a guest in which the script ends like this. */
-function answering(answer: { exitCode: number; stdout?: string; stderr?: string }): SshConnection {
-  const exec: SshConnection['exec'] = async (_command, options = {}) => {
-    options.onStdout?.(Buffer.from(answer.stdout ?? ''));
-    options.onStderr?.(Buffer.from(answer.stderr ?? ''));
-    return { exitCode: answer.exitCode, signal: null };
+/** A guest that is logged in to, and in which the script ends like this. */
+async function answering({
+  exitCode,
+  stdout = '',
+  stderr = '',
+}: {
+  exitCode: number;
+  stdout?: string;
+  stderr?: string;
+}) {
+  const folder = await temporaryDirectory();
+  const shell = join(folder.path, 'sh');
+  const script = ['/bin/cat >/dev/null', `printf %s ${shellQuote(stdout)}`, `printf %s ${shellQuote(stderr)} >&2`];
+  await writeFile(shell, ['#!/bin/sh', ...script, `exit ${exitCode}`, ''].join('\n'));
+  await chmod(shell, 0o755);
+  const keys = newKeys();
+  const server = await SshServer.start({
+    hostKey: keys.host.privateKey,
+    authorizedKeys: [keys.user.publicKey],
+    commandsIn: folder.path,
+  });
+  const connection = await connectSsh(targetOf(server.endpoint, 'vm', keys), { signal: calm });
+  return {
+    join: (membership: LanMembership, context: StageContext) => joinLan(connection, membership, context),
+    async [Symbol.asyncDispose]() {
+      await connection.close();
+      await server[Symbol.asyncDispose]();
+      await folder[Symbol.asyncDispose]();
+    },
   };
-  // oxlint-disable-next-line no-unsafe-type-assertion -- nothing else of a connection is used
-  return { exec } as SshConnection;
 }
 
 describe('what becomes of it', () => {
@@ -108,16 +133,21 @@ describe('what becomes of it', () => {
 
   test('is nothing to speak of when all is as it should be', async () => {
     const context = listening();
-    await joinLan(answering({ exitCode: 0, stdout: 'there\n' }), membership, context);
-    await joinLan(answering({ exitCode: 0, stdout: 'set\n' }), { ...membership, card: 'nobody' }, context);
+    await using there = await answering({ exitCode: 0, stdout: 'there\n' });
+    await there.join(membership, context);
+    await using set = await answering({ exitCode: 0, stdout: 'set\n' });
+    await set.join({ ...membership, card: 'nobody' }, context);
     expect(context.lines).toEqual([]);
   });
 
   test('is a note where the address is not what the others are told', async () => {
     const context = listening();
-    await joinLan(answering({ exitCode: 0, stdout: 'missing\n' }), { ...membership, card: 'own' }, context);
-    await joinLan(answering({ exitCode: 0, stdout: 'set\n' }), membership, context);
-    await joinLan(answering({ exitCode: 0, stdout: 'unknown\n' }), membership, context);
+    await using missing = await answering({ exitCode: 0, stdout: 'missing\n' });
+    await missing.join({ ...membership, card: 'own' }, context);
+    await using set = await answering({ exitCode: 0, stdout: 'set\n' });
+    await set.join(membership, context);
+    await using unknown = await answering({ exitCode: 0, stdout: 'unknown\n' });
+    await unknown.join(membership, context);
     expect(context.lines).toEqual([
       'LAN "back": the network-config does not make 10.77.0.11/24 on the card 02:4c:0a:4d:00:0b, which the other VMs are told',
       'LAN "back": cloud-init did not make 10.77.0.11/24 on the card 02:4c:0a:4d:00:0b; it is set until the next boot',
@@ -126,14 +156,14 @@ describe('what becomes of it', () => {
   });
 
   test('is a failure where nothing can be written, or the address cannot be had', async () => {
-    const refused = answering({ exitCode: 1, stderr: 'sudo: a password is required\n' });
-    await expect(joinLan(refused, membership, listening())).rejects.toMatchObject({
+    await using refused = await answering({ exitCode: 1, stderr: 'sudo: a password is required\n' });
+    await expect(refused.join(membership, listening())).rejects.toMatchObject({
       code: 'PROVISION_FAILED',
       message: 'VM "a" could not be told the names of LAN "back": sudo: a password is required',
       hint: expect.stringContaining('sudo -n'),
     });
-    const missing = answering({ exitCode: 0, stdout: 'missing\n' });
-    await expect(joinLan(missing, membership, listening())).rejects.toMatchObject({
+    await using missing = await answering({ exitCode: 0, stdout: 'missing\n' });
+    await expect(missing.join(membership, listening())).rejects.toMatchObject({
       message: expect.stringContaining('10.77.0.11/24 on the card 02:4c:0a:4d:00:0b'),
     });
   });

@@ -1,6 +1,7 @@
-import { readdir } from 'node:fs/promises';
+import { readFile, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { VM_FILES } from '../../src/paths.js';
 import { Rig } from '../support/rig.js';
 
 async function running() {
@@ -73,6 +74,20 @@ describe('snapshots', () => {
     expect(await provisioning()).toBe('pending');
     await rig.vmctl(['restore', 'web', 'done']);
     expect(await provisioning()).toBe('done');
+  });
+
+  test('bring back where the console of their boot begins, for what is waited for there', async () => {
+    await using rig = await running();
+    await rig.vmctl(['snapshot', 'web', 'first']);
+    const consoleLog = join(rig.paths.vm('web'), VM_FILES.consoleLog);
+    const begin = async () =>
+      JSON.parse(await readFile(join(rig.paths.vm('web'), VM_FILES.record), 'utf8')).consoleStart;
+    await writeFile(consoleLog, 'service started\n');
+    await rig.vmctl(['stop', 'web']);
+    await rig.vmctl(['start', 'web']);
+    expect(await begin()).toEqual({ from: 16, frozen: null });
+    await rig.vmctl(['restore', 'web', 'first']);
+    expect(await begin()).toEqual({ from: 0, frozen: null });
   });
 
   test('go with their VM', async () => {

@@ -2,9 +2,11 @@
 import { mkdir, readdir, rm, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import type { Capability } from '../../src/hypervisor/hypervisor.js';
+import { NoopBackend } from '../../src/hypervisor/noop.js';
 import { chooseFrozen } from '../../src/warm/policy.js';
 import { differences, digestOf, keyOf } from '../../src/warm/key.js';
-import { Rig } from '../support/rig.js';
+import { Rig, gate } from '../support/rig.js';
 
 const WARM = 'ssh\nwarm #true\nprovision "shell" { inline "echo hello" }';
 
@@ -101,6 +103,32 @@ test('a VM that could not be frozen runs nevertheless', async () => {
   expect(up.stderr).toContain('it was not frozen, so the next one starts cold: ');
   expect(await rig.states()).toEqual({ web: 'running' });
   expect(await frozen(rig)).toEqual([]);
+});
+
+test('a VM for whose memory there is no space is not frozen, says so once, and keeps none of its group waiting', async () => {
+  const asked: string[] = [];
+  const memoryRoom = (name: string): Capability => {
+    asked.push(name);
+    return name === 'web-1' ? { supported: false, reason: 'the disk is small' } : { supported: true };
+  };
+  const other = gate();
+  // The first one starts only when the second does.
+  const before = async (operation: string, name: string) => {
+    if (operation !== 'start') return;
+    if (name === 'web-2') other.open();
+    await other.passed;
+  };
+  await using rig = await Rig.create({ backend: () => new NoopBackend({ memoryRoom, before }) });
+  const steps = 'provision "shell" { inline "true" }';
+  await rig.write('VMFile.kdl', `vm "web" count=2 { image "disk.raw"; ssh; warm #true; ${steps} }`);
+  const up = await rig.vmctl(['up', '--parallel', '2']);
+  expect(up.stderr.match(/frozen: .*/g)).toEqual(['frozen: the disk is small']);
+  expect(up).toMatchObject({
+    exitCode: 0,
+    stderr: expect.stringContaining('web-2 │ provision: frozen with its memory'),
+  });
+  expect(asked).toEqual(['web-1', 'web-2']);
+  expect(await readdir(rig.paths.vm('web-1'))).not.toContain('memory');
 });
 
 test('reset takes a VM back, whatever state it is in, and refuses one that was never frozen', async () => {

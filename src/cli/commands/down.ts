@@ -1,7 +1,7 @@
 import { downTasks } from '../../../tasks/down.js';
 import type { Cli, CommandModule } from '../cli.js';
 import { showGraph } from '../graph.js';
-import { FILE_OPTION, collect, durationOption } from '../options.js';
+import { FILE_OPTION, NAME_OPTION, durationOption } from '../options.js';
 import { printNote } from '../report.js';
 import { assertNamedProject, openSession, projectPath } from '../session.js';
 import { chooseByName, namesOf, unknownVm } from '../../../tasks/select-specs.js';
@@ -18,7 +18,7 @@ export const command: CommandModule = {
     program
       .argument('[name...]', 'VMs to stop (default: all of the VMFile)')
       .option(...FILE_OPTION)
-      .option('--name <name>', 'the same as the argument; may be repeated', collect, [])
+      .option(...NAME_OPTION)
       .option('--destroy', 'remove the VMs with every file of theirs', false)
       .option('--timeout <duration>', 'how long a guest may take to power off (default: 30s)', durationOption)
       .action((names: readonly string[], flags: DownFlags) => down(cli, [...names, ...flags.name], flags));

@@ -3,7 +3,7 @@ import { VmctlError } from '../../errors.js';
 import { openProjectSession, overrideTimeout } from '../bring-up.js';
 import type { Cli, CommandModule } from '../cli.js';
 import { showGraph } from '../graph.js';
-import { FILE_OPTION, collect, waitOption } from '../options.js';
+import { FILE_OPTION, NAME_OPTION, waitOption } from '../options.js';
 import { readProject } from '../project.js';
 import { printJsonLine } from '../report.js';
 import { selectSpecs } from '../../../tasks/select-specs.js';
@@ -20,7 +20,7 @@ export const command: CommandModule = {
     program
       .argument('[name...]', 'running VMs to provision (default: all of the VMFile)')
       .option(...FILE_OPTION)
-      .option('--name <name>', 'the same as the argument; may be repeated', collect, [])
+      .option(...NAME_OPTION)
       .option('--timeout <duration>', 'how long to wait for SSH of each VM, such as 90s or 5m', waitOption)
       .option('--json', 'print the events as JSON, one object a line', false)
       .action((names: readonly string[], flags: ProvisionFlags) => provision(cli, [...names, ...flags.name], flags));

@@ -25,6 +25,7 @@ import { throwIfAborted } from '../../util/wait.js';
 import { diskMissing } from '../base-image.js';
 import {
   type BackendFacts,
+  type Capability,
   type ConsoleEndpoint,
   type Hypervisor,
   type PrepareOptions,
@@ -210,6 +211,10 @@ export class PropolisBackend implements Hypervisor {
 
   async setLink({ handle }: RunningVm | SuspendedVm): Promise<void> {
     throw new VmctlError('UNSUPPORTED', `a cable of VM "${handle.name}" cannot be unplugged: ${NO_LINKS.reason}`);
+  }
+
+  async reserveMemory(): Promise<Capability> {
+    return NO_SNAPSHOTS;
   }
 
   async save({ handle }: RunningVm | SuspendedVm): Promise<SuspendedVm> {

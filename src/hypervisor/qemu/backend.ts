@@ -19,6 +19,7 @@ import { checkBaseImage, diskMissing } from '../base-image.js';
 import type {
   BackendFacts,
   Capabilities,
+  Capability,
   ConsoleEndpoint,
   Hypervisor,
   LinkChange,
@@ -39,7 +40,7 @@ import { branchDisk, freezeFiles, prepareFromFrozen } from './freeze.js';
 import { LEASE_FILES } from './guest-address.js';
 import { examineQemuHost } from './host.js';
 import { machineFacts } from './machine-facts.js';
-import { removeMemory } from './memory.js';
+import { removeMemory, reserveMemory } from './memory.js';
 import { isForwardTaken, observeQemu, qemuBefore } from './observe.js';
 import { continueGuest, pauseGuest } from './pause.js';
 import { prepareFiles } from './prepare.js';
@@ -116,6 +117,10 @@ export class QemuBackend implements Hypervisor {
     return startQemu(handle, { binary, accelerator, extraArguments, leaseFiles, mode, run: this.#run, signal });
   }
 
+  reserveMemory({ handle }: StoppedVm, { signal }: StageContext): Promise<Capability> {
+    return reserveMemory(handle, signal);
+  }
+
   async stop(vm: RunningVm | SuspendedVm, options: StopOptions, context: StageContext): Promise<StopMethod> {
     const { handle } = vm;
     assertTransition(handle.name, (await this.observe(handle)).state, 'stop');
@@ -182,6 +187,7 @@ export class QemuBackend implements Hypervisor {
         if (now.state !== 'stopped') await this.stop(now, { graceMs: 0 }, context);
       },
       isLive: (await this.observe(handle)).state !== 'stopped',
+      note: (text) => context.reporter.log(text),
     });
     return { state: 'stopped', handle };
   }

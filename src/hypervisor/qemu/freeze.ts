@@ -5,6 +5,8 @@
 import { randomUUID } from 'node:crypto';
 import { chmod, link, open, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { toVmctlError } from '../../errors.js';
+import { releaseUnwritten } from '../../image/file-space.js';
 import { createOverlay } from '../../image/qemu-img.js';
 import type { VmSpec } from '../../model/spec.js';
 import type { VmHandle } from '../../model/vm.js';
@@ -19,14 +21,20 @@ interface FreezeSteps {
   /** Pauses the machine and writes its state; a machine whose state could not be written goes on. */
   readonly saveState: (target: { readonly path: string; readonly withoutMemory: boolean }) => Promise<void>;
   readonly endQemu: () => Promise<void>;
+  /** Told what did not go well and yet keeps nobody from anything. */
+  readonly note: (text: string) => void;
 }
 
-/** Fills the folder. What a file system may refuse, as hard links, is tried before the machine is touched. */
+/**
+ * Fills the folder. What a file system may refuse, as hard links and what takes space, is tried before the machine is
+ * ended; where that fails, the machine goes on.
+ */
 export async function freezeFiles(handle: VmHandle, folder: string, steps: FreezeSteps): Promise<void> {
   const { directory } = handle;
   const frozen = (name: string): string => join(folder, name);
   try {
     await link(join(directory, VM_FILES.overlay), frozen(FROZEN_FILES.disk));
+    await keepCompanions(handle, folder);
     if (steps.isLive) {
       // Only a machine that was started for it has its memory in a file; that of another one is a part of its state.
       const withoutMemory = await exists(join(directory, VM_FILES.memory));
@@ -34,12 +42,23 @@ export async function freezeFiles(handle: VmHandle, folder: string, steps: Freez
       await steps.saveState({ path: frozen(FROZEN_FILES.state), withoutMemory });
       await steps.endQemu();
     }
-    await keepCompanions(handle, folder);
+    // What a guest with UEFI has changed there until now.
+    await copyIfPresent(join(directory, VM_FILES.firmwareVariables), frozen(VM_FILES.firmwareVariables));
     await chmod(frozen(FROZEN_FILES.disk), PRIVATE_FILE_MODE);
     await Promise.all([FROZEN_FILES.disk, FROZEN_FILES.memory].map((name) => sync(frozen(name))));
+    if (await exists(frozen(FROZEN_FILES.memory))) await releaseMemory(frozen(FROZEN_FILES.memory), steps.note);
   } catch (error) {
     await rm(folder, { recursive: true, force: true });
     throw error;
+  }
+}
+
+/** The space that was kept for what the guest has not used. */
+async function releaseMemory(path: string, note: FreezeSteps['note']): Promise<void> {
+  try {
+    await releaseUnwritten(path);
+  } catch (error) {
+    note(`what it does not use of its memory takes space on the disk nevertheless: ${toVmctlError(error).message}`);
   }
 }
 

@@ -10,6 +10,7 @@ import { pipeline } from 'node:stream/promises';
 import * as v from 'valibot';
 import { VmctlError } from '../../errors.js';
 import { PRIVATE_FILE_MODE, VM_FILES } from '../../paths.js';
+import { isFull, stateDirectoryError } from '../../util/fs.js';
 import { connectUnixSocket, listenUnixSocket } from '../../util/unix-socket.js';
 import { throwIfAborted, unlessAborted, waitFor } from '../../util/wait.js';
 import type { QmpConnection } from './qmp.js';
@@ -56,7 +57,10 @@ export async function writeState(qmp: Qmp, path: string, options: WriteOptions):
     if (socket === null) throw new VmctlError('QMP', 'QEMU did not hand out its state');
     const file = createWriteStream(partial, { mode: PRIVATE_FILE_MODE, flush: true });
     file.write(headerLine(options.header));
-    await pipeline(socket, file, { signal });
+    await pipeline(socket, file, { signal }).catch((error: unknown) => {
+      // Of the file's troubles, this is the one that people have.
+      throw isFull(error) ? stateDirectoryError('write', path, error) : error;
+    });
     await settled(qmp, signal);
     await rename(partial, path);
   } catch (error) {
