@@ -102,15 +102,26 @@ const segmenter = new Intl.Segmenter('en', { granularity: 'grapheme' });
 
 function layOut(line: string): readonly Cell[] {
   const cells: Cell[] = [];
+  const widthOf = widthsOf();
   let column = 0;
   for (const { segment, index } of segmenter.segment(line)) {
     const isTab = segment === '\t';
     const text = isTab ? ' '.repeat(TAB_WIDTH - (column % TAB_WIDTH)) : printable(segment);
-    const width = isTab ? text.length : stringWidth(text);
+    const width = isTab ? text.length : widthOf(text);
     cells.push({ offset: index, end: index + segment.length, text, column, width });
     column += width;
   }
   return cells;
+}
+
+/** Columns of a character, found out once for each: string-width makes a regular expression of 15 kB every time. */
+function widthsOf(): (character: string) => number {
+  const known = new Map<string, number>();
+  return (character) => {
+    const width = known.get(character) ?? stringWidth(character);
+    known.set(character, width);
+    return width;
+  };
 }
 
 interface View {

@@ -1,5 +1,7 @@
 import { describe, expect, it } from 'vitest';
+import { renderDiagnostics } from '../../src/vmfile/diagnostic.js';
 import { parseVmFile } from '../../src/vmfile/parse.js';
+import { processorTime } from '../support/processor-time.js';
 import { sourceOf } from './report.js';
 
 const many = Array.from(
@@ -18,13 +20,7 @@ const many = Array.from(
 `,
 ).join('\n');
 
-/** Milliseconds of processor time, which other programs on the machine do not lengthen. */
-function processorTime(work: () => void): number {
-  const before = process.cpuUsage();
-  work();
-  const { user, system } = process.cpuUsage(before);
-  return (user + system) / 1000;
-}
+const mistakes = `vm "a" { image "disk.qcow2"; ${'nothing; '.repeat(1000)}}`;
 
 describe('a VMFile with 1,000 VMs', () => {
   it('is read in about a second, the first time', () => {
@@ -37,4 +33,12 @@ describe('a VMFile with 1,000 VMs', () => {
     const broken = `${many}vm "x" { memory 4G }\n`;
     expect(processorTime(() => void parseVmFile(sourceOf(broken)))).toBeLessThan(5000);
   });
+});
+
+it('a thousand mistakes in one line are shown in about a second', () => {
+  const source = sourceOf(mistakes);
+  const { diagnostics } = parseVmFile(source);
+  expect(diagnostics).toHaveLength(1000);
+  // Measured at 0.3 s.
+  expect(processorTime(() => void renderDiagnostics(source, diagnostics, { color: false }))).toBeLessThan(3000);
 });
