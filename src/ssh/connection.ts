@@ -9,7 +9,7 @@ import { place, transportError } from './login-error.js';
 import { exportPrefix } from './shell-quote.js';
 import type { SshTarget } from './target.js';
 import { downloadTree } from './download.js';
-import { type EntryKind, SftpRequests, type SftpSession, type SftpTarget } from './sftp.js';
+import { type EntryKind, type RequestLimits, SftpRequests, type SftpSession, type SftpTarget } from './sftp.js';
 import { type TransferOptions, type TransferSummary, lookError } from './transfer.js';
 import { uploadTree } from './upload-tree.js';
 import { type UploadOptions, uploadFile } from './upload.js';
@@ -63,6 +63,7 @@ interface SftpChannel extends SftpSession {
 export interface SshTransport {
   exec(command: string, done: Opened<CommandChannel>): void;
   sftp(done: Opened<SftpChannel>): void;
+  requestLimits(channel: SftpChannel): RequestLimits;
   tcp(port: number, done: Opened<Duplex>): void;
   signal(channel: CommandChannel, name: 'TERM' | 'KILL'): void;
   /** Asks for a sign of life, and calls back with any answer. */
@@ -239,7 +240,7 @@ export class GuestConnection implements SshConnection {
       });
       // Between two transfers nobody waits for it.
       broken.catch(() => {});
-      return { sftp, broken, brokenOff, user: this.#target.user };
+      return { sftp, limits: this.#transport.requestLimits(sftp), broken, brokenOff, user: this.#target.user };
     } catch (error) {
       this.#sftp = null;
       throw error;

@@ -2,7 +2,7 @@
  * Files of the guest to this host. A file is written beside its place and renamed when it is complete, so that a
  * download that is broken off changes nothing there.
  */
-import { Buffer } from 'node:buffer';
+import type { Buffer } from 'node:buffer';
 import { type FileHandle, chmod, lstat, mkdir, open, stat, symlink } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { VmctlError } from '../errors.js';
@@ -126,18 +126,18 @@ interface Reading {
 async function readInto(file: FileHandle, from: Reading): Promise<number> {
   const { requests, handle, bytes, route, onProgress } = from;
   // Files of /proc and /sys have content and no length.
-  if (bytes === 0) return readToEnd((into, position) => requests.read(handle, into, position), file);
+  const limit = requests.limits.read;
+  if (bytes === 0) return readToEnd((into, position) => requests.read(handle, into, position), { file, limit });
   let copied = 0;
-  await inChunks(bytes, async (position, length, stopped) => {
-    const chunk = Buffer.allocUnsafe(length);
-    for (let filled = 0; filled < length; ) {
+  await inChunks({ bytes, limit }, async (position, chunk, stopped) => {
+    for (let filled = 0; filled < chunk.length; ) {
       if (stopped()) return;
       const count = await requests.read(handle, chunk.subarray(filled), position + filled);
       if (count === 0) throw refused(route, 'it became shorter meanwhile');
       filled += count;
     }
     await writeWhole(file, chunk, position);
-    copied += length;
+    copied += chunk.length;
     onProgress?.(copied, bytes);
   });
   return copied;

@@ -31,9 +31,20 @@ export interface SftpSession {
   unlink(path: string, done: Done): void;
 }
 
+/** What a server takes. */
+export interface RequestLimits {
+  /** Bytes that one request may read. */
+  readonly read: number;
+  /** Bytes that one request may write. */
+  readonly write: number;
+  /** Bytes that may be on their way to it. What is sent beyond that waits on this host until it asks for more. */
+  readonly window: number;
+}
+
 /** A session that is open, and what becomes of requests when it ends. */
 export interface SftpTarget {
   readonly sftp: SftpSession;
+  readonly limits: RequestLimits;
   /** Rejects when the session ends before it should: no request is answered after that. */
   readonly broken: Promise<never>;
   /** The error for a request that was not answered. */
@@ -73,6 +84,7 @@ export function statusOf(error: unknown): number | null {
  */
 export class SftpRequests implements Disposable {
   readonly user: string;
+  readonly limits: RequestLimits;
   readonly brokenOff: () => VmctlError;
   readonly #sftp: SftpSession;
   readonly #over = new AbortController();
@@ -81,6 +93,7 @@ export class SftpRequests implements Disposable {
 
   constructor(target: SftpTarget, signal?: AbortSignal) {
     this.user = target.user;
+    this.limits = target.limits;
     this.brokenOff = target.brokenOff;
     this.#sftp = target.sftp;
     const fail = (error: unknown): void => {

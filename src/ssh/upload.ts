@@ -3,7 +3,7 @@
  * owner, its links and its place, and a destination that is a symbolic link is written through. An upload that is
  * broken off therefore leaves a part of the file; the next one overwrites it.
  */
-import { Buffer } from 'node:buffer';
+import type { Buffer } from 'node:buffer';
 import { type FileHandle, open } from 'node:fs/promises';
 import { VmctlError } from '../errors.js';
 import { errorCode } from '../util/fs.js';
@@ -59,13 +59,13 @@ async function write(requests: SftpRequests, file: FileHandle, to: Write): Promi
     // Opening sets the mode of a new file only, and only as far as the umask lets it.
     await requests.chmod(handle, to.mode);
     let written = 0;
-    await inChunks(to.bytes, async (position, length, stopped) => {
-      const chunk = Buffer.allocUnsafe(length);
+    const { write: limit, window } = requests.limits;
+    await inChunks({ bytes: to.bytes, limit, window }, async (position, chunk, stopped) => {
       await readWhole(file, chunk, { position, path: to.local });
       // Another chunk may have failed in the meantime.
       if (stopped()) return;
       await requests.write(handle, chunk, position);
-      written += length;
+      written += chunk.length;
       to.onProgress?.(written, to.bytes);
     });
   } catch (error) {

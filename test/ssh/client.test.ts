@@ -1,4 +1,6 @@
+import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
+import { type Socket, createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { dial } from '../../src/ssh/banner.js';
@@ -47,7 +49,62 @@ async function keyFile(...options: readonly string[]): Promise<string> {
   return `${stdout}\n`;
 }
 
+/** The lists of algorithms that a client begins with (RFC 4253 7.1), as a server sees them. */
+async function offers(): Promise<readonly (readonly string[])[]> {
+  const listener = createServer().listen(0, '127.0.0.1');
+  await once(listener, 'listening');
+  const address = listener.address();
+  if (address === null || typeof address === 'string') throw new Error('not a TCP port');
+  const connection = new Promise<Socket>((resolve) => listener.once('connection', resolve));
+  const asking = connection.then(async (socket) => {
+    socket.write('SSH-2.0-test\r\n');
+    let seen = Buffer.alloc(0);
+    for await (const chunk of socket) {
+      seen = Buffer.concat([seen, chunk]);
+      const packet = seen.subarray(seen.indexOf('\n') + 1);
+      if (packet.length > 4 && packet.length >= 4 + packet.readUInt32BE()) return nameLists(packet);
+    }
+    throw new Error('the client said nothing');
+  });
+  const failing = failureOf(connect({ endpoint: { host: '127.0.0.1', port: address.port } }));
+  try {
+    return await asking;
+  } finally {
+    await failing;
+    listener.close();
+  }
+}
+
+/** Behind the length of the packet and of its padding, the kind of message and the cookie. */
+function nameLists(packet: Buffer): readonly (readonly string[])[] {
+  const lists: string[][] = [];
+  for (let at = 4 + 1 + 1 + 16; lists.length < 8; ) {
+    const end = at + 4 + packet.readUInt32BE(at);
+    lists.push(packet.toString('latin1', at + 4, end).split(','));
+    at = end;
+  }
+  return lists;
+}
+
 describe('logging in', () => {
+  it('offers what ssh offers first, authenticated ciphers before the others, and nothing that is broken', async () => {
+    await serve();
+    const [keyExchanges, , toServer, fromServer, codes] = await offers();
+    expect(toServer).toEqual([
+      'aes128-gcm@openssh.com',
+      'aes256-gcm@openssh.com',
+      'chacha20-poly1305@openssh.com',
+      'aes128-ctr',
+      'aes192-ctr',
+      'aes256-ctr',
+    ]);
+    expect(fromServer).toEqual(toServer);
+    expect(keyExchanges?.slice(0, 2)).toEqual(['curve25519-sha256@libssh.org', 'curve25519-sha256']);
+    // Against prefix truncation (CVE-2023-48795), which ChaCha20 needs.
+    expect(keyExchanges).toContain('kex-strict-c-v00@openssh.com');
+    expect(codes?.[0]).toBe('hmac-sha2-256-etm@openssh.com');
+  });
+
   it('says that a key is protected by a passphrase', async () => {
     await serve();
     const privateKeys = [{ source: '~/.ssh/id_ed25519', key: await keyFile('-t', 'ed25519', '-N', 'secret') }];

@@ -315,6 +315,17 @@ describe.each(GUESTS)('against $name', ({ start }) => {
 });
 
 describe.each(GUESTS.filter(({ name }) => name !== 'the fake'))('against $name, which has users', ({ start }) => {
+  it('a large file is not cut into small pieces, each of which would have to be answered', async () => {
+    await using guest = await start();
+    await using connection = await connectTo(guest);
+    const large = join(guest.home, 'large');
+    await writeFile(large, randomBytes(4 * 1024 * 1024), { mode: 0o644 });
+    const told: number[] = [];
+    await connection.upload(large, 'copy', { onProgress: (bytes) => told.push(bytes) });
+    expect(told.length).toBeLessThan(40);
+    expect((await readFile(join(guest.home, 'copy'))).equals(await readFile(large))).toBe(true);
+  }, 30_000);
+
   it('an upload says as whom it was refused', async () => {
     await using guest = await start();
     await using connection = await connectTo(guest);

@@ -45,7 +45,7 @@ async function makeTree(root: string): Promise<void> {
   await writeFile(join(root, 'empty'), '');
   await writeFile(join(root, 'run.sh'), '#!/bin/sh\n', { mode: 0o755 });
   await writeFile(join(root, 'private/key'), 'secret', { mode: 0o600 });
-  await writeFile(join(root, 'several chunks'), randomBytes(300_000));
+  await writeFile(join(root, 'several chunks'), randomBytes(1_300_000));
   await symlink('empty', join(root, 'link'));
   await symlink('/no/such place', join(root, 'dangling'));
   await symlink('../deep', join(root, 'private/to a folder'));
