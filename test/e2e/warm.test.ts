@@ -109,6 +109,7 @@ test('an edited step, or script of one, is told as what made the start cold, and
   const { vms } = JSON.parse((await room.vmctl('up', '--dry-run', '--json')).stdout);
   expect(vms[0].warm).toEqual({
     level: 'memory',
+    less: null,
     hit: false,
     reason: 'changed since it was frozen: provision step 2 (shell setup.sh)',
   });
