@@ -36,6 +36,11 @@ export class ProvisionLog {
     this.#flushing = this.#flush();
   }
 
+  /** Waits until what was written is no longer kept here, be it in the file or lost to a failure. Never throws. */
+  async drain(): Promise<void> {
+    await this.#flushing;
+  }
+
   /** Waits until everything is in the file. Throws `STATE_DIRECTORY` when any of it could not be written. */
   async settle(): Promise<void> {
     await this.#flushing;

@@ -12,6 +12,8 @@
  *   besides stays. `~/` at the beginning of the destination is the user's home directory.
  */
 import { Buffer } from 'node:buffer';
+import { Writable } from 'node:stream';
+import { finished } from 'node:stream/promises';
 import { VmctlError, toVmctlError } from '../errors.js';
 import type { StageReporter } from '../model/event.js';
 import { type ProvisionStep, type ShellStep, stepTitle } from '../model/spec.js';
@@ -146,14 +148,10 @@ class StepRun {
   }
 
   async #shell(step: ShellStep, signal: AbortSignal): Promise<Ending> {
-    const out = new LineSplitter((line) => this.#line(line, 'stdout'));
-    const err = new LineSplitter((line) => this.#line(line, 'stderr'));
+    const [stdout, stderr] = [this.#sink('stdout'), this.#sink('stderr')];
     try {
-      const { exitCode, signal: killedBy } = await this.#connection.exec(await this.#command(step, signal), {
-        onStdout: (chunk) => out.push(chunk),
-        onStderr: (chunk) => err.push(chunk),
-        signal,
-      });
+      const command = await this.#command(step, signal);
+      const { exitCode, signal: killedBy } = await this.#connection.exec(command, { stdout, stderr, signal });
       if (killedBy !== null) return { ok: false, words: `ended by ${killedBy}` };
       // What POSIX shells answer when they cannot execute a file, or find its interpreter.
       const unusable = step.command.kind === 'script' && (exitCode === 126 || exitCode === 127);
@@ -161,9 +159,23 @@ class StepRun {
         "The script's #! line may name an interpreter that the guest does not have, or end in a carriage return.";
       return { ok: exitCode === 0, words: `exit code ${exitCode}`, ...(unusable ? { hint } : {}) };
     } finally {
-      out.end();
-      err.end();
+      await Promise.all([stdout, stderr].map(endSink));
     }
+  }
+
+  /** Takes a step's output no faster than its log does: a flood waits in the guest, and not in memory here. */
+  #sink(stream: 'stdout' | 'stderr'): Writable {
+    const lines = new LineSplitter((line) => this.#line(line, stream));
+    return new Writable({
+      write: (chunk: Buffer, _encoding, done) => {
+        lines.push(chunk);
+        void this.#context.log.drain().then(() => done());
+      },
+      final: (done) => {
+        lines.end();
+        done();
+      },
+    });
   }
 
   /** What sshd is told to run. What must be a file in the guest for that is put there first. */
@@ -240,4 +252,10 @@ class StepRun {
   #details(): { details?: string } {
     return this.#tail.length === 0 ? {} : { details: this.#tail.join('\n') };
   }
+}
+
+/** A command that broke off has not ended its output. */
+async function endSink(sink: Writable): Promise<void> {
+  if (!sink.writableEnded) sink.end();
+  await finished(sink);
 }

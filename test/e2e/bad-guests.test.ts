@@ -59,7 +59,7 @@ test('a guest that floods a step’s output and its console costs vmctl no memor
   const child = room.start(['up', '--timeout', '10m']);
   const most = await peakMemory(child.pid ?? 0, finish(child));
   expect(most.result).toMatchObject({ exitCode: 0 });
-  expect(most.bytes).toBeLessThan(400 * MIB);
+  expect(most.bytes).toBeLessThan(200 * MIB);
   const files = room.paths.vm('floods');
   expect((await stat(join(files, VM_FILES.provisionLog))).size).toBeGreaterThan(output * MIB);
   expect((await stat(join(files, VM_FILES.consoleLog))).size).toBeGreaterThan(console * MIB);
