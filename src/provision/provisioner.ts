@@ -14,6 +14,7 @@
 import { Buffer } from 'node:buffer';
 import { Writable } from 'node:stream';
 import { finished } from 'node:stream/promises';
+import { callbackify } from 'node:util';
 import { VmctlError, toVmctlError } from '../errors.js';
 import type { StageReporter } from '../model/event.js';
 import { type ProvisionStep, type ShellStep, stepTitle } from '../model/spec.js';
@@ -169,7 +170,7 @@ class StepRun {
     return new Writable({
       write: (chunk: Buffer, _encoding, done) => {
         lines.push(chunk);
-        void this.#context.log.drain().then(() => done());
+        callbackify(() => this.#context.log.drain())(done);
       },
       final: (done) => {
         lines.end();
