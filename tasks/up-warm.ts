@@ -1,14 +1,15 @@
 /** How a VM that comes up starts from what is frozen for it, or is frozen for the ones after it. */
-import { toVmctlError } from '../src/errors.js';
+import { VmctlError, toVmctlError } from '../src/errors.js';
 import type { StageContext } from '../src/model/event.js';
 import type { VmSpec } from '../src/model/spec.js';
 import type { BaseImage, RunningVm, StoppedVm, VmHandle } from '../src/model/vm.js';
 import type { RegistryEntry } from '../src/registry.js';
+import { isFull } from '../src/util/fs.js';
 import type { TaskEnvironment } from './context.js';
 import { isPortTaken } from './ports.js';
 import type { Peer } from './up-order.js';
 import { freezeVm } from './warm-freeze.js';
-import { type UsableFrozen, type WarmFinding, lookUpWarm } from './warm-lookup.js';
+import { type UsableFrozen, type WarmFinding, clearBroken, lookUpWarm } from './warm-lookup.js';
 import { prepareFrozenVm, restoreVm } from './warm-restore.js';
 
 /** Before it has looked, nothing is frozen and nothing is to be. */
@@ -52,12 +53,14 @@ export class WarmStart {
 
   /** The files of the VM, made from what is frozen. Null where nothing is, or it cannot be used after all, which is told. */
   async prepare(context: StageContext): Promise<VmHandle | null> {
-    if (this.frozen === null) return null;
+    const { frozen, key } = this;
+    if (frozen === null || key === null) return null;
     try {
-      return await prepareFrozenVm(this.#env, this.#spec, this.frozen, context);
+      return await prepareFrozenVm(this.#env, this.#spec, frozen, context);
     } catch (error) {
-      if (context.signal.aborted) throw error;
+      if (context.signal.aborted || wouldFailCold(error)) throw error;
       this.#giveUp(error, context);
+      if (error instanceof VmctlError && error.code === 'VM_DAMAGED') await clearBroken(this.#env, key);
       return null;
     }
   }
@@ -73,8 +76,7 @@ export class WarmStart {
       await this.#env.registry.updateRecord(vm.entry, { steps });
       return await restoreVm(this.#env, { ...vm, spec: this.#spec, key, level }, context);
     } catch (error) {
-      // Without its port a cold one would not start either.
-      if (context.signal.aborted || isPortTaken(error)) throw error;
+      if (context.signal.aborted || wouldFailCold(error)) throw error;
       this.#giveUp(error, context);
       return null;
     }
@@ -112,6 +114,11 @@ export class WarmStart {
     context.reporter.log(`starts cold: ${toVmctlError(error).message}`);
     if (this.#finding !== null) this.#finding = { ...this.#finding, hit: false, manifest: null };
   }
+}
+
+/** What is in the way of a VM that boots, too, and says nothing against what is frozen. */
+function wouldFailCold(error: unknown): boolean {
+  return isPortTaken(error) || isFull(error);
 }
 
 /** Why a VM that could start from a frozen one does not. */

@@ -110,8 +110,9 @@ export async function exists(path: string): Promise<boolean> {
   }
 }
 
-/** True where a file could not be written because there is no space left for it. */
+/** True where a file could not be written because there is no space left for it, by vmctl or by a program that it ran. */
 export function isFull(error: unknown): boolean {
+  if (error instanceof VmctlError && error.message.includes('No space left on device')) return true;
   const cause = error instanceof VmctlError ? error.cause : error;
   return ['ENOSPC', 'EDQUOT'].includes(errorCode(cause) ?? '');
 }

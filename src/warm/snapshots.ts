@@ -10,7 +10,7 @@ import { FROZEN_FILES } from '../hypervisor/hypervisor.js';
 import { FROZEN_KEY } from '../model/warm.js';
 import { VM_FILES } from '../paths.js';
 import { diskUsage } from '../util/disk-usage.js';
-import { exists, isMissing, makeDirectory, readTextIfPresent, writeFileAtomically } from '../util/fs.js';
+import { exists, isMissing, makeDirectory, readTextIfPresent, syncFiles, writeFileAtomically } from '../util/fs.js';
 
 const DESCRIPTION = 'snapshot.json';
 
@@ -71,6 +71,7 @@ export async function beginSnapshot({ directory }: Place): Promise<string> {
 export async function publishSnapshot({ directory }: Place, description: SnapshotDescription): Promise<KeptSnapshot> {
   const folder = join(directory, VM_FILES.snapshots, randomUUID());
   const staging = join(directory, VM_FILES.snapshots, STAGING);
+  await syncFiles(staging);
   await writeFileAtomically(join(staging, DESCRIPTION), `${JSON.stringify(description, null, 2)}\n`);
   await rename(staging, folder);
   return { ...description, folder };

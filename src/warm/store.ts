@@ -8,7 +8,7 @@ import { FROZEN_FILES } from '../hypervisor/hypervisor.js';
 import { FROZEN_KEY } from '../model/warm.js';
 import type { StatePaths } from '../paths.js';
 import { diskUsage } from '../util/disk-usage.js';
-import { exists, makeDirectory, namesIn } from '../util/fs.js';
+import { exists, makeDirectory, namesIn, syncFiles } from '../util/fs.js';
 import { type Description, type Manifest, readManifest, writeManifest } from './manifest.js';
 
 /** In the folder of one that was frozen with its memory: what its guest had printed on its console since it booted. */
@@ -67,10 +67,11 @@ export async function beginFrozen(paths: WarmPaths, key: string): Promise<string
   return staging;
 }
 
-/** Makes what is in the staging folder complete, and shows it to others; gives its folder. */
+/** Makes what is in the staging folder complete and lasting, and shows it to others; gives its folder. */
 export async function publishFrozen(paths: WarmPaths, description: Description): Promise<string> {
   const { key } = description;
   const staging = paths.frozenStaging(key);
+  await syncFiles(staging);
   await writeManifest(staging, description);
   // One that is there is damaged, or nobody would have frozen this one.
   await removeFrozen(paths, key);

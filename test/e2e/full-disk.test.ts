@@ -108,6 +108,11 @@ test.skipIf(!mayMount())(
     // What was kept for its memory is given back where it is not used.
     expect(await diskUsage(room.paths.frozen(key))).toBeLessThan((MEMORY_MIB - 20) * MIB);
     await room.vmctl('down', '--destroy');
+    // What is frozen is not given up because nothing can be written just now.
+    await disk.fill();
+    const full = await room.vmctl('up');
+    expect([full.exitCode, full.stderr]).toEqual([1, expect.stringContaining('Free some space')]);
+    await disk.free();
     expect((await room.vmctl('up')).stderr).toContain('from what was frozen');
     expect(await exec(isAlive)).toBe('alive\n');
   },

@@ -15,7 +15,9 @@ import { Rig, type RunResult } from '../support/rig.js';
 
 const FAULT_POINT = fileURLToPath(new URL('../support/fault-point.mjs', import.meta.url));
 const NAMES = ['db', 'web'];
+/** Other VMFiles, of VMs of the same names. */
 const DOWNLOAD = 'Download.kdl';
+const WARM = 'Warm.kdl';
 
 interface Scenario {
   readonly words: readonly string[];
@@ -24,10 +26,17 @@ interface Scenario {
 }
 
 const UP = [['up']];
+const UP_WARM_ONCE = [
+  ['up', '--file', WARM],
+  ['down', '--destroy', '--file', WARM],
+];
 const SCENARIOS: readonly Scenario[] = [
   { words: ['up'] },
   { words: ['up'], before: [['up'], ['down']] },
   { words: ['up', '--file', DOWNLOAD] },
+  { words: ['up', '--file', WARM] },
+  { words: ['up', '--file', WARM], before: UP_WARM_ONCE },
+  { words: ['reset', 'web'], before: [['up', '--file', WARM]] },
   { words: ['reload'], before: UP },
   { words: ['down'], before: UP },
   { words: ['down', '--destroy'], before: UP },
@@ -127,6 +136,24 @@ async function isWell(bench: Bench, state: string): Promise<void> {
   expect((await readdir(state)).filter((name) => name.endsWith('.tmp'))).toEqual([]);
 }
 
+/**
+ * The same for VMs that are frozen: whatever is left of that, they come up, and from then on they start from what is
+ * frozen.
+ */
+async function isWarm(bench: Bench, state: string): Promise<void> {
+  const file = ['--file', WARM];
+  for (let time = 0; time < 2; time += 1) {
+    const up = await bench.vmctl(state, 'up', ...file);
+    expect({ exitCode: up.exitCode, stderr: up.stderr }).toMatchObject({ exitCode: 0 });
+    expect(await bench.vmctl(state, 'down', '--destroy', ...file)).toMatchObject({ exitCode: 0 });
+  }
+  const { stderr } = await bench.vmctl(state, 'up', ...file);
+  expect(stderr.match(/from what was frozen/g)).toHaveLength(NAMES.length);
+  expect(await bench.vmctl(state, 'down', '--destroy', ...file)).toMatchObject({ exitCode: 0 });
+  const { warm } = statePaths(state);
+  expect((await readdir(warm)).filter((name) => name.startsWith('.') || name.endsWith('.lock'))).toEqual([]);
+}
+
 const CASES = SCENARIOS.map(({ words, before = [] }) => {
   const title = ['vmctl', ...words, ...(before.length === 0 ? [] : ['after', ...before.flat()])].join(' ');
   return { title, words, before };
@@ -141,15 +168,27 @@ test.for(CASES)(
     await using server = await serveFile(image);
     await rig.declare({ web: 'cloud-init; ssh; depends-on "db"', db: 'cloud-init' });
     await rig.write(DOWNLOAD, `vm "web" { image-url "${server.url}" }\nvm "db" { image-url "${server.url}" }\n`);
+    const step = 'provision "shell" { inline "true" }';
+    await rig.write(
+      WARM,
+      NAMES.map((name) => `vm "${name}" { image "disk.raw"; ssh; warm #true; ${step} }`).join('\n'),
+    );
+    const usesWarm = [words, ...before].some((command) => command.includes(WARM));
     const bench = new Bench(rig);
-    const start = bench.newState();
-    await mkdir(start);
-    for (const earlier of before) expect(await bench.vmctl(start, ...earlier)).toMatchObject({ exitCode: 0 });
-    const fresh = async (): Promise<string> => {
+    const make = async (): Promise<string> => {
+      const state = bench.newState();
+      await mkdir(state);
+      for (const earlier of before) expect(await bench.vmctl(state, ...earlier)).toMatchObject({ exitCode: 0 });
+      return state;
+    };
+    const start = await make();
+    const copy = async (): Promise<string> => {
       const state = bench.newState();
       await cp(start, state, { recursive: true, verbatimSymlinks: true });
       return state;
     };
+    // A frozen VM whose files are others than they were is taken for damaged.
+    const fresh = usesWarm ? make : copy;
 
     const trace = join(rig.root, 'trace');
     const whole = await fresh();
@@ -164,6 +203,7 @@ test.for(CASES)(
         expect(isHandled ? [0, 130, 143] : [-9, 0]).toContain(ended.exitCode);
         await bench.vmctl(state, 'gc', '--kept');
         if (words.includes(DOWNLOAD)) await bench.vmctl(state, 'down', '--destroy', '--file', DOWNLOAD);
+        if (usesWarm) await isWarm(bench, state);
         await isWell(bench, state);
       } catch (error) {
         const change = `${point} of ${changes.length}: ${changes[point - 1]}`;

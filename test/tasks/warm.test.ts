@@ -77,15 +77,18 @@ test('forwards do not make a start cold', async () => {
   expect((await rig.vmctl(['up', '--dry-run'])).stdout).toContain('starts from its frozen memory and disk');
 });
 
-test('a saved state that cannot be loaded leads to a cold start, and is replaced', async () => {
+test.each([
+  ['state', /starts cold: what was frozen is damaged: the state of its devices is gone/],
+  ['origin.json', /starts cold: the frozen VM in .* is not complete: origin\.json cannot be read/],
+])('a frozen VM without its %s leads to a cold start, and is replaced', async (file, words) => {
   await using rig = await rigOf();
   await rig.vmctl(['up']);
   await rig.vmctl(['down', '--destroy']);
   const [key = ''] = await frozen(rig);
-  await rm(join(rig.paths.frozen(key), 'state'));
+  await rm(join(rig.paths.frozen(key), file));
   const again = await rig.vmctl(['up']);
   expect(again.exitCode).toBe(0);
-  expect(again.stderr).toContain('starts cold: what was frozen is damaged: the state of its devices is gone');
+  expect(again.stderr).toMatch(words);
   expect(await frozen(rig)).toEqual([key]);
   await rig.vmctl(['down', '--destroy']);
   expect((await rig.vmctl(['up'])).stderr).toContain('from what was frozen');

@@ -3,7 +3,7 @@
  * and the VM itself goes on, as one of those others, on a fresh disk that stands on its former one.
  */
 import { randomUUID } from 'node:crypto';
-import { chmod, link, open, rename, rm } from 'node:fs/promises';
+import { chmod, link, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { toVmctlError } from '../../errors.js';
 import { releaseUnwritten } from '../../image/file-space.js';
@@ -11,7 +11,7 @@ import { createOverlay } from '../../image/qemu-img.js';
 import type { VmSpec } from '../../model/spec.js';
 import type { VmHandle } from '../../model/vm.js';
 import { PRIVATE_FILE_MODE, VM_FILES } from '../../paths.js';
-import { exists } from '../../util/fs.js';
+import { exists, syncFiles } from '../../util/fs.js';
 import { copyIfPresent, frozenImage, keepCompanions, macOfCopy, recordBranch, takeCompanions } from '../frozen.js';
 import { FROZEN_FILES, type PrepareOptions } from '../hypervisor.js';
 import { buildWorkDirectory } from '../work-directory.js';
@@ -45,7 +45,7 @@ export async function freezeFiles(handle: VmHandle, folder: string, steps: Freez
     // What a guest with UEFI has changed there until now.
     await copyIfPresent(join(directory, VM_FILES.firmwareVariables), frozen(VM_FILES.firmwareVariables));
     await chmod(frozen(FROZEN_FILES.disk), PRIVATE_FILE_MODE);
-    await Promise.all([FROZEN_FILES.disk, FROZEN_FILES.memory].map((name) => sync(frozen(name))));
+    await syncFiles(folder);
     if (await exists(frozen(FROZEN_FILES.memory))) await releaseMemory(frozen(FROZEN_FILES.memory), steps.note);
   } catch (error) {
     await rm(folder, { recursive: true, force: true });
@@ -90,14 +90,4 @@ export async function branchDisk(handle: VmHandle, folder: string, signal: Abort
   const branched = await recordBranch(handle, image);
   await rename(next, join(directory, VM_FILES.overlay));
   return branched;
-}
-
-async function sync(path: string): Promise<void> {
-  if (!(await exists(path))) return;
-  const file = await open(path, 'r+');
-  try {
-    await file.sync();
-  } finally {
-    await file.close();
-  }
 }
