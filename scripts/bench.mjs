@@ -5,6 +5,7 @@
 //     npm run bench -- images scale   some of them
 //     npm run bench -- --rounds 50    more rounds, for less noise
 //     npm run bench -- --list         what there is
+//     npm run bench -- --docs         measures nothing: the last results become docs/benchmarks.md
 //
 // A group is a file in scripts/bench/groups; scripts/bench/README.md says how one is written.
 import { execFileSync } from 'node:child_process';
@@ -13,11 +14,16 @@ import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { chart } from './bench/lib/chart.mjs';
-import { merged, table } from './bench/lib/report.mjs';
+import { writePage } from './bench/lib/page.mjs';
+import { measured, merged, table } from './bench/lib/report.mjs';
 import { buildGuest, ensurePrograms, giveUp, root } from './setup.mjs';
 
 const { values, positionals } = parseArgs({
-  options: { rounds: { type: 'string' }, list: { type: 'boolean', default: false } },
+  options: {
+    rounds: { type: 'string' },
+    list: { type: 'boolean', default: false },
+    docs: { type: 'boolean', default: false },
+  },
   allowPositionals: true,
 });
 const folder = new URL('bench/groups/', import.meta.url);
@@ -29,14 +35,15 @@ const groups = await Promise.all(
   chosen.map(async (name) => ({ name, ...(await import(new URL(`${name}.mjs`, folder))) })),
 );
 const most = Number(values.rounds ?? 0);
+const results = join(root, 'bench', 'results.json');
 
 if (values.list) for (const { name, title, about } of groups) process.stdout.write(`${name}: ${title}. ${about}\n`);
+else if (values.docs) writePage(join(root, 'docs'), measured(results));
 else await bench();
 
 async function bench() {
   execFileSync(process.execPath, [join(root, 'scripts', 'build.mjs')], { stdio: 'ignore' });
   const scratch = mkdtempSync(join(tmpdir(), 'vmctl-bench-'));
-  const results = join(root, 'bench', 'results.json');
   mkdirSync(join(root, 'bench'), { recursive: true });
   const host = `Node.js ${process.versions.node}, ${cpus().length} cores`;
   const done = [];

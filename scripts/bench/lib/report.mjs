@@ -14,7 +14,7 @@ export function range([from, to], unit) {
   return `${amount(from, unit)} to ${amount(to, unit)}`;
 }
 
-const HEADER = ['', 'median', '10 to 90 %', 'reference', 'its median', 'ratio', '10 to 90 %', 'bar', ''];
+export const HEADER = ['', 'median', '10 to 90 %', 'reference', 'its median', 'ratio', '10 to 90 %', 'bar', ''];
 
 /** The cells of a row, as text. */
 export function cells({ name, unit, value, spread, reference, ratio, ratioSpread, bar }) {
@@ -46,6 +46,11 @@ export function table(groups) {
     return [title, ...lines.map(text), ...told].join('\n');
   });
   return `${[text(HEADER), ...blocks].join('\n\n')}\n`;
+}
+
+/** Every group that was measured, by its name. */
+export function measured(path) {
+  return merged(path, {}).groups;
 }
 
 /** What is measured now, beside what was measured before of the groups that are not run now. */
