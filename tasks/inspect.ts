@@ -4,21 +4,17 @@ import type { ObservedVm, VmHandle } from '../src/model/vm.js';
 import type { RegistryEntry, VmRecord } from '../src/registry.js';
 import type { TaskEnvironment } from './context.js';
 import { powerCutAt } from './crash.js';
-import { type Remark, remarksOn } from './remarks.js';
+import { type Remark, type VmEnding, remarksOn } from './remarks.js';
 import { suspendedAt } from './suspended.js';
 
 export type Inspection =
-  | {
+  | (VmEnding & {
       readonly entry: RegistryEntry;
       readonly handle: VmHandle;
       readonly observed: ObservedVm;
       readonly record: VmRecord;
       readonly remarks: readonly Remark[];
-      /** When its power was cut, in ISO 8601, where it has not been started since. */
-      readonly powerCutAt: string | null;
-      /** When it was suspended to the disk, in ISO 8601, where it can go on from that. */
-      readonly suspendedAt: string | null;
-    }
+    })
   | { readonly entry: RegistryEntry; readonly problem: string };
 
 /** Throws `VM_NOT_FOUND` when it was removed meanwhile. */
@@ -27,10 +23,10 @@ export async function inspectVm(env: TaskEnvironment, entry: RegistryEntry): Pro
     const handle = await env.registry.handle(entry);
     const observed = await env.hypervisor.observe(handle);
     const record = await env.registry.record(entry);
-    const remarks = await remarksOn(env, observed);
     const cutAt = observed.state === 'stopped' ? await powerCutAt(handle) : null;
     const savedAt = observed.state === 'stopped' ? await suspendedAt(handle) : null;
-    return { entry, handle, observed, record, remarks, powerCutAt: cutAt, suspendedAt: savedAt };
+    const ending = { powerCutAt: cutAt, suspendedAt: savedAt };
+    return { entry, handle, observed, record, remarks: await remarksOn(env, observed, ending), ...ending };
   } catch (error) {
     const { code, message } = toVmctlError(error);
     if (code === 'VM_NOT_FOUND') throw error;

@@ -3,9 +3,7 @@ import { toVmctlError } from '../src/errors.js';
 import type { Nic, ObservedVm, VmHandle } from '../src/model/vm.js';
 import { connectCommand } from './cable.js';
 import type { TaskEnvironment } from './context.js';
-import { powerCutAt } from './crash.js';
 import { isPoweringOff } from './stop.js';
-import { suspendedAt } from './suspended.js';
 
 export interface Remark {
   readonly kind: 'problem' | 'on purpose';
@@ -16,6 +14,14 @@ export interface Remark {
   readonly details: string | null;
 }
 
+/** What somebody did to a VM that has stopped since; null for what was not done. */
+export interface VmEnding {
+  /** When its power was cut, in ISO 8601, where it has not been started since. */
+  readonly powerCutAt: string | null;
+  /** When it was suspended to the disk, in ISO 8601, where it can go on from that. */
+  readonly suspendedAt: string | null;
+}
+
 /** Why QEMU has paused a guest by itself. */
 export const DISK_ERROR = 'a disk of this host refused what the guest writes, because it is full or failing';
 
@@ -24,7 +30,11 @@ export function afterDiskError(name: string): string {
   return `Free some space, then run: vmctl resume ${name}`;
 }
 
-export async function remarksOn(env: TaskEnvironment, observed: ObservedVm): Promise<readonly Remark[]> {
+export async function remarksOn(
+  env: TaskEnvironment,
+  observed: ObservedVm,
+  { powerCutAt, suspendedAt }: VmEnding,
+): Promise<readonly Remark[]> {
   const { handle } = observed;
   const remarks: Remark[] = [];
   if (await isPoweringOff(observed)) {
@@ -36,14 +46,12 @@ export async function remarksOn(env: TaskEnvironment, observed: ObservedVm): Pro
     remarks.push({ kind: 'problem', what, next: afterDiskError(handle.name), details: null });
   }
   if (observed.state !== 'stopped') remarks.push(...observed.unplugged.map((nic) => unpluggedRemark(handle, nic)));
-  const cutAt = observed.state === 'stopped' ? await powerCutAt(handle) : null;
-  const savedAt = observed.state === 'stopped' ? await suspendedAt(handle) : null;
-  if (savedAt !== null) {
+  if (suspendedAt !== null) {
     const next = `Continue it with: vmctl resume ${handle.name}`;
-    remarks.push({ kind: 'on purpose', what: `suspended to the disk at ${savedAt}`, next, details: null });
-  } else if (cutAt !== null) {
+    remarks.push({ kind: 'on purpose', what: `suspended to the disk at ${suspendedAt}`, next, details: null });
+  } else if (powerCutAt !== null) {
     const next = `Start it again with: vmctl start ${handle.name}`;
-    remarks.push({ kind: 'on purpose', what: `power cut at ${cutAt}`, next, details: null });
+    remarks.push({ kind: 'on purpose', what: `power cut at ${powerCutAt}`, next, details: null });
   } else if (observed.state === 'stopped' && observed.crash !== undefined) {
     const { log } = observed.crash;
     const what = `its process ended unexpectedly${log === '' ? ', and left no word in its log' : '; the end of its log:'}`;

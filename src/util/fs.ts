@@ -1,6 +1,7 @@
 /** Files that are there completely or not at all. */
 import { randomBytes } from 'node:crypto';
-import { mkdir, open, readFile, readdir, rename, rm, stat, unlink } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
+import { mkdir, open, readdir, rename, rm, stat, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { types } from 'node:util';
 import { VmctlError } from '../errors.js';
@@ -80,10 +81,13 @@ export async function removeFile(path: string): Promise<void> {
   }
 }
 
-/** The text of a file, or null when there is none. */
+/**
+ * The text of a small file of the state directory, or null when there is none. Read at once: for another thread it would
+ * wait behind every sync that is under way, and handing it over takes longer than reading it.
+ */
 export async function readTextIfPresent(path: string): Promise<string | null> {
   try {
-    return await readFile(path, 'utf8');
+    return readFileSync(path, 'utf8');
   } catch (error) {
     if (isMissing(error)) return null;
     throw stateDirectoryError('read', path, error);
