@@ -16,6 +16,11 @@ export function atMostValue(value, words) {
   return { words, limit: ({ reference }) => value / reference };
 }
 
+/** At least so many times as fast as the reference. */
+export function timesFaster(times) {
+  return { words: `at least ${times} times as fast`, limit: () => 1 / times };
+}
+
 /** At least that share of the reference's speed. */
 export function atLeastSpeed(share) {
   return { words: `at least ${share} of its speed`, limit: () => 1 / share };
