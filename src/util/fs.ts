@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { mkdir, open, readdir, rename, rm, stat, unlink } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { types } from 'node:util';
 import { VmctlError } from '../errors.js';
 import { DIRECTORY_MODE, PRIVATE_FILE_MODE } from '../paths.js';
@@ -22,9 +22,21 @@ export function errorCode(error: unknown): string | null {
 /** Makes a directory of the state directory, readable by its owner alone. */
 export async function makeDirectory(path: string): Promise<void> {
   try {
-    await mkdir(path, { recursive: true, mode: DIRECTORY_MODE });
+    await makeWay(path);
   } catch (error) {
     throw stateDirectoryError('create', path, error);
+  }
+}
+
+/** One after the other: on a full disk, Node's own way to make a whole path says that a directory is missing. */
+async function makeWay(path: string): Promise<void> {
+  try {
+    await mkdir(path, { mode: DIRECTORY_MODE });
+  } catch (error) {
+    if (errorCode(error) === 'EEXIST' && (await stat(path)).isDirectory()) return;
+    if (errorCode(error) !== 'ENOENT' || dirname(path) === path) throw error;
+    await makeWay(dirname(path));
+    await makeWay(path);
   }
 }
 
