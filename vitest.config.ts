@@ -1,5 +1,21 @@
 import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
+import { BaseSequencer } from 'vitest/node';
+
+/** They take minutes, by several guests or large ones. Started last, one of them would run alone at the end. */
+const LONGEST = ['replication', 'ready', 'warm', 'clones', 'lan', 'debian'].map((name) => `/e2e/${name}.test.ts`);
+
+class LongestFirst extends BaseSequencer {
+  override async sort(files: Parameters<BaseSequencer['sort']>[0]) {
+    const rank = ({ moduleId }: (typeof files)[number]) => {
+      const place = LONGEST.findIndex((end) => moduleId.endsWith(end));
+      return place === -1 ? LONGEST.length : place;
+    };
+    // oxlint-disable-next-line unicorn/no-array-sort -- Vitest's, which is no array's
+    const sorted = await super.sort(files);
+    return sorted.toSorted((a, b) => rank(a) - rank(b));
+  }
+}
 
 /**
  * End-to-end tests start real guests, after all others have run. A guest that boots keeps one core busy and waits a lot, so
@@ -7,6 +23,7 @@ import { defineConfig } from 'vitest/config';
  */
 export default defineConfig({
   test: {
+    sequence: { sequencer: LongestFirst },
     projects: [
       {
         test: {
