@@ -2,6 +2,7 @@
  * Every failure that vmctl expects. A mistake in a VMFile is a list of diagnostics (`VMFILE_INVALID`),
  * a world that refuses is one of the other codes, and anything that is not a `VmctlError` is our bug.
  */
+import { types } from 'node:util';
 
 /** The codes of `VmctlError`, each with the one thing it means. */
 export const ERROR_CODES = {
@@ -101,11 +102,24 @@ export interface VmctlErrorJson {
   readonly fields: Readonly<Record<string, string | number | boolean | null>>;
 }
 
-/** The error itself if it is one of ours or a cancellation, else our bug, wrapped with its cause. */
+/** The next step where the system refuses to read or write a file, by Node's code of that. */
+export const REFUSAL_HINTS: Readonly<Record<string, string>> = {
+  ENOSPC: 'Free some space on that file system.',
+  EACCES: 'Check who owns it and its permissions.',
+  EPERM: 'Check who owns it and its permissions.',
+  EROFS: 'That file system is read-only; set XDG_DATA_HOME to a folder that can be written.',
+  EDQUOT: 'Your quota on that file system is used up.',
+};
+
+/** The error itself if it is one of ours, a cancellation or a refusal of the system, else our bug, wrapped with its cause. */
 export function toVmctlError(error: unknown): VmctlError {
   if (error instanceof VmctlError) return error;
   if (error instanceof Error && error.name === 'AbortError') {
     return new VmctlError('ABORTED', 'interrupted', { cause: error });
+  }
+  if (types.isNativeError(error) && 'code' in error) {
+    const hint = REFUSAL_HINTS[String(error.code)];
+    if (hint !== undefined) return new VmctlError('STATE_DIRECTORY', error.message, { cause: error, hint });
   }
   const message = error instanceof Error ? error.message : String(error);
   return new VmctlError('INTERNAL', `Internal error: ${message}`, {

@@ -43,6 +43,16 @@ describe('an error', () => {
     expect(toVmctlError(cause)).toMatchObject({ code: 'ABORTED', cause });
   });
 
+  test('of the system, which refuses to write a file, is one of the world, with the next step', () => {
+    const cause = Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' });
+    expect(toVmctlError(cause)).toMatchObject({
+      code: 'STATE_DIRECTORY',
+      message: 'ENOSPC: no space left on device, write',
+      hint: 'Free some space on that file system.',
+      cause,
+    });
+  });
+
   test('of any other kind is a bug in vmctl, with its words and where to report it', () => {
     const cause = new TypeError('x is not a function');
     expect(toVmctlError(cause)).toMatchObject({

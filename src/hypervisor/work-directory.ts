@@ -2,9 +2,10 @@
 import { createHash } from 'node:crypto';
 import { rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { VmctlError } from '../errors.js';
 import { PRIVATE_FILE_MODE, VM_FILES } from '../paths.js';
 import type { ResolvedVm, VmHandle } from '../model/vm.js';
-import { exists, makeDirectory, syncFiles, writeFileAtomically } from '../util/fs.js';
+import { errorCode, exists, makeDirectory, stateDirectoryError, syncFiles, writeFileAtomically } from '../util/fs.js';
 import type { PrepareOptions } from './hypervisor.js';
 
 /** Builds the directory in the staging place with `fill`, records the handle, and moves it to where it belongs. */
@@ -25,7 +26,8 @@ export async function buildWorkDirectory(
     return handle;
   } catch (error) {
     await rm(options.staging, { recursive: true, force: true });
-    throw error;
+    const isRefusal = !(error instanceof VmctlError) && errorCode(error) !== null;
+    throw isRefusal ? stateDirectoryError('write', options.staging, error) : error;
   }
 }
 

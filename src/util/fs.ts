@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { mkdir, open, readdir, rename, rm, stat, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { types } from 'node:util';
-import { VmctlError } from '../errors.js';
+import { REFUSAL_HINTS, VmctlError } from '../errors.js';
 import { DIRECTORY_MODE, PRIVATE_FILE_MODE } from '../paths.js';
 
 /** True when the error is Node's for a file that does not exist. */
@@ -133,14 +133,6 @@ export function isFull(error: unknown): boolean {
   return ['ENOSPC', 'EDQUOT'].includes(errorCode(cause) ?? '');
 }
 
-const HINTS: Readonly<Record<string, string>> = {
-  ENOSPC: 'Free some space on that file system.',
-  EACCES: 'Check who owns it and its permissions.',
-  EPERM: 'Check who owns it and its permissions.',
-  EROFS: 'That file system is read-only; set XDG_DATA_HOME to a folder that can be written.',
-  EDQUOT: 'Your quota on that file system is used up.',
-};
-
 /** `STATE_DIRECTORY` for a system error, with the next step where there is one: `cannot write /path: …`. */
 export function stateDirectoryError(
   verb: 'create' | 'read' | 'write' | 'lock',
@@ -148,7 +140,7 @@ export function stateDirectoryError(
   error: unknown,
 ): VmctlError {
   const code = errorCode(error);
-  const hint = code === null ? undefined : HINTS[code];
+  const hint = code === null ? undefined : REFUSAL_HINTS[code];
   const words = error instanceof Error ? error.message : String(error);
   return new VmctlError('STATE_DIRECTORY', `cannot ${verb} ${path}: ${words}`, {
     cause: error,
