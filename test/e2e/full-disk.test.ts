@@ -37,6 +37,34 @@ test.skipIf(!mayMount())(
   },
 );
 
+/** KiB with which the first that has no space is what the host can do, the disk's header, its tables, the seed, the guest. */
+const SPACES = [0, 16, 64, 192, 220, 300];
+
+test.skipIf(!mayMount())(
+  'wherever the space ends while a machine is made, up says so, and makes it whole when there is space again',
+  async () => {
+    await using room = await MachineRoom.open();
+    await using disk = await mountSmallDisk(dirname(room.paths.root), 40);
+    if (disk === null) throw new Error('a file system cannot be mounted here');
+    const image = JSON.stringify(await guestImage('pocket'));
+    await room.write('VMFile.kdl', `vm "web" { image ${image}; memory 256; cloud-init; ssh }\n`);
+    for (const kib of SPACES) {
+      await disk.fill(kib * 1024);
+      const { exitCode, stderr } = await room.vmctl('up');
+      expect({ kib, exitCode, stderr }).toMatchObject({
+        exitCode: 1,
+        stderr: expect.stringContaining('Free some space'),
+      });
+      await disk.free();
+    }
+    // The last of them had begun to boot.
+    expect(await room.vmctl('up')).toMatchObject({ exitCode: 0 });
+    expect(await room.vmctl('exec', 'web', '--', 'true')).toMatchObject({ exitCode: 0 });
+    expect(await room.vmctl('down', '--destroy')).toMatchObject({ exitCode: 0 });
+    expect(await room.leftovers()).toEqual([]);
+  },
+);
+
 const MIB = 1024 ** 2;
 /** Two thirds of them are touched by a guest that boots. */
 const MEMORY_MIB = 256;
