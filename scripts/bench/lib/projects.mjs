@@ -39,10 +39,15 @@ export class Project {
     });
   }
 
-  /** Runs `up --json` and calls back for each event, with the milliseconds since it was started; gives all of them. */
-  async up(words = [], onEvent = () => {}) {
+  /** Runs `up --json` and calls back for each event; gives the milliseconds that all of it took. */
+  up(words = [], onEvent = () => {}) {
+    return this.follow(['up', ...words], onEvent);
+  }
+
+  /** The same for any command that can tell its events, each with the milliseconds since it was started. */
+  async follow(words, onEvent) {
     const begun = performance.now();
-    const child = spawn(process.execPath, [program, 'up', '--json', ...words], {
+    const child = spawn(process.execPath, [program, ...words, '--json'], {
       ...this.options,
       stdio: ['ignore', 'pipe', 'pipe'],
     });
@@ -51,7 +56,7 @@ export class Project {
     const lines = createInterface({ input: child.stdout });
     lines.on('line', (line) => onEvent(JSON.parse(line), performance.now() - begun));
     const [[code]] = await Promise.all([once(child, 'exit'), once(lines, 'close')]);
-    if (code !== 0) throw new Error(`up failed with exit code ${code}: ${errors}`);
+    if (code !== 0) throw new Error(`${words[0]} failed with exit code ${code}: ${errors}`);
     return performance.now() - begun;
   }
 
