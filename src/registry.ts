@@ -169,12 +169,11 @@ export class Registry {
    * when somebody has removed the VM since it was looked up: who holds no lock has to reckon with that.
    */
   async handle(entry: RegistryEntry): Promise<VmHandle> {
-    const path = join(entry.directory, VM_FILES.handle);
-    const text = await readTextIfPresent(path);
+    const { path, text, isGone } = await readHandle(entry.directory);
     const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), handleSchema), text);
     if (parsed.success && parsed.output.name === entry.name) return { ...parsed.output, directory: entry.directory };
     const unreadable = text === null ? 'is missing' : 'is unreadable';
-    if (text === null && !(await exists(entry.directory))) {
+    if (isGone) {
       throw new VmctlError('VM_NOT_FOUND', `there is no VM "${entry.name}" any more: it was removed just now`, {
         fields: { vm: entry.name },
       });
@@ -296,14 +295,33 @@ export class Registry {
   }
 }
 
+/** What `versionOf` says where there is nothing. */
+const NO_FILE = 'none';
+
 /** Differs after each writing, because that replaces the file by another one. */
 async function versionOf(path: string): Promise<string> {
   try {
     const { ino, mtimeNs, size } = await stat(path, { bigint: true });
     return `${ino} ${mtimeNs} ${size}`;
   } catch (error) {
-    if (isMissing(error)) return 'none';
+    if (isMissing(error)) return NO_FILE;
     throw stateDirectoryError('read', path, error);
+  }
+}
+
+/**
+ * The text of the file in which a VM's directory says what the VM is. Others remove the directory and make it anew, by
+ * renames, while it is looked at: so a file counts as missing where the directory was the same before and after.
+ */
+async function readHandle(directory: string) {
+  const path = join(directory, VM_FILES.handle);
+  let before: string | null = null;
+  for (;;) {
+    const text = await readTextIfPresent(path);
+    if (text !== null) return { path, text, isGone: false };
+    const now = await versionOf(directory);
+    if (now === NO_FILE || now === before) return { path, text, isGone: now === NO_FILE };
+    before = now;
   }
 }
 
@@ -319,7 +337,7 @@ function entryOf(handle: VmHandle): RegistryEntry {
 async function adopt(name: string, directory: string): Promise<RegistryEntry | null> {
   const made = await stat(directory).catch(() => null);
   if (made?.isDirectory() !== true) return null;
-  const text = await readTextIfPresent(join(directory, VM_FILES.handle)).catch(() => null);
+  const { text } = await readHandle(directory).catch(() => ({ text: null }));
   const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), remainsSchema), text);
   const remains = parsed.success ? parsed.output : {};
   return {

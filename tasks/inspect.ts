@@ -26,7 +26,10 @@ export async function inspectVm(env: TaskEnvironment, entry: RegistryEntry): Pro
     const cutAt = observed.state === 'stopped' ? await powerCutAt(handle) : null;
     const savedAt = observed.state === 'stopped' ? await suspendedAt(handle) : null;
     const ending = { powerCutAt: cutAt, suspendedAt: savedAt };
-    return { entry, handle, observed, record, remarks: await remarksOn(env, observed, ending), ...ending };
+    const remarks = await remarksOn(env, observed, ending);
+    // What is wrong may be that it was removed while it was looked at, or made anew.
+    const isOther = remarks.length > 0 && (await env.registry.handle(entry)).uuid !== handle.uuid;
+    return isOther ? await inspectVm(env, entry) : { entry, handle, observed, record, remarks, ...ending };
   } catch (error) {
     const { code, message } = toVmctlError(error);
     if (code === 'VM_NOT_FOUND') throw error;

@@ -1,7 +1,9 @@
 /** What the registry does when its own files are damaged: it tells, it rebuilds, and it loses no VM. */
-import { mkdir, readFile, readdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setImmediate as turn } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import type { VmctlError } from '../src/errors.js';
 import { VM_FILES, type StatePaths, statePaths } from '../src/paths.js';
 import { Registry } from '../src/registry.js';
 import { type TemporaryDirectory, putVm, temporaryDirectory, vmHandle, vmSpec } from './support/fixtures.js';
@@ -133,6 +135,37 @@ describe('a VM with a damaged vm.json', () => {
     await expect(registry.handle(await get('web'))).rejects.toThrow(
       `VM "web" is damaged: ${paths.vm('web')}/vm.json is missing`,
     );
+  });
+
+  test('is never one that somebody removes and makes anew while it is looked at', async () => {
+    const handle = await putVm(paths, { name: 'web' });
+    await registry.add(handle);
+    const entry = await get('web');
+    const end = new AbortController();
+    const others = (async () => {
+      const [staging, removed] = [paths.vmStaging('web'), join(paths.vms, '.removing-web')];
+      while (!end.signal.aborted) {
+        await mkdir(staging);
+        await writeFile(join(staging, VM_FILES.handle), JSON.stringify(handle));
+        await rename(paths.vm('web'), removed);
+        await rm(removed, { recursive: true });
+        await rename(staging, paths.vm('web'));
+      }
+    })();
+    const outcomes = new Set<string>();
+    for (let time = 0; time < 1000; time += 1) {
+      await turn();
+      outcomes.add(
+        await registry.handle(entry).then(
+          () => 'there',
+          (error: VmctlError) => error.code,
+        ),
+      );
+    }
+    end.abort();
+    await others;
+    outcomes.delete('VM_NOT_FOUND');
+    expect([...outcomes]).toEqual(['there']);
   });
 
   test('stays on the list when vms.json is damaged as well, for its files and its QEMU are still there', async () => {
