@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { mkdir, open, readdir, rename, rm, stat, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { types } from 'node:util';
-import { REFUSAL_HINTS, VmctlError } from '../errors.js';
+import { type ErrorCode, REFUSAL_HINTS, VmctlError } from '../errors.js';
 import { DIRECTORY_MODE, PRIVATE_FILE_MODE } from '../paths.js';
 
 /** True when the error is Node's for a file that does not exist. */
@@ -126,11 +126,15 @@ export async function exists(path: string): Promise<boolean> {
   }
 }
 
+/** The errors that carry the words of a program of this host; those of a guest are about the guest's own disk. */
+const WORDS_OF_PROGRAMS: readonly ErrorCode[] = ['COMMAND_FAILED', 'QEMU_START', 'QMP'];
+
 /** True where a file could not be written because there is no space left for it, by vmctl or by a program that it ran. */
 export function isFull(error: unknown): boolean {
-  if (error instanceof VmctlError && error.message.includes('No space left on device')) return true;
   const cause = error instanceof VmctlError ? error.cause : error;
-  return ['ENOSPC', 'EDQUOT'].includes(errorCode(cause) ?? '');
+  if (['ENOSPC', 'EDQUOT'].includes(errorCode(cause) ?? '')) return true;
+  if (!(error instanceof VmctlError) || !WORDS_OF_PROGRAMS.includes(error.code)) return false;
+  return error.message.includes('No space left on device');
 }
 
 /** `STATE_DIRECTORY` for a system error, with the next step where there is one: `cannot write /path: …`. */

@@ -4,12 +4,14 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import {
   errorCode,
   exists,
+  isFull,
   isMissing,
   makeDirectory,
   readTextIfPresent,
   stateDirectoryError,
   writeFileAtomically,
 } from '../../src/util/fs.js';
+import { VmctlError } from '../../src/errors.js';
 import { type TemporaryDirectory, temporaryDirectory, withoutPrivileges } from '../support/fixtures.js';
 import { type Script, bundleScript } from './actor.js';
 
@@ -159,4 +161,15 @@ test('only system errors have a code', () => {
   expect(errorCode('EIO')).toBeNull();
   expect(isMissing(Object.assign(new Error('no'), { code: 'ENOTDIR' }))).toBe(true);
   expect(isMissing(Object.assign(new Error('no'), { code: 'EACCES' }))).toBe(false);
+});
+
+test('a full disk is one of this host, whoever told of it', () => {
+  const cause = Object.assign(new Error('no'), { code: 'ENOSPC' });
+  const words = 'No space left on device';
+  expect(isFull(cause)).toBe(true);
+  expect(isFull(stateDirectoryError('write', '/state/vms.json', cause))).toBe(true);
+  expect(isFull(new VmctlError('COMMAND_FAILED', `qemu-img: ${words}`))).toBe(true);
+  expect(isFull(new VmctlError('PROVISION_FAILED', `the guest says: ${words}`))).toBe(false);
+  expect(isFull(new VmctlError('COMMAND_FAILED', 'qemu-img: no such file'))).toBe(false);
+  expect(isFull(new Error(words))).toBe(false);
 });
