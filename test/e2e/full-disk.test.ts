@@ -1,5 +1,4 @@
 import { readdir } from 'node:fs/promises';
-import { dirname } from 'node:path';
 import { expect, test } from 'vitest';
 import { VM_FILES } from '../../src/paths.js';
 import { diskUsage } from '../../src/util/disk-usage.js';
@@ -13,8 +12,7 @@ test.skipIf(!mayMount())(
   async () => {
     const image = JSON.stringify(await guestImage('pocket'));
     await using room = await MachineRoom.open();
-    await using disk = await mountSmallDisk(dirname(room.paths.root), 40);
-    if (disk === null) throw new Error('a file system cannot be mounted here');
+    const disk = await room.keepStateOn((path) => mountSmallDisk(path, 40));
     const vm = (name: string) => `vm "${name}" { image ${image}; memory 256; cloud-init; ssh }\n`;
     await room.write('VMFile.kdl', vm('one') + vm('two'));
     expect((await room.vmctl('up')).exitCode).toBe(0);
@@ -44,8 +42,7 @@ test.skipIf(!mayMount())(
   'wherever the space ends while a machine is made, up says so, and makes it whole when there is space again',
   async () => {
     await using room = await MachineRoom.open();
-    await using disk = await mountSmallDisk(dirname(room.paths.root), 40);
-    if (disk === null) throw new Error('a file system cannot be mounted here');
+    const disk = await room.keepStateOn((path) => mountSmallDisk(path, 40));
     const image = JSON.stringify(await guestImage('pocket'));
     await room.write('VMFile.kdl', `vm "web" { image ${image}; memory 256; cloud-init; ssh }\n`);
     for (const kib of SPACES) {
@@ -106,8 +103,7 @@ test.skipIf(!mayMount())(
   'a machine that is to be frozen lives on when the disk fills up under it, and is frozen when there is space again',
   async () => {
     await using room = await MachineRoom.open();
-    await using disk = await mountExt4(dirname(room.paths.root), MEMORY_MIB + MARGIN_MIB + 150);
-    if (disk === null) throw new Error('a file system cannot be mounted here');
+    const disk = await room.keepStateOn((path) => mountExt4(path, MEMORY_MIB + MARGIN_MIB + 150));
     await declareWarm(room);
     // Enough for what vmctl writes down, and not for the state of the machine.
     const up = await upAnd(room, () => disk.fill(300_000));
@@ -150,8 +146,7 @@ test.skipIf(!mayMount())(
   'a machine for whose memory the disk has no space runs as one that is not to be frozen',
   async () => {
     await using room = await MachineRoom.open();
-    await using disk = await mountExt4(dirname(room.paths.root), MEMORY_MIB + MARGIN_MIB - 100);
-    if (disk === null) throw new Error('a file system cannot be mounted here');
+    await room.keepStateOn((path) => mountExt4(path, MEMORY_MIB + MARGIN_MIB - 100));
     await declareWarm(room);
     const { exitCode, stdout } = await upAnd(room, async () => {});
     const told = stdout.split('\n').filter((line) => line.includes('frozen: '));

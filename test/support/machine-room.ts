@@ -14,6 +14,7 @@ import type { VmEvent } from '../../src/model/event.js';
 import { statePaths } from '../../src/paths.js';
 import { waitFor } from '../../src/util/wait.js';
 import type { RunResult } from './rig.js';
+import type { SmallDisk } from './small-disk.js';
 
 /** The built command line. */
 export const PROGRAM = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
@@ -32,6 +33,7 @@ export class MachineRoom implements AsyncDisposable {
   readonly #variables: Readonly<Record<string, string>>;
   readonly #runner: readonly string[];
   readonly #children = new Set<ChildProcess>();
+  readonly #disks: SmallDisk[] = [];
 
   private constructor(root: string, options: RoomOptions) {
     this.root = root;
@@ -55,6 +57,14 @@ export class MachineRoom implements AsyncDisposable {
   /** The variables with which a program finds this room's state directory. */
   get variables(): Readonly<Record<string, string>> {
     return this.#variables;
+  }
+
+  /** Puts the state directory on a disk of its own. */
+  async keepStateOn(mount: (path: string) => Promise<SmallDisk | null>): Promise<SmallDisk> {
+    const disk = await mount(dirname(this.paths.root));
+    if (disk === null) throw new Error('a file system cannot be mounted here');
+    this.#disks.push(disk);
+    return disk;
   }
 
   async write(name: string, content: string, mode = 0o644): Promise<string> {
@@ -125,6 +135,8 @@ export class MachineRoom implements AsyncDisposable {
     for (const child of this.#children) child.kill('SIGKILL');
     for (const pid of Object.values(await this.machines())) process.kill(pid, 'SIGKILL');
     await waitFor(async () => (Object.keys(await this.machines()).length === 0 ? true : null), { timeoutMs: 10_000 });
+    // Not before: the machines are found by the folders that they are in.
+    for (const disk of this.#disks) await disk[Symbol.asyncDispose]();
     await rm(this.root, { recursive: true, force: true, maxRetries: 3 });
   }
 }
