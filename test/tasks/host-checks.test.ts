@@ -61,6 +61,16 @@ const withoutQemu = (problem: string): Partial<HostFacts> => ({
   },
 });
 
+test('the space that frozen VMs take is told, with the way to have it back where there is none', () => {
+  const state = { ...WELL.state, frozenBytes: 3 * GIB };
+  expect(told('space', { state })).toEqual(['ok: 100 GiB free; frozen VMs take 3 GiB']);
+  expect(told('space', { state: { ...state, freeBytes: GIB / 64 } })).toEqual([
+    expect.stringMatching(/^problem: only .*; frozen VMs take 3 GiB$/),
+    'vmctl gc --dry-run --images-older-than 30d',
+    'vmctl warm prune --dry-run --older-than 7d',
+  ]);
+});
+
 test('on a host on which all is well everything is ok', () => {
   expect(checkHost(WELL).map(({ id, result, found, next }) => [id, result, found, ...next])).toEqual([
     ['node', 'ok', '20.19.0'],

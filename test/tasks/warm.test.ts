@@ -33,6 +33,7 @@ test('the first up freezes what it has provisioned, and the next one restores it
   const status = JSON.parse((await rig.vmctl(['status', 'web', '--json'])).stdout);
   expect(status).toMatchObject({ state: 'running', provisioning: 'done' });
   expect((await rig.vmctl(['up'])).stderr).toContain('1 already up');
+  expect((await rig.vmctl(['doctor'])).stdout).toContain('; frozen VMs take ');
 });
 
 test('without warm nothing is frozen, and neither with --cold nor with VMCTL_WARM=0', async () => {
