@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { waitFor } from '../../src/util/wait.js';
 import { guestImage } from '../support/guests.js';
 import { MachineRoom, PROGRAM, finish } from '../support/machine-room.js';
-import { Terminal } from '../support/terminal.js';
+import { Terminal, sleepInGuest } from '../support/terminal.js';
 
 /** A machine with a root shell on its serial console, and `vmctl` as a command that tells its pid in a file. */
 async function openRoom(): Promise<MachineRoom> {
@@ -70,8 +70,9 @@ describe('a console', () => {
       'Attached to the serial console of VM "web". Ctrl-] detaches.',
     );
     await talk(terminal);
-    await terminal.type('sleep 1000');
+    await sleepInGuest(terminal);
     await terminal.press('C-c');
+    await talk(terminal);
     await terminal.resize(70, 20);
     await terminal.type('stty -onlcr; printf "up\\ndown\\n"; stty onlcr');
     // A line feed alone goes down and not back, as a program that draws expects of it.

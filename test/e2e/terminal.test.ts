@@ -6,7 +6,7 @@ import { expect, test } from 'vitest';
 import { serveFile } from '../support/file-server.js';
 import { guestImage } from '../support/guests.js';
 import { MachineRoom, PROGRAM } from '../support/machine-room.js';
-import { Terminal } from '../support/terminal.js';
+import { Terminal, sleepInGuest } from '../support/terminal.js';
 
 test('on a terminal, up draws a live tree with the download’s bytes and rate and the current line of provisioning', async () => {
   await using server = await serveFile(await guestImage('pocket'), { overMs: 2000 });
@@ -113,8 +113,7 @@ test('ssh gives a login shell this terminal, its size and its keys, and passes o
   await terminal.resize(70, 20);
   // Each line at the guest's prompt, as a person types: once, a line typed ahead of it was never run.
   await terminal.waitFor(/^vm@web:~\$$/m);
-  await terminal.type('echo sleeping; sleep 1000');
-  await terminal.waitFor(/^sleeping$/m);
+  await sleepInGuest(terminal);
   await terminal.press('C-c');
   await terminal.waitFor(/^\^C\n+vm@web:~\$$/m);
   await terminal.type('stty size');

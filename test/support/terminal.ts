@@ -132,3 +132,13 @@ function shows(screen: string, sight: Sight): boolean {
   if (typeof sight === 'string') return screen.includes(sight);
   return sight instanceof RegExp ? sight.test(screen) : sight(screen);
 }
+
+/**
+ * At the prompt of a guest's shell: a program for Ctrl-C to end. It says itself that it runs, because a key that comes
+ * while bash still starts it reaches bash alone: bash then prompts while the program takes the terminal, reads EIO (a
+ * background process of an orphaned group, POSIX "Terminal Access Control"), and logs out.
+ */
+export async function sleepInGuest(terminal: Terminal): Promise<void> {
+  await terminal.type("sh -c 'echo asleep-$((1+1)); exec sleep 1000'");
+  await terminal.waitFor(/^asleep-2$/m);
+}
