@@ -25,7 +25,8 @@ describe('the command line', () => {
     const spec = vmSpec({ name: 'web', vcpus: 2, memoryMib: 1024 });
     expect(qemuArguments(vmHandle({ spec }), TCG)).toEqual([
       ...['-name', 'guest=web', '-uuid', '6f6dfa32-5e3c-4c2b-8a0c-0d7b8a3a4f11'],
-      ...['-nodefaults', '-no-user-config', '-machine', 'q35', '-accel', 'tcg,thread=multi', '-cpu', 'max'],
+      ...['-nodefaults', '-no-user-config', '-machine', 'q35', '-accel', 'tcg,thread=multi'],
+      ...['-cpu', 'max,la57=off'],
       ...['-smp', '2', '-m', '1024M', '-display', 'none', '-device', 'VGA'],
       ...['-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'],
       ...['-chardev', 'socket,id=qmp,path=qmp.sock,server=on,wait=off'],
