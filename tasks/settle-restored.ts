@@ -3,11 +3,12 @@ import type { StageContext } from '../src/model/event.js';
 import type { RunningVm } from '../src/model/vm.js';
 import { settleGuest } from '../src/provision/settle.js';
 import type { RegistryEntry } from '../src/registry.js';
+import type { SshConnection } from '../src/ssh/client.js';
 import type { TaskEnvironment } from './context.js';
 import { connectWhenReady, rejoinLan } from './provision.js';
 
 /** A guest that goes on answers within seconds, or never. */
-const ANSWER_SECONDS = 45;
+export const ANSWER_SECONDS = 45;
 
 /**
  * Sets the clock, reseeds the random numbers, and tells who is on the LAN now. A guest that nobody can log in to is left
@@ -23,11 +24,16 @@ export async function settleRestored(
   if (!guestAccess.supported || !spec.ssh.declared || spec.network.kind === 'none') return;
   if (vm.unplugged.includes('outside')) return;
   await using connection = await connectWhenReady(env, vm, { spec, seconds: ANSWER_SECONDS }, context);
-  context.reporter.status('setting its clock, and new random numbers');
-  const problem = await settleGuest(connection, { beforeSaving: false, signal: context.signal });
+  const problem = await settleMemory(connection, context);
   if (problem !== null) {
     context.reporter.log(`its clock or its random numbers are those of when it was saved: ${problem}`);
   }
   // Without that cable it may have no address there, and hears of nobody.
   if (!vm.unplugged.includes('lan')) await rejoinLan(env, { vm, entry, spec, connection }, context);
+}
+
+/** Gives why its clock or its random numbers are those of when it was saved, or null. */
+export async function settleMemory(connection: SshConnection, context: StageContext): Promise<string | null> {
+  context.reporter.status('setting its clock, and new random numbers');
+  return settleGuest(connection, { beforeSaving: false, signal: context.signal });
 }

@@ -8,10 +8,8 @@ import { lanOf } from '../src/model/lan.js';
 import type { Forward, VmSpec } from '../src/model/spec.js';
 import type { Nic, RunningVm, StoppedVm, VmHandle } from '../src/model/vm.js';
 import { VM_FILES } from '../src/paths.js';
-import { settleGuest } from '../src/provision/settle.js';
 import { hasStepsForEach } from '../src/provision/step-plan.js';
 import type { RegistryEntry } from '../src/registry.js';
-import type { SshConnection } from '../src/ssh/client.js';
 import { withLock } from '../src/util/lock.js';
 import { findDamage, readManifest } from '../src/warm/manifest.js';
 import { findSnapshotByDisk } from '../src/warm/snapshots.js';
@@ -20,6 +18,7 @@ import type { TaskEnvironment } from './context.js';
 import { forgetEnd } from './forget-end.js';
 import { type ChosenIdentity, chooseIdentity, giveChosenIdentity, pinnedKey } from './identity.js';
 import { connectWhenReady, rejoinLan } from './provision.js';
+import { ANSWER_SECONDS, settleMemory } from './settle-restored.js';
 import { recordFreshStart } from './start.js';
 import type { UsableFrozen } from './warm-lookup.js';
 
@@ -56,9 +55,6 @@ export async function prepareFrozenVm(
     return handle;
   });
 }
-
-/** A guest that goes on answers within seconds, or never; one that boots takes what every boot takes. */
-const ANSWER_SECONDS = 45;
 
 /**
  * Starts the VM, whose disk stands on that of the frozen one, and gives it when somebody can log in. Until then its
@@ -116,10 +112,16 @@ async function settle(
 ): Promise<RunningVm> {
   if (!env.hypervisor.capabilitiesOf(vm.handle).guestAccess.supported) return vm;
   const { level, spec, entry, identity } = job;
+  // One that boots takes what every boot takes.
   const limit = level === 'memory' ? { seconds: ANSWER_SECONDS } : {};
   const connect = () => connectWhenReady(env, vm, { spec, ...limit }, context);
   await using connection = await connect();
-  if (level === 'memory') await settleMemory(connection, vm, context);
+  const problem = level === 'memory' ? await settleMemory(connection, context) : null;
+  if (problem !== null) {
+    throw new VmctlError('PROVISION_FAILED', `VM "${vm.handle.name}" cannot go on from saved memory: ${problem}`, {
+      fields: { vm: vm.handle.name },
+    });
+  }
   if (identity !== null) {
     await using own = await giveChosenIdentity(vm.handle, identity, { connection, connect }, context);
     const plugged = await plugIn(env, vm, context);
@@ -134,15 +136,6 @@ async function settle(
 async function plugIn(env: TaskEnvironment, vm: RunningVm, context: StageContext): Promise<RunningVm> {
   for (const nic of vm.unplugged) await env.hypervisor.setLink(vm, { nic, up: true }, context);
   return { ...vm, unplugged: [] };
-}
-
-async function settleMemory(connection: SshConnection, vm: RunningVm, context: StageContext): Promise<void> {
-  context.reporter.status('setting its clock, and new random numbers');
-  const problem = await settleGuest(connection, { beforeSaving: false, signal: context.signal });
-  if (problem === null) return;
-  throw new VmctlError('PROVISION_FAILED', `VM "${vm.handle.name}" cannot go on from saved memory: ${problem}`, {
-    fields: { vm: vm.handle.name },
-  });
 }
 
 /**
