@@ -57,9 +57,13 @@ export async function offsetOfLastLines(file: FileHandle, lines: number): Promis
   return 0;
 }
 
-/** The bytes of a file from an offset to its end, in pieces of at most 64 KiB. */
-export async function* readFrom(file: FileHandle, offset: number): AsyncGenerator<Uint8Array, void> {
-  for (let at = offset; ; ) {
+/** The bytes of a file from an offset to its end, or to where it was known to end at least, in pieces of at most 64 KiB. */
+export async function* readFrom(
+  file: FileHandle,
+  offset: number,
+  end = Number.POSITIVE_INFINITY,
+): AsyncGenerator<Uint8Array, void> {
+  for (let at = offset; at < end; ) {
     const { bytesRead, buffer } = await file.read(Buffer.allocUnsafe(BLOCK_BYTES), 0, BLOCK_BYTES, at);
     if (bytesRead === 0) return;
     at += bytesRead;

@@ -8,7 +8,7 @@ import { basename, dirname } from 'node:path';
 import { VmctlError } from '../errors.js';
 import { offsetOfLastLines, readFrom } from './file-tail.js';
 import { isMissing, stateDirectoryError } from './fs.js';
-import { throwIfAborted, unlessAborted } from './wait.js';
+import { pause, throwIfAborted, unlessAborted } from './wait.js';
 
 export interface FollowOptions {
   /** Ends it: the next value is then `ABORTED`. */
@@ -38,24 +38,41 @@ async function* follow(path: string, options: FollowOptions): AsyncGenerator<Uin
   const folder = await openIfPresent(dirname(path));
   if (folder === null) return;
   await using _open = folder;
-  // Watched before the first look, so that no change falls between the two.
-  using changes = new Changes(path);
   await using followed = new FollowedFile(path);
   await followed.begin(lastLines);
+  let inARow = 0;
   for (;;) {
-    changes.forget();
+    // Watched before the look, so that no change falls between the two.
+    using changes = inARow > FEW_IN_A_ROW ? null : new Changes(path);
     // Asked before the rest is read: what was written before the folder went away, or before the next file came, is in it.
     const gone = await isReplaced(folder, dirname(path), { orMissing: true });
     const next = await followed.findNext();
+    let hasGrown = false;
     for await (const chunk of followed.rest()) {
+      hasGrown = true;
       yield chunk;
       throwIfAborted(signal);
     }
     if (gone) return;
-    if (next === null) await changes.await(signal);
-    else await followed.moveTo(next);
+    if (next !== null) {
+      await followed.moveTo(next);
+    } else if (changes === null) {
+      if (!hasGrown) inARow = 0;
+      await pause(GATHER_MS, signal);
+    } else {
+      const since = performance.now();
+      await changes.await(signal);
+      inARow = performance.now() - since < GATHER_MS ? inARow + 1 : 0;
+    }
   }
 }
+
+/**
+ * QEMU writes a console byte by byte, and to wake up at each slows the guest down. When more than a few changes have come
+ * close together, the file is not watched any more but looked at so often, in milliseconds, until it no longer grows.
+ */
+const GATHER_MS = 30;
+const FEW_IN_A_ROW = 10;
 
 /** The file that is read at the moment, and how far. It is kept open, so its inode cannot become another file's. */
 class FollowedFile implements AsyncDisposable {
@@ -90,8 +107,10 @@ class FollowedFile implements AsyncDisposable {
   /** What was not read yet. */
   async *rest(): AsyncGenerator<Uint8Array, void> {
     if (this.#file === null) return;
-    if ((await this.#file.stat()).size < this.#offset) this.#offset = 0;
-    for await (const chunk of readFrom(this.#file, this.#offset)) {
+    const { size } = await this.#file.stat();
+    if (size < this.#offset) this.#offset = 0;
+    // To its end, whoever writes all the time would be read a few bytes at a time.
+    for await (const chunk of readFrom(this.#file, this.#offset, size)) {
       this.#offset += chunk.length;
       yield chunk;
     }
@@ -131,7 +150,10 @@ async function isReplaced(
 /** Where the host gives out no more watches, the file is looked at so often, in milliseconds. */
 const LOOK_EVERY_MS = 250;
 
-/** Whether something happened to a file, to its name, or to its folder. */
+/**
+ * Whether something happened to a file, to its name, or to its folder. Watches until the first change only: Node reads
+ * further ones for as long as they come faster than it reads, and does nothing else meanwhile.
+ */
 class Changes implements Disposable {
   readonly #names: readonly string[];
   #watcher: FSWatcher | null = null;
@@ -147,17 +169,13 @@ class Changes implements Disposable {
       this.#watcher = watch(folder, (_event, name) => {
         if (name === null || this.#names.includes(name)) this.#notice();
       });
-      this.#watcher.on('error', () => this.#lookOften());
+      this.#watcher.on('error', () => this.#lookLater());
     } catch {
-      this.#lookOften();
+      this.#lookLater();
     }
   }
 
-  forget(): void {
-    this.#changed = false;
-  }
-
-  /** Settles when there was a change since `forget`; throws `ABORTED` when cancelled. */
+  /** Settles when there was a change since this was made; throws `ABORTED` when cancelled. */
   async await(signal: AbortSignal): Promise<void> {
     throwIfAborted(signal);
     if (this.#changed) return;
@@ -169,16 +187,16 @@ class Changes implements Disposable {
 
   #notice(): void {
     this.#changed = true;
+    this[Symbol.dispose]();
     this.#wake();
   }
 
-  #lookOften(): void {
-    this.#timer ??= setInterval(() => this.#notice(), LOOK_EVERY_MS);
-    this.#notice();
+  #lookLater(): void {
+    this.#timer ??= setTimeout(() => this.#notice(), LOOK_EVERY_MS);
   }
 
   [Symbol.dispose](): void {
     this.#watcher?.close();
-    if (this.#timer !== null) clearInterval(this.#timer);
+    if (this.#timer !== null) clearTimeout(this.#timer);
   }
 }
