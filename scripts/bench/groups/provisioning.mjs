@@ -62,7 +62,7 @@ async function onThisHost({ scratch, rounds }) {
         reference: { name: 'scp', run: () => scp(server, large, target) },
         bar: atMost(MOST_FOR_A_FILE),
         rounds: rounds(7),
-        note: 'a fifth of what the file takes on this host is the digest by which a later run knows whether it has changed',
+        note: 'what the file takes on this host has in it the digest by which a later run knows whether it has changed',
       }),
     ];
   } finally {
