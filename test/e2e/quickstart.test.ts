@@ -1,13 +1,24 @@
 import { execFile } from 'node:child_process';
+import { cp } from 'node:fs/promises';
+import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { expect, test } from 'vitest';
 import { MachineRoom } from '../support/machine-room.js';
 
-const checkout = fileURLToPath(new URL('../..', import.meta.url));
+const project = fileURLToPath(new URL('../..', import.meta.url));
+const NOT_IN_A_CLONE: ReadonlySet<string> = new Set(['.git', 'node_modules', 'dist', 'bench']);
+
+/** As a new clone: the quickstart installs packages and builds vmctl, and other tests meanwhile run the one of this folder. */
+async function cloneInto(folder: string): Promise<string> {
+  const filter = (path: string) => !NOT_IN_A_CLONE.has(relative(project, path));
+  await cp(project, folder, { recursive: true, filter });
+  return folder;
+}
 
 test('npm run quickstart brings up two machines, lists them, and says how to get in and how to clean up', async () => {
   await using room = await MachineRoom.open();
+  const checkout = await cloneInto(join(room.root, 'checkout'));
   const env = { ...process.env, XDG_DATA_HOME: `${room.paths.root}/..` };
   const { stdout, stderr } = await promisify(execFile)('npm', ['run', '--silent', 'quickstart'], {
     cwd: checkout,
