@@ -76,7 +76,7 @@ export async function fetchImage(image: RemoteImage, options: FetchOptions): Pro
 class Fetch {
   readonly #place: ImagePlace;
   readonly #options: FetchOptions & { readonly pull: PullPolicy };
-  /** ISO 8601; what came later answers this question too. */
+  /** ISO 8601; what came later answers even a question that is always asked. */
   readonly #askedAt = new Date().toISOString();
 
   constructor(place: ImagePlace, options: FetchOptions & { readonly pull: PullPolicy }) {
@@ -86,23 +86,27 @@ class Fetch {
 
   async run(): Promise<string> {
     const { pull, stallMs = DEFAULT_STALL_MS } = this.#options;
-    const known = await this.#reuse(({ record }) => this.#place.isKnown(record, pull));
+    const { address, proxies } = this.#place;
+    // Looked at once: what another process stores after that answers this question and need not be asked about.
+    const images = await soundImages(this.#options.directory);
+    const known = images.some((image) => this.#isKnown(image)) ? await this.#reuse() : null;
     if (known !== null) return known;
-    if (pull === 'never') throw notThere(this.#place.address.shown);
-    const dispatcher = this.#options.dispatcher ?? environmentDispatcher(this.#place.proxies, stallMs);
+    if (pull === 'never') throw notThere(address.shown);
+    const before = images.flatMap(({ record }) => originOf(record, address.key) ?? []).at(-1) ?? null;
+    const dispatcher = this.#options.dispatcher ?? environmentDispatcher(proxies, stallMs);
     try {
-      return await this.#ask(dispatcher);
+      return await this.#ask(before, dispatcher);
     } finally {
       if (this.#options.dispatcher === undefined) await dispatcher.destroy();
     }
   }
 
   /** Asks what there is now, and gets it unless it is here. */
-  async #ask(dispatcher: Dispatcher): Promise<string> {
+  async #ask(before: Origin | null, dispatcher: Dispatcher): Promise<string> {
     const { signal, reporter, directory } = this.#options;
     const { stallMs = DEFAULT_STALL_MS, retryDelaysMs: delaysMs = DEFAULT_RETRY_DELAYS_MS } = this.#options;
     const requests = { dispatcher, signal, reporter, stallMs, delaysMs };
-    const content = await this.#place.look(await this.#newest(), requests);
+    const content = await this.#place.look(before, requests);
     const found = await this.#reuseContent(content);
     if (found !== null) return found;
     await makeDirectory(directory);
@@ -125,19 +129,14 @@ class Fetch {
     });
   }
 
-  /** What is known of this place, if there is a sound image from there. */
-  async #newest(): Promise<Origin | null> {
-    const { key } = this.#place.address;
-    const image = await newestImage(this.#options.directory, ({ record }) => originOf(record, key) !== undefined);
-    return (image === null ? null : originOf(image.record, key)) ?? null;
+  #isKnown({ record }: CachedImage): boolean {
+    return this.#place.isKnown(record, this.#options.pull);
   }
 
-  /** An image that is there, noted as used. Whoever removes unused ones cannot come between finding and noting it. */
-  async #reuse(isWanted: (image: CachedImage) => boolean): Promise<string | null> {
-    const { directory } = this.#options;
-    if ((await newestImage(directory, isWanted)) === null) return null;
+  /** A known image, noted as used. Whoever removes unused ones cannot come between finding and noting it. */
+  async #reuse(): Promise<string | null> {
     return withUseLock(this.#options, async () => {
-      const found = await newestImage(directory, isWanted);
+      const found = await newestImage(this.#options.directory, (image) => this.#isKnown(image));
       if (found !== null) await noteUse(found.path);
       return found?.path ?? null;
     });
@@ -145,10 +144,11 @@ class Fetch {
 
   /** An image of this content that is there, from wherever it came; noted as what this place leads to. */
   async #reuseContent(content: Content): Promise<string | null> {
-    const { directory } = this.#options;
+    const { directory, pull } = this.#options;
     const { key, shown } = this.#place.address;
+    const isRecent = ({ fetchedAt }: Origin): boolean => pull !== 'always' || fetchedAt >= this.#askedAt;
     const hasContent = (origin: Origin): boolean => {
-      if (content.checksum === null) return origin.key === key && origin.fetchedAt >= this.#askedAt;
+      if (content.checksum === null) return origin.key === key && isRecent(origin);
       return origin[content.checksum.algorithm] === content.checksum.digest;
     };
     const isWanted = ({ record }: CachedImage): boolean => record.origins.some(hasContent);
@@ -228,11 +228,14 @@ async function watchProgress(path: string, { reporter, signal }: StageContext): 
 
 /** The newest image of that kind that is sound. */
 async function newestImage(directory: string, isWanted: (image: CachedImage) => boolean): Promise<CachedImage | null> {
+  return (await soundImages(directory)).filter(isWanted).at(-1) ?? null;
+}
+
+/** The images that nobody found to be damaged; the newest one comes last. */
+async function soundImages(directory: string): Promise<readonly CachedImage[]> {
   const age = ({ record }: CachedImage): string => originOf(record)?.fetchedAt ?? '';
-  const images = (await listCachedImages(directory)).filter(
-    (image) => image.record.damagedAt === null && isWanted(image),
-  );
-  return images.toSorted((a, b) => (age(a) < age(b) ? -1 : 1)).at(-1) ?? null;
+  const images = (await listCachedImages(directory)).filter(({ record }) => record.damagedAt === null);
+  return images.toSorted((a, b) => (age(a) < age(b) ? -1 : 1));
 }
 
 function notThere(shown: string): VmctlError {

@@ -4,8 +4,8 @@ import { createHash, randomBytes } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { listCachedImages } from '../../src/image/cache-index.js';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import * as index from '../../src/image/cache-index.js';
 import { markDamaged } from '../../src/image/cache-store.js';
 import { type FetchOptions, fetchImage } from '../../src/image/cache.js';
 import { SharedWork } from '../../src/image/shared-work.js';
@@ -14,6 +14,8 @@ import type { ChecksumSource } from '../../src/model/spec.js';
 import { spoilImage } from '../support/cached-image.js';
 import { type TemporaryDirectory, temporaryDirectory } from '../support/fixtures.js';
 import { type HttpServer, startHttpServer } from '../support/http-server.js';
+
+vi.mock('../../src/image/cache-index.js', { spy: true });
 
 const older = Buffer.concat([Buffer.from([0, 1, 2, 3]), randomBytes(65_532)]);
 const newer = Buffer.concat([Buffer.from([0, 1, 2, 3]), randomBytes(65_532)]);
@@ -33,6 +35,7 @@ beforeEach(async () => {
 afterEach(async () => {
   await server[Symbol.asyncDispose]();
   await folder[Symbol.asyncDispose]();
+  vi.useRealTimers();
 });
 
 type Wanted = Pick<FetchOptions, 'pull'> & { readonly checksum?: ChecksumSource; readonly path?: string };
@@ -101,7 +104,7 @@ describe('an image that may be asked for', () => {
     const path = await pathOf();
     expect(await pathOf({ pull: 'always' })).toBe(path);
     expect(asked()).toEqual(['GET /disk.raw', 'HEAD /disk.raw', 'GET /disk.raw']);
-    expect((await listCachedImages(images))[0]?.record.origins).toHaveLength(1);
+    expect((await index.listCachedImages(images))[0]?.record.origins).toHaveLength(1);
   });
 
   test('always is not asked for where a checksum says what it is', async () => {
@@ -110,6 +113,46 @@ describe('an image that may be asked for', () => {
     await fetched({ checksum });
     expect(await fetched({ checksum, pull: 'always' })).toBe(sha256(older));
     expect(asked()).toEqual(['GET /disk.raw']);
+  });
+});
+
+describe('an image that another process has stored just after the cache was looked at', () => {
+  async function arriveAfterLook(arrival: () => Promise<unknown>): Promise<void> {
+    const actual = await vi.importActual<typeof index>('../../src/image/cache-index.js');
+    vi.mocked(index.listCachedImages).mockImplementationOnce(async (directory) => {
+      const seen = await actual.listCachedImages(directory);
+      await arrival();
+      return seen;
+    });
+  }
+
+  test('is not asked for again', async () => {
+    server.serve('/disk.raw', { body: older, headers: { etag: '"v1"' } });
+    await arriveAfterLook(() => pathOf());
+    expect(await fetched()).toBe(sha256(older));
+    expect(asked()).toEqual(['GET /disk.raw']);
+  });
+
+  test('is not asked for again, although it had come before anybody looked', async () => {
+    server.serve('/disk.raw', { body: older });
+    vi.useFakeTimers({ toFake: ['Date'] });
+    await arriveAfterLook(() => {
+      vi.setSystemTime(Date.now() - 1000);
+      return pathOf().finally(() => vi.setSystemTime(Date.now() + 1000));
+    });
+    expect(await fetched()).toBe(sha256(older));
+    expect(asked()).toEqual(['GET /disk.raw']);
+  });
+
+  test('does with "always" if it was asked for later, and not if it was asked for before', async () => {
+    server.serve('/disk.raw', { body: older });
+    await arriveAfterLook(() => pathOf());
+    await fetched({ pull: 'always' });
+    expect(asked()).toEqual(['GET /disk.raw']);
+    vi.useFakeTimers({ toFake: ['Date'] });
+    vi.setSystemTime(Date.now() + 1000);
+    await fetched({ pull: 'always' });
+    expect(asked()).toEqual(['GET /disk.raw', 'HEAD /disk.raw', 'GET /disk.raw']);
   });
 });
 
@@ -146,7 +189,7 @@ describe('a list of checksums', () => {
     server.serve('/SHA512SUMS', { body: `${sha512(newer)}  disk.raw\n` });
     server.serve('/disk.raw', { body: older });
     await expect(fetched({ checksum: list() })).rejects.toMatchObject({ code: 'IMAGE_CHECKSUM' });
-    expect(await listCachedImages(images)).toEqual([]);
+    expect(await index.listCachedImages(images)).toEqual([]);
   });
 
   test('costs one request with "always" while it has not changed, and tells of a newer image', async () => {
