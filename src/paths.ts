@@ -44,6 +44,8 @@ export const VM_FILES = {
   memory: 'memory',
   /** How a machine's state comes out of QEMU and into it. */
   stateSocket: 'state.sock',
+  /** The other end of a serial port of the guest, over which a program in it can be spoken to. */
+  portSocket: 'port.sock',
   /** A disk that is about to take the place of the other. */
   nextOverlay: 'overlay.next.qcow2',
   /** What was kept of the VM under names, one folder for each. */

@@ -7,6 +7,7 @@ import type { ProvisionedVm, RunningVm } from '../src/model/vm.js';
 import { VM_FILES } from '../src/paths.js';
 import type { RegistryEntry } from '../src/registry.js';
 import { joinLan } from '../src/provision/lan.js';
+import type { ReadinessOptions } from '../src/provision/readiness.js';
 import { runSteps } from '../src/provision/provisioner.js';
 import { hasStepsForEach } from '../src/provision/step-plan.js';
 import { type StepCounts, type StepMemory, runInOrder } from '../src/provision/step-sequence.js';
@@ -160,14 +161,43 @@ export async function awaitUsable(
   await awaitReadyAgain(env, { vm, entry, connection }, context);
 }
 
+/** The spec as declared now, and how long the guest may take; default what the spec says itself. */
+interface Waited {
+  readonly spec: VmSpec;
+  readonly seconds?: number;
+}
+
 /** Waits for the SSH banner, the pinned host key and a login that works. */
 export async function connectWhenReady(
   env: TaskEnvironment,
   vm: RunningVm,
-  /** The spec as declared now, and how long it may take; default what it says itself. */
-  { spec, seconds }: { readonly spec: VmSpec; readonly seconds?: number },
+  waited: Waited,
   context: StageContext,
 ): Promise<SshConnection> {
+  const { waitUntilReady } = await sshReadiness();
+  return waitUntilReady(await readinessOf(env, vm, waited, context));
+}
+
+/** Waits for the SSH banner and the pinned host key, in a guest whose login has worked before. */
+export async function verifyWhenReady(
+  env: TaskEnvironment,
+  vm: RunningVm,
+  waited: Waited,
+  context: StageContext,
+): Promise<void> {
+  const { waitUntilVerified } = await sshReadiness();
+  await waitUntilVerified(await readinessOf(env, vm, waited, context));
+}
+
+/** Loaded when there is a guest to wait for: an SSH client takes longer to load than an `up` of VMs that run takes. */
+const sshReadiness = () => import('../src/provision/readiness.js');
+
+async function readinessOf(
+  env: TaskEnvironment,
+  vm: RunningVm,
+  { spec, seconds }: Waited,
+  context: StageContext,
+): Promise<ReadinessOptions> {
   const { handle } = vm;
   const catchUpConsole = () => env.hypervisor.catchUpConsole(handle, context.signal).catch(() => {});
   const observe = async () => {
@@ -180,9 +210,7 @@ export async function connectWhenReady(
   };
   // A forward stays what it is; the address of a guest on a bridge may be that of its run before.
   const fixed = handle.spec.network.kind === 'user' ? vm.ssh : null;
-  // Loaded when there is a guest to wait for: an SSH client takes longer to load than an `up` of VMs that run takes.
-  const { waitUntilReady } = await import('../src/provision/readiness.js');
-  return waitUntilReady({
+  return {
     name: spec.name,
     target: await sshAccess({ ...handle, spec: { ...handle.spec, ssh: spec.ssh } }, { home: env.home }),
     locate: async () => fixed ?? (await observe())?.ssh ?? null,
@@ -193,7 +221,7 @@ export async function connectWhenReady(
     },
     timeoutMs: (seconds ?? readySeconds(env, vm, spec)) * 1000,
     ...context,
-  });
+  };
 }
 
 function readySeconds(env: TaskEnvironment, vm: RunningVm, spec: VmSpec): number {

@@ -1,7 +1,7 @@
 /** A guest that goes on from saved memory is told what it cannot know, over a login that its pinned host key verifies. */
 import type { StageContext } from '../src/model/event.js';
 import type { RunningVm } from '../src/model/vm.js';
-import { settleGuest } from '../src/provision/settle.js';
+import { settleByPort, settleGuest } from '../src/provision/settle.js';
 import type { RegistryEntry } from '../src/registry.js';
 import type { SshConnection } from '../src/ssh/client.js';
 import type { TaskEnvironment } from './context.js';
@@ -32,8 +32,18 @@ export async function settleRestored(
   if (!vm.unplugged.includes('lan')) await rejoinLan(env, { vm, entry, spec, connection }, context);
 }
 
+const SETTLING = 'setting its clock, and new random numbers';
+
+/** Tells it by the program that waits at its port, before anybody logs in; false where that does not answer. */
+export async function settleAtPort(env: TaskEnvironment, vm: RunningVm, context: StageContext): Promise<boolean> {
+  const port = env.hypervisor.guestPort(vm.handle);
+  if (port === null) return false;
+  context.reporter.status(SETTLING);
+  return settleByPort(port, context);
+}
+
 /** Gives why its clock or its random numbers are those of when it was saved, or null. */
 export async function settleMemory(connection: SshConnection, context: StageContext): Promise<string | null> {
-  context.reporter.status('setting its clock, and new random numbers');
-  return settleGuest(connection, { beforeSaving: false, signal: context.signal });
+  context.reporter.status(SETTLING);
+  return settleGuest(connection, { signal: context.signal });
 }

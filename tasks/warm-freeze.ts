@@ -9,7 +9,7 @@ import { lanOf } from '../src/model/lan.js';
 import type { VmSpec } from '../src/model/spec.js';
 import type { RunningVm, StoppedVm, VmHandle } from '../src/model/vm.js';
 import { PRIVATE_FILE_MODE, VM_FILES } from '../src/paths.js';
-import { settleGuest } from '../src/provision/settle.js';
+import { prepareSaving } from '../src/provision/settle.js';
 import { hasStepsForEach } from '../src/provision/step-plan.js';
 import type { RegistryEntry } from '../src/registry.js';
 import { exists, stateDirectoryError } from '../src/util/fs.js';
@@ -45,9 +45,10 @@ export async function freezeVm(env: TaskEnvironment, job: FreezeJob, context: St
     const room = await makeRoom(env, key);
     if (room !== 'free') return skip(vm, ROOM_REASONS[room], context);
     const begun = performance.now();
-    const level = await possibleLevel(env, job, context);
+    const prepared = await prepareGuest(env, job, context);
+    const { level } = prepared;
     context.reporter.status('freezing it');
-    const frozen = await freeze(env, { ...job, level }, context);
+    const frozen = await freeze(env, { ...job, ...prepared }, context);
     context.reporter.status('going on from what was frozen');
     running = await goOn(env, { ...job, level }, frozen, context);
     const seconds = ((performance.now() - begun) / 1000).toFixed(1);
@@ -85,19 +86,26 @@ async function tryLock(env: TaskEnvironment, key: string): Promise<(() => Promis
   }
 }
 
-/** A guest that cannot be told what it has to know when it goes on keeps its disk alone. */
-async function possibleLevel(env: TaskEnvironment, job: FreezeJob, context: StageContext): Promise<'memory' | 'disk'> {
-  const { vm, spec, level } = job;
-  if (!env.hypervisor.capabilitiesOf(vm.handle).guestAccess.supported) return level;
-  await using connection = await connectWhenReady(env, vm, { spec }, context);
-  const problem = await settleGuest(connection, { beforeSaving: true, signal: context.signal });
-  if (level === 'disk' || problem === null) return level;
-  context.reporter.log(`only its disk is frozen, so the next one boots: ${problem}`);
-  return 'disk';
+interface PreparedGuest {
+  /** A guest that cannot be told what it has to know when it goes on keeps its disk alone. */
+  readonly level: 'memory' | 'disk';
+  /** A program waits at its port to be told. */
+  readonly listens: boolean;
 }
 
-async function freeze(env: TaskEnvironment, job: FreezeJob, context: StageContext): Promise<StoppedVm> {
-  const { vm, key, spec, entry, level, components } = job;
+async function prepareGuest(env: TaskEnvironment, job: FreezeJob, context: StageContext): Promise<PreparedGuest> {
+  const { vm, spec, level } = job;
+  if (!env.hypervisor.capabilitiesOf(vm.handle).guestAccess.supported) return { level, listens: false };
+  await using connection = await connectWhenReady(env, vm, { spec }, context);
+  const port = level === 'memory' ? env.hypervisor.guestPort(vm.handle) : null;
+  const way = await prepareSaving(connection, port, { signal: context.signal });
+  if (level === 'disk' || way.kind !== 'none') return { level, listens: way.kind === 'port' };
+  context.reporter.log(`only its disk is frozen, so the next one boots: ${way.problem}`);
+  return { level: 'disk', listens: false };
+}
+
+async function freeze(env: TaskEnvironment, job: FreezeJob & PreparedGuest, context: StageContext): Promise<StoppedVm> {
+  const { vm, key, spec, entry, level, listens, components } = job;
   if (level === 'disk') {
     context.reporter.status('powering it off, so that its disk is complete');
     await stopVm(env, { handle: vm.handle, graceMs: env.stopGraceSeconds * 1000 }, context);
@@ -113,7 +121,8 @@ async function freeze(env: TaskEnvironment, job: FreezeJob, context: StageContex
     const lanAddress = lanOf(vm.handle.spec)?.address ?? null;
     const guest = { hostname: spec.cloudInit?.hostname ?? null, mac: vm.handle.mac, lanAddress };
     const name = kindOf(spec);
-    await publishFrozen(env.paths, { key, level, name, project, ...guest, frozenAt, components, steps: [...steps] });
+    const description = { key, level, name, project, ...guest, frozenAt, listens, components, steps: [...steps] };
+    await publishFrozen(env.paths, description);
     return stopped;
   } catch (error) {
     await rm(staging, { recursive: true, force: true });

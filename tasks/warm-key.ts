@@ -32,6 +32,8 @@ export async function warmComponents(
       network: guestNetwork(spec),
       'cloud-init': [commonCloudInit(spec), await cloudInitFiles(spec.cloudInit)],
       'ssh user': spec.ssh.user,
+      // One that goes on is not logged in to before it is used.
+      'ssh key': spec.ssh.privateKey === null ? null : await readFile(spec.ssh.privateKey, 'base64'),
     };
     for (const [index, step] of spec.provision.entries()) {
       // Run after the VM was frozen, in each that starts from it.

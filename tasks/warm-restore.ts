@@ -11,14 +11,14 @@ import { VM_FILES } from '../src/paths.js';
 import { hasStepsForEach } from '../src/provision/step-plan.js';
 import type { RegistryEntry } from '../src/registry.js';
 import { withLock } from '../src/util/lock.js';
-import { findDamage, readManifest } from '../src/warm/manifest.js';
+import { type Manifest, findDamage, readManifest } from '../src/warm/manifest.js';
 import { findSnapshotByDisk } from '../src/warm/snapshots.js';
 import { findByDisk, noteUse } from '../src/warm/store.js';
 import type { TaskEnvironment } from './context.js';
 import { forgetEnd } from './forget-end.js';
 import { type ChosenIdentity, chooseIdentity, giveChosenIdentity, pinnedKey } from './identity.js';
-import { connectWhenReady, rejoinLan } from './provision.js';
-import { ANSWER_SECONDS, settleMemory } from './settle-restored.js';
+import { connectWhenReady, rejoinLan, verifyWhenReady } from './provision.js';
+import { ANSWER_SECONDS, settleAtPort, settleMemory } from './settle-restored.js';
 import { recordFreshStart } from './start.js';
 import type { UsableFrozen } from './warm-lookup.js';
 
@@ -61,16 +61,18 @@ export async function prepareFrozenVm(
  * record says that it is not to be used. Throws what keeps it from that; the VM may be running.
  */
 export async function restoreVm(env: TaskEnvironment, job: RestoreJob, context: StageContext): Promise<RunningVm> {
-  const { stopped, entry, key, spec } = job;
+  const { stopped, entry, key, spec, level } = job;
   const folder = env.paths.frozen(key);
   await env.hypervisor.checkDisk(stopped.handle);
   await forgetEnd(stopped.handle);
   const { handle } = stopped;
-  await recordFreshStart(env, { entry, handle, frozen: job.level === 'memory' ? key : null });
+  const manifest = await readManifest(folder);
+  await recordFreshStart(env, { entry, handle, frozen: level === 'memory' ? key : null });
   await env.registry.updateRecord(entry, { warm: { key, settled: false } });
-  const identity = await identityOf(env, folder, job);
+  const identity = manifest === null ? null : await identityOf(env, manifest, job);
   const started = await env.hypervisor.start(stopped, context, startMode(folder, job, identity));
-  const vm = await settle(env, started, { ...job, identity }, context);
+  const listens = level === 'memory' && manifest?.listens === true;
+  const vm = await settle(env, started, { ...job, identity, listens }, context);
   await noteUse(folder);
   const provisioning = hasStepsForEach(spec) ? 'pending' : 'done';
   await env.registry.updateRecord(entry, { provisioning, warm: { key, settled: true }, lastFailure: null });
@@ -78,14 +80,14 @@ export async function restoreVm(env: TaskEnvironment, job: RestoreJob, context: 
 }
 
 /** What makes it a machine of its own, where it is one of several; null for any other, and where there is no guest. */
-async function identityOf(env: TaskEnvironment, folder: string, job: RestoreJob): Promise<ChosenIdentity | null> {
-  const { stopped, spec, level } = job;
+async function identityOf(
+  env: TaskEnvironment,
+  { hostname, mac, lanAddress, key }: Manifest,
+  { stopped, spec, level }: RestoreJob,
+): Promise<ChosenIdentity | null> {
   const { handle } = stopped;
-  const { guestAccess } = env.hypervisor.capabilitiesOf(handle);
-  const manifest = spec.group === null || !guestAccess.supported ? null : await readManifest(folder);
-  if (manifest === null) return null;
-  const { hostname, mac, lanAddress } = manifest;
-  const publicKey = await pinnedKey(join(folder, VM_FILES.knownHosts));
+  if (spec.group === null || !env.hypervisor.capabilitiesOf(handle).guestAccess.supported) return null;
+  const publicKey = await pinnedKey(join(env.paths.frozen(key), VM_FILES.knownHosts));
   const own = {
     hostname: spec.cloudInit?.hostname ?? spec.name,
     // Where it boots, its card has the frozen one's address, as its configuration has it.
@@ -107,16 +109,27 @@ function startMode(folder: string, { level, forwards }: RestoreJob, identity: Ch
 async function settle(
   env: TaskEnvironment,
   vm: RunningVm,
-  job: RestoreJob & { readonly identity: ChosenIdentity | null },
+  job: RestoreJob & {
+    readonly identity: ChosenIdentity | null;
+    /** A program waits at its port for what it has to be told. */
+    readonly listens: boolean;
+  },
   context: StageContext,
 ): Promise<RunningVm> {
   if (!env.hypervisor.capabilitiesOf(vm.handle).guestAccess.supported) return vm;
-  const { level, spec, entry, identity } = job;
+  const { level, spec, entry, identity, listens } = job;
+  // First of all, so that the keys of the first login are drawn from new random numbers.
+  const settled = listens && (await settleAtPort(env, vm, context));
   // One that boots takes what every boot takes.
   const limit = level === 'memory' ? { seconds: ANSWER_SECONDS } : {};
+  // Its login worked when it was frozen, and nothing has to be done in it.
+  if (settled && identity === null && lanOf(vm.handle.spec) === null) {
+    await verifyWhenReady(env, vm, { spec, ...limit }, context);
+    return vm;
+  }
   const connect = () => connectWhenReady(env, vm, { spec, ...limit }, context);
   await using connection = await connect();
-  const problem = level === 'memory' ? await settleMemory(connection, context) : null;
+  const problem = level === 'memory' && !settled ? await settleMemory(connection, context) : null;
   if (problem !== null) {
     throw new VmctlError('PROVISION_FAILED', `VM "${vm.handle.name}" cannot go on from saved memory: ${problem}`, {
       fields: { vm: vm.handle.name },

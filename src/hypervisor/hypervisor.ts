@@ -6,6 +6,7 @@ import type { Forward, VmSpec } from '../model/spec.js';
 import type {
   Accelerator,
   BackendKind,
+  GuestPort,
   Nic,
   ObservedVm,
   ResolvedVm,
@@ -240,6 +241,8 @@ export interface Hypervisor {
    */
   checkDisk(handle: VmHandle): Promise<void>;
   console(handle: VmHandle): ConsoleEndpoint;
+  /** Null for a backend whose machines have none. */
+  guestPort(handle: VmHandle): GuestPort | null;
   /**
    * Whether the guest has taken a connection that was made through this forward of 127.0.0.1, and still has it: the
    * backend takes each at once itself, also where nobody listens in the guest.

@@ -213,6 +213,10 @@ export class NoopBackend implements Hypervisor {
     return { kind: 'none' };
   }
 
+  guestPort(): null {
+    return null;
+  }
+
   async forwardTaken(): Promise<boolean> {
     return false;
   }

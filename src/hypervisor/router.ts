@@ -2,7 +2,16 @@
 import { VmctlError } from '../errors.js';
 import type { StageContext } from '../model/event.js';
 import type { VmSpec } from '../model/spec.js';
-import type { BackendKind, ObservedVm, ResolvedVm, RunningVm, StoppedVm, SuspendedVm, VmHandle } from '../model/vm.js';
+import type {
+  BackendKind,
+  GuestPort,
+  ObservedVm,
+  ResolvedVm,
+  RunningVm,
+  StoppedVm,
+  SuspendedVm,
+  VmHandle,
+} from '../model/vm.js';
 import type {
   BackendFacts,
   Capability,
@@ -158,6 +167,10 @@ export class RouterHypervisor implements Hypervisor {
 
   console(handle: VmHandle): ConsoleEndpoint {
     return this.#backend(handle.backend).console(handle);
+  }
+
+  guestPort(handle: VmHandle): GuestPort | null {
+    return this.#backend(handle.backend).guestPort(handle);
   }
 
   forwardTaken(handle: VmHandle, hostPort: number): Promise<boolean> {

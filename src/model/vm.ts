@@ -60,6 +60,14 @@ export interface VmHandle {
   readonly createdAt: string;
 }
 
+/** A serial port of a guest besides its console, over which a program in it can be spoken to. */
+export interface GuestPort {
+  /** Its name in the guest. */
+  readonly device: string;
+  /** The Unix socket that is its other end; an absolute path. */
+  readonly socket: string;
+}
+
 /** Where a service of the guest can be reached from here. */
 export interface Endpoint {
   readonly host: string;

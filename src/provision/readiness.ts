@@ -2,11 +2,12 @@
  * When is a guest ready? When somebody who logs in over SSH gets in: its server has said who it is, has shown the
  * pinned host key, and takes the user's key. One deadline holds for all of it.
  */
+import type { Socket } from 'node:net';
 import { stripVTControlCharacters } from 'node:util';
 import { type ErrorCode, VmctlError } from '../errors.js';
 import type { StageReporter } from '../model/event.js';
 import type { Endpoint } from '../model/vm.js';
-import { type SshConnection, type SshTarget, assertUsableKeys, connectSsh } from '../ssh/client.js';
+import { type SshConnection, type SshTarget, assertUsableKeys, connectSsh, verifyHostKey } from '../ssh/client.js';
 import { place } from '../ssh/login-error.js';
 import { backOff, pause, throwIfAborted } from '../util/wait.js';
 import { findServer } from './search.js';
@@ -55,7 +56,22 @@ type Waiting =
  * stopped; `SSH_HOST_KEY` when another host key is shown for 30 s; `SSH_AUTHENTICATION` at once when no private key
  * can be used; `ABORTED`; and whatever `locate` and `stillRunning` throw.
  */
-export async function waitUntilReady(options: ReadinessOptions): Promise<SshConnection> {
+export function waitUntilReady(options: ReadinessOptions): Promise<SshConnection> {
+  return waitUntil(connectSsh, options);
+}
+
+/**
+ * Waits until the guest's server has proved that it has the pinned host key, and offers it nothing: for a guest whose login
+ * has worked before, as one that goes on from saved memory. Throws as `waitUntilReady`.
+ */
+export function waitUntilVerified(options: ReadinessOptions): Promise<void> {
+  return waitUntil(verifyHostKey, options);
+}
+
+/** One attempt at a server that has said who it is. */
+type Attempt<T> = (target: SshTarget, options: { readonly socket: Socket; readonly signal: AbortSignal }) => Promise<T>;
+
+async function waitUntil<T>(attempt: Attempt<T>, options: ReadinessOptions): Promise<T> {
   throwIfAborted(options.signal);
   assertUsableKeys(options.target);
   const waiting = new WaitingFor(options.reporter);
@@ -63,7 +79,7 @@ export async function waitUntilReady(options: ReadinessOptions): Promise<SshConn
   const timer = setTimeout(() => end.abort('late'), options.timeoutMs);
   void watch(options.stillRunning, end);
   try {
-    return await logIn(options, waiting, AbortSignal.any([options.signal, end.signal]));
+    return await retry(attempt, { options, waiting, signal: AbortSignal.any([options.signal, end.signal]) });
   } catch (error) {
     throwIfAborted(options.signal);
     throw await explain(error, end.signal, { options, state: waiting.state });
@@ -73,7 +89,13 @@ export async function waitUntilReady(options: ReadinessOptions): Promise<SshConn
   }
 }
 
-async function logIn(options: ReadinessOptions, waiting: WaitingFor, signal: AbortSignal): Promise<SshConnection> {
+interface Retrying {
+  readonly options: ReadinessOptions;
+  readonly waiting: WaitingFor;
+  readonly signal: AbortSignal;
+}
+
+async function retry<T>(attempt: Attempt<T>, { options, waiting, signal }: Retrying): Promise<T> {
   const refusalPauses = doubling();
   const brokenPauses = backOff();
   let wrongHostKeySince: number | null = null;
@@ -85,7 +107,7 @@ async function logIn(options: ReadinessOptions, waiting: WaitingFor, signal: Abo
     });
     waiting.set({ kind: 'login', endpoint, error: null });
     try {
-      return await connectSsh({ ...options.target, endpoint }, { socket, signal });
+      return await attempt({ ...options.target, endpoint }, { socket, signal });
     } catch (error) {
       throwIfAborted(signal);
       if (!(error instanceof VmctlError) || !PASSING.has(error.code)) throw error;

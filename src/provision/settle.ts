@@ -5,99 +5,168 @@
  *
  * A guest with the kernel's driver for `vmgenid` (Linux 5.18 and later) reseeds by itself. Cloud kernels have none, and
  * writing to /dev/urandom only stirs the pool that the next reseeding takes from, up to a minute later (random(4)). So
- * the kernel is told by ioctl, which no usual program of a guest does: by one of 200 bytes, which comes along.
+ * the kernel is told by ioctl, which no usual program of a guest does: by one of 300 bytes, which comes along.
+ *
+ * A program of a guest that is saved is saved with it. So that program is left waiting at a serial port, and a guest that
+ * goes on hears from it at once, before anybody logs in. Where there is no such port, it is started over SSH each time.
  */
 import { Buffer } from 'node:buffer';
 import { randomBytes } from 'node:crypto';
+import type { GuestPort } from '../model/vm.js';
 import type { SshConnection } from '../ssh/client.js';
+import type { ExecResult } from '../ssh/exec.js';
+import { connectUnixSocket } from '../util/unix-socket.js';
+import { throwIfAborted } from '../util/wait.js';
 import { AS_ROOT } from './as-root.js';
-import { reseedProgram } from './reseed-program.js';
+import { refusalIn, settleMessage, settleProgram } from './settle-program.js';
 
 const TIMEOUT_MS = 60_000;
 /** How long the rest of a boot is waited for before a guest is saved. */
 const BOOT_SECONDS = 120;
-/** Of these, the first ones make a name in the guest that nobody can know before. */
-const RANDOM_BYTES = 80;
-const NAME_BYTES = 16;
+/** How long the program at the port may take; a guest that goes on answers in a fraction of it. */
+const PORT_TIMEOUT_MS = 10_000;
 
-/** The codes by which the script tells what failed. */
-const NO_CLOCK = 41;
-const NO_RANDOM = 42;
-const REASONS: Readonly<Record<number, string>> = {
-  [NO_CLOCK]: 'its clock cannot be set',
-  [NO_RANDOM]: 'its random numbers cannot be made new: it has no driver for vmgenid, and its kernel refuses the ioctl',
-};
+/** The code by which the script tells that the program could not be started. */
+const NO_PROGRAM = 41;
 
 export interface SettleOptions {
-  /** True: it is about to be saved, so what it has not written yet goes to its disk too. */
-  readonly beforeSaving: boolean;
   readonly signal: AbortSignal;
   /** Milliseconds since the epoch; the system's clock by default. */
   readonly clock?: () => number;
 }
 
+/** What a guest that is about to be saved can be told later. */
+export type SettleWay =
+  | { readonly kind: 'port' | 'ssh' }
+  /** It cannot, and why. */
+  | { readonly kind: 'none'; readonly problem: string };
+
 /** Sets the guest's clock and reseeds its random numbers; gives why that is not possible, or null. Throws `SSH_TRANSPORT`, `TIMEOUT`, `ABORTED`. */
-export async function settleGuest(connection: SshConnection, options: SettleOptions): Promise<string | null> {
-  const { beforeSaving, signal, clock = Date.now } = options;
-  const script = settleScript({ now: clock(), random: randomBytes(RANDOM_BYTES), beforeSaving });
+export function settleGuest(connection: SshConnection, options: SettleOptions): Promise<string | null> {
+  return settleOverSsh(connection, null, options);
+}
+
+/**
+ * Does the same in a guest that is about to be saved, when its boot is over; leaves the program at the port, if there is one,
+ * and sees to it that everything is on the guest's disk. Gives how it is to be told when it goes on.
+ */
+export async function prepareSaving(
+  connection: SshConnection,
+  port: GuestPort | null,
+  options: SettleOptions,
+): Promise<SettleWay> {
+  const { signal } = options;
+  await connection.exec(AS_ROOT, { stdin: BOOT_IS_OVER, timeoutMs: TIMEOUT_MS + BOOT_SECONDS * 1000, signal });
+  const problem = await settleOverSsh(connection, port, options);
+  if (problem !== null) return { kind: 'none', problem };
+  const listens = port !== null && (await settleByPort(port, options));
+  await connection.exec('sync', { timeoutMs: TIMEOUT_MS, signal });
+  return { kind: listens ? 'port' : 'ssh' };
+}
+
+/** Tells a guest by the program that waits at its port; false where none answers that it has done it. Throws `ABORTED`. */
+export async function settleByPort(
+  { socket: path }: GuestPort,
+  { signal, clock = Date.now, timeoutMs = PORT_TIMEOUT_MS }: SettleOptions & { readonly timeoutMs?: number },
+): Promise<boolean> {
+  throwIfAborted(signal);
+  const socket = await connectUnixSocket(path).catch(() => null);
+  if (socket === null) return false;
+  try {
+    const answered = new Promise<string | null>((resolve) => {
+      socket.once('data', (chunk: Buffer) => resolve(chunk.toString('latin1')));
+      socket.once('close', () => resolve(null));
+      socket.on('error', () => {});
+      socket.setTimeout(timeoutMs, () => resolve(null));
+      signal.addEventListener('abort', () => socket.destroy(), { once: true });
+    });
+    socket.write(settleMessage(clock()));
+    const answer = await answered;
+    throwIfAborted(signal);
+    return answer !== null && refusalIn(answer) === null;
+  } finally {
+    socket.destroy();
+  }
+}
+
+async function settleOverSsh(
+  connection: SshConnection,
+  port: GuestPort | null,
+  { signal, clock = Date.now }: SettleOptions,
+): Promise<string | null> {
+  const output: Buffer[] = [];
   const errors: Buffer[] = [];
   const result = await connection.exec(AS_ROOT, {
-    stdin: script,
+    stdin: settleScript({ now: clock(), device: port?.device ?? null }),
+    onStdout: (chunk) => output.push(chunk),
     onStderr: (chunk) => errors.push(chunk),
-    timeoutMs: TIMEOUT_MS + (beforeSaving ? BOOT_SECONDS * 1000 : 0),
+    timeoutMs: TIMEOUT_MS,
     signal,
   });
-  if (result.exitCode === 0) return null;
-  const known = result.exitCode === null ? undefined : REASONS[result.exitCode];
-  if (known !== undefined) return known;
-  const [words = ''] = Buffer.concat(errors).toString('utf8').trim().split('\n').slice(-1);
+  const textOf = (chunks: readonly Buffer[]): string => Buffer.concat(chunks).toString('utf8').trim();
+  return problemIn(result, textOf(output), textOf(errors));
+}
+
+function problemIn({ exitCode }: ExecResult, answer: string, errors: string): string | null {
+  if (exitCode === 0) return refusalIn(answer);
+  if (exitCode === NO_PROGRAM) return 'its root can start no program that comes along';
+  const [words = ''] = errors.split('\n').slice(-1);
   return `its user cannot act as root${words === '' ? '' : ` (${words})`}`;
 }
 
 interface ScriptFacts {
   /** Milliseconds since the epoch. */
   readonly now: number;
-  readonly random: Uint8Array;
-  readonly beforeSaving: boolean;
+  /** The serial port that the program is to be left at; null for none. */
+  readonly device: string | null;
 }
 
 /**
- * For any POSIX shell, with the programs of busybox at least; busybox takes whole seconds only. Every restore waits for
- * it, so it starts few programs, and what can be done beside something else is.
+ * For any POSIX shell, with the programs of busybox at least. Where it is started over SSH, every restore waits for it, so
+ * it starts few programs. It prints the program's answer.
  */
-export function settleScript({ now, random, beforeSaving }: ScriptFacts): string {
-  const exact = (now / 1000).toFixed(3);
-  const name = `vmctl-reseed.${Buffer.from(random.subarray(0, NAME_BYTES)).toString('hex')}`;
+export function settleScript({ now, device }: ScriptFacts): string {
+  // A name in the guest that nobody can know before.
+  const name = `vmctl-settle.${randomBytes(16).toString('hex')}`;
   return `PATH=$PATH:/usr/sbin:/sbin
 umask 077
 # Its own, or nothing: a name that is there already is not written to.
 set -C
-set_clock() {
-  date -u -s @${exact} || date -u -s @${Math.round(now / 1000)}
-} </dev/null >/dev/null 2>&1
-reseed() {
-  for folder in /run /dev/shm /tmp /var/tmp "$HOME"; do
-    file=$folder/${name}
-    { printf '${octal(reseedProgram())}' >"$file"; } 2>/dev/null || continue
-    chmod 700 "$file" && printf '${octal(random.subarray(NAME_BYTES))}' | "$file" 2>/dev/null && return 0
-    rm -f "$file"
-  done
-  return 1
-}
-${beforeSaving ? BEFORE_SAVING : ''}set_clock &
-clock=$!
-reseed || ls -d /sys/bus/acpi/drivers/vmgenid/*:* >/dev/null 2>&1 || exit ${NO_RANDOM}
-wait $clock || exit ${NO_CLOCK}
-${beforeSaving ? 'sync\n' : ''}exit 0
+exec 2>/dev/null
+for folder in /run /dev/shm /tmp /var/tmp "$HOME"; do
+  file=$folder/${name}
+  place() { printf '${octal(settleProgram())}' >"$file" && chmod 700 "$file"; }
+  if place && printf '${octal(settleMessage(now))}' | "$file"; then
+    ${device === null ? '' : leaveAt(device)}
+    exit 0
+  fi
+  rm -f "$file"
+done
+exit ${NO_PROGRAM}
 `;
+}
+
+/**
+ * In the background, and in nobody's session: neither the end of this login nor a session manager is to end it. The port
+ * is opened by a child, so that it does not become the terminal of the session; that child ends where it cannot be.
+ */
+function leaveAt(device: string): string {
+  return `place && (
+      trap '' HUP
+      exec 3<>${device}
+      stty raw -echo <&3 || exit
+      echo 0 >|/sys/fs/cgroup/cgroup.procs
+      "$file" <&3 >&3 &
+    ) || rm -f "$file"`;
 }
 
 /**
  * A guest can be logged in to before its boot is over: cloud-init starts its SSH server anew at the end. Saved before
  * that, it would do so in everybody who goes on from there.
  */
-const BEFORE_SAVING = `[ ! -d /run/systemd/system ] || timeout ${BOOT_SECONDS} systemctl is-system-running --wait </dev/null >/dev/null 2>&1 || :
+const BOOT_IS_OVER = `[ ! -d /run/systemd/system ] || timeout ${BOOT_SECONDS} systemctl is-system-running --wait </dev/null >/dev/null 2>&1 || :
 modprobe vmgenid 2>/dev/null
+exit 0
 `;
 
 /** Every byte as printf(1) of any shell reads it. */

@@ -56,6 +56,28 @@ export interface ConnectOptions {
  * everything else. One attempt: trying again is `provision/readiness`.
  */
 export async function connectSsh(target: SshTarget, options: ConnectOptions): Promise<SshConnection> {
+  const follow = (client: Client, socket: Socket) => new GuestConnection(transportOf(client), socket, target);
+  const connection = await open(target, { ...options, until: 'ready', follow });
+  if (options.background === true) connection.keepInBackground();
+  return connection;
+}
+
+/**
+ * Connects, has the server prove that it has the pinned host key, and leaves: nothing is offered to it. Throws as
+ * `connectSsh`, also when no private key could be used.
+ */
+export async function verifyHostKey(target: SshTarget, options: Omit<ConnectOptions, 'background'>): Promise<void> {
+  await open(target, { ...options, until: 'handshake', follow: (client) => void client.on('error', () => {}) });
+}
+
+interface OpenOptions<T> extends ConnectOptions {
+  /** How far it goes: the server has shown its host key, or has let the user in. */
+  readonly until: 'handshake' | 'ready';
+  /** Takes the client before anything can happen to it. */
+  readonly follow: (client: Client, socket: Socket) => T;
+}
+
+async function open<T>(target: SshTarget, options: OpenOptions<T>): Promise<T> {
   const seen: { hostKey: Buffer | null; banner: string } = { hostKey: null, banner: '' };
   const accepted = pinnedKeys(target);
   const pinned = accepted[0] ?? null;
@@ -70,7 +92,7 @@ export async function connectSsh(target: SshTarget, options: ConnectOptions): Pr
     client.on('banner', (text) => {
       seen.banner += text;
     });
-    const connection = new GuestConnection(transportOf(client), socket, target);
+    const followed = options.follow(client, socket);
     await login(client, options, {
       sock: socket,
       username: target.user,
@@ -87,8 +109,7 @@ export async function connectSsh(target: SshTarget, options: ConnectOptions): Pr
     if (target.hostKey.kind === 'learn' && seen.hostKey !== null) {
       await target.hostKey.onLearned(publicKeyLine(seen.hostKey));
     }
-    if (options.background === true) connection.keepInBackground();
-    return connection;
+    return followed;
   } catch (error) {
     socket?.destroy();
     const offered = keys.usable.map(({ source }) => source);
@@ -103,23 +124,29 @@ export async function connectSsh(target: SshTarget, options: ConnectOptions): Pr
   }
 }
 
-/** Settles with the first of: login, failure, end of the connection, deadline, cancellation. */
-function login(client: Client, options: ConnectOptions, config: ConnectConfig): Promise<void> {
-  const timeoutMs = options.timeoutMs ?? LOGIN_TIMEOUT_MS;
+/** Settles with the first of: what is to be reached, failure, end of the connection, deadline, cancellation. */
+function login(client: Client, options: OpenOptions<unknown>, config: ConnectConfig): Promise<void> {
+  const { until, timeoutMs = LOGIN_TIMEOUT_MS } = options;
   return new Promise<void>((resolve, reject) => {
     const settle = (error?: Error): void => {
       clearTimeout(timer);
       options.signal.removeEventListener('abort', onAbort);
-      client.off('ready', onReady).off('error', settle).off('close', onClose);
+      client.off('ready', onReached).off('handshake', onReached).off('error', settle).off('close', onClose);
       if (error === undefined) resolve();
       else reject(error);
     };
-    const onReady = (): void => settle();
+    const onReached = (): void => {
+      // At once: right after this event ssh2 asks to log in.
+      if (until === 'handshake') client.destroy();
+      settle();
+    };
     const onClose = (): void => settle(new Error('the server closed the connection'));
     const onAbort = (): void => settle(new VmctlError('ABORTED', 'interrupted', { cause: options.signal.reason }));
     const timer = setTimeout(() => settle(new Error(`nothing happened for ${timeoutMs / 1000} s`)), timeoutMs);
     options.signal.addEventListener('abort', onAbort);
-    client.on('ready', onReady).on('error', settle).on('close', onClose);
+    if (until === 'handshake') client.on('handshake', onReached);
+    else client.on('ready', onReached);
+    client.on('error', settle).on('close', onClose);
     client.connect({
       ...config,
       // The deadline is ours, and covers the TCP connection too.

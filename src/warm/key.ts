@@ -8,7 +8,7 @@ import { createHash } from 'node:crypto';
 export type Components = Readonly<Record<string, string>>;
 
 /** Changes with what is frozen and how it is restored: what another version of vmctl has frozen does not fit. */
-export const FORMAT_VERSION = '2';
+export const FORMAT_VERSION = '3';
 
 /** A short name for any plain value; objects count whatever the order of their keys. */
 export function digestOf(value: unknown): string {

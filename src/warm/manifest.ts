@@ -28,6 +28,8 @@ const manifestSchema = v.object({
   /** ISO 8601. */
   frozenAt: v.string(),
   components: v.record(v.string(), v.string()),
+  /** A program waits at the guest's port for what it has to be told when it goes on. */
+  listens: v.boolean(),
   /** The provision steps that had succeeded. */
   steps: v.array(v.object({ number: v.number(), digest: v.string() })),
   disk: factsSchema,

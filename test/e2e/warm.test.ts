@@ -1,6 +1,6 @@
 /** Warm starts on real guests: what survives, what is new, and what happens when something in between breaks. */
 import type { ChildProcess } from 'node:child_process';
-import { appendFile, open, readdir, rm, truncate, writeFile } from 'node:fs/promises';
+import { appendFile, open, readFile, readdir, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { describe, expect, test } from 'vitest';
@@ -94,6 +94,35 @@ test('a later up goes on from the provisioned machine: files and processes are t
   expect(await exec(room, 'cat proof')).toBe('provisioned');
   await destroy(room);
   expect(await room.leftovers()).toEqual([]);
+});
+
+test('a guest that goes on is told the time before anybody logs in, and over SSH where no program waits at its port', async () => {
+  await using room = await MachineRoom.open();
+  const settledFirst = async (): Promise<boolean> => {
+    const told = await up(room);
+    expect(told).toContain('from what was frozen');
+    expect(Math.abs(Number(await exec(room, 'date +%s')) * 1000 - Date.now())).toBeLessThan(10_000);
+    await destroy(room);
+    return told.indexOf('setting its clock') < told.indexOf('waiting for SSH');
+  };
+  await declare(room);
+  await up(room);
+  expect(await exec(room, "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' | grep -c '/[v]mctl-settle'")).toBe(
+    '1',
+  );
+  await destroy(room);
+  expect(await settledFirst()).toBe(true);
+  await declare(room, 'provision "shell" { inline "sudo rm /dev/ttyS3" }');
+  await up(room);
+  await destroy(room);
+  expect(await settledFirst()).toBe(false);
+  // And where one was there that does not answer.
+  for (const key of await frozen(room)) {
+    const manifest = join(room.paths.warm, key, 'manifest.json');
+    const text = (await readFile(manifest, 'utf8')).replace('"listens": false', '"listens": true');
+    await writeFile(manifest, text);
+  }
+  expect(await settledFirst()).toBe(true);
 });
 
 test('an edited step, or script of one, is told as what made the start cold, and --cold uses nothing', async () => {

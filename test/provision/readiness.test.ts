@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { VmctlError } from '../../src/errors.js';
 import { silentReporter } from '../../src/model/event.js';
-import { type ReadinessOptions, waitUntilReady } from '../../src/provision/readiness.js';
+import { type ReadinessOptions, waitUntilReady, waitUntilVerified } from '../../src/provision/readiness.js';
 import { generateKeyPair } from '../../src/ssh/keys.js';
 import { waitFor } from '../../src/util/wait.js';
 import { type Keys, calm, newKeys, targetOf } from '../ssh/guests.js';
@@ -58,6 +58,16 @@ describe('a guest is ready', () => {
     expect(server.connections).toBe(1);
     const where = `127.0.0.1:${server.endpoint.port}`;
     expect(statuses).toEqual([`waiting for SSH on ${where}`, `SSH answers on ${where}, logging in`]);
+  });
+
+  it('whose login has worked before, as soon as it has shown its host key', async () => {
+    server.mode = 'close';
+    const waiting = waitUntilVerified(options());
+    await until(() => server.connections >= 2);
+    server.mode = 'serve';
+    await waiting;
+    await until(() => server.open === 0);
+    expect(server.asked).toBe(0);
   });
 
   it.each(['close', 'hang'] as const)('soon after it listens, when connections before %s', async (mode) => {

@@ -1,52 +1,132 @@
 import { spawnSync } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
-import { chmod, readdir, writeFile } from 'node:fs/promises';
-import { delimiter, join } from 'node:path';
-import { expect, test } from 'vitest';
-import { settleScript } from '../../src/provision/settle.js';
-import { temporaryDirectory } from '../support/fixtures.js';
+import { once } from 'node:events';
+import { readdir, rm } from 'node:fs/promises';
+import { type Server, type Socket, createServer } from 'node:net';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import type { GuestPort } from '../../src/model/vm.js';
+import { settleByPort, settleScript } from '../../src/provision/settle.js';
+import { type TemporaryDirectory, temporaryDirectory } from '../support/fixtures.js';
 
-const facts = { now: 0, random: new Uint8Array(1) };
+const MESSAGE_BYTES = 88;
+const NOW = 1_800_000_000_123;
+const calm = new AbortController().signal;
 
-test('a guest is saved only when its boot is over, and is not held up by that when it goes on', () => {
-  const wait = 'systemctl is-system-running --wait';
-  expect(settleScript({ ...facts, beforeSaving: true })).toContain(wait);
-  expect(settleScript({ ...facts, beforeSaving: false })).not.toContain(wait);
+let folder: TemporaryDirectory;
+
+beforeEach(async () => {
+  folder = await temporaryDirectory();
 });
 
-/** Only root may add to the kernel's pool of random numbers, and not in every container. */
-const NO_RANDOM = 42;
-const OK_OR_NO_RANDOM = [0, NO_RANDOM];
+afterEach(async () => {
+  await folder[Symbol.asyncDispose]();
+});
 
-/** Runs it on this host, which has another `date`: the host's clock stays as it is. New random numbers do no harm. */
-async function settleHere(date: string) {
-  await using directory = await temporaryDirectory();
-  const folder = directory.path;
-  await writeFile(join(folder, 'date'), `#!/bin/sh\n${date}\n`);
-  await chmod(join(folder, 'date'), 0o700);
-  const random = randomBytes(80);
-  const { status } = spawnSync('sh', ['-s'], {
-    input: settleScript({ now: 1_800_000_000_123, random, beforeSaving: false }),
-    env: { HOME: folder, PATH: `${folder}${delimiter}${process.env['PATH'] ?? ''}` },
+describe('the script', () => {
+  /** On this host, whose clock stays as it is: what is started may not set it, not even for root. */
+  async function runHere(device: string | null) {
+    const isRoot = process.getuid?.() === 0;
+    const [program, words] = isRoot ? ['setpriv', ['--bounding-set=-sys_time', 'sh', '-s']] : ['sh', ['-s']];
+    const script = settleScript({ now: NOW, device });
+    const { status, stdout } = spawnSync(program, words, {
+      input: script,
+      encoding: 'utf8',
+      env: { HOME: folder.path, PATH: process.env['PATH'] ?? '' },
+    });
+    const mark = /vmctl-settle\.[0-9a-f]{32}/.exec(script)?.[0] ?? '';
+    const folders = ['/run', '/dev/shm', '/tmp', '/var/tmp', folder.path];
+    const left = (await Promise.all(folders.map((path) => readdir(path)))).flat();
+    return { status, answer: stdout, left: left.filter((name) => name.includes(mark)) };
+  }
+
+  test('starts a program that says which it could not do, and removes itself', async () => {
+    const { status, answer, left } = await runHere(null);
+    expect(status).toBe(0);
+    // Random numbers are for root alone, and not in every container.
+    expect(['1', '3']).toContain(answer);
+    expect(left).toEqual([]);
   });
-  const left = (
-    await Promise.all(['/run', '/dev/shm', '/tmp', '/var/tmp', folder].map((path) => readdir(path)))
-  ).flat();
-  const mark = random.subarray(0, 16).toString('hex');
-  return { status, left: left.filter((name) => name.includes(mark)) };
-}
 
-test('the program that comes along removes itself, whether it may do what it is for or not', async () => {
-  const { status, left } = await settleHere('exit 0');
-  expect(OK_OR_NO_RANDOM).toContain(status);
-  expect(left).toEqual([]);
+  test('leaves nothing behind where there is no such port', async () => {
+    const { status, answer, left } = await runHere(join(folder.path, 'no-such-folder', 'port'));
+    expect(status).toBe(0);
+    expect(['1', '3']).toContain(answer);
+    expect(left).toEqual([]);
+  });
 });
 
-test('a clock that cannot be set has a code of its own', async () => {
-  expect([41, NO_RANDOM]).toContain((await settleHere('exit 1')).status);
-});
+describe('a guest with a program at its port', () => {
+  let port: GuestPort;
+  let server: Server;
 
-test('a program of busybox, which takes whole seconds only, is given those', async () => {
-  const { status } = await settleHere('case $* in *.*) exit 1 ;; *@1800000000) exit 0 ;; esac; exit 1');
-  expect(OK_OR_NO_RANDOM).toContain(status);
+  /** What it was told, when it was told all. */
+  async function serve(answer: (guest: Socket) => void): Promise<{ readonly told: Promise<Buffer> }> {
+    port = { device: '/dev/ttyS3', socket: join(folder.path, 'port.sock') };
+    let done: (message: Buffer) => void;
+    const told = new Promise<Buffer>((resolve) => (done = resolve));
+    server = createServer((guest) => {
+      let message = Buffer.alloc(0);
+      guest.on('error', () => {});
+      guest.on('data', (chunk) => {
+        message = Buffer.concat([message, chunk]);
+        if (message.length < MESSAGE_BYTES) return;
+        done(message);
+        answer(guest);
+      });
+    });
+    server.listen(port.socket);
+    await once(server, 'listening');
+    return { told };
+  }
+
+  afterEach(async () => {
+    server.close();
+    await rm(port.socket, { force: true });
+  });
+
+  test('is told the time to the millisecond, and random numbers that are others each time', async () => {
+    const random: string[] = [];
+    for (const _ of [1, 2]) {
+      const { told } = await serve((guest) => guest.write('0'));
+      expect(await settleByPort(port, { signal: calm, clock: () => NOW })).toBe(true);
+      const message = await told;
+      expect(message.length).toBe(MESSAGE_BYTES);
+      expect(message.readBigInt64LE(0)).toBe(1_800_000_000n);
+      expect(message.readBigInt64LE(8)).toBe(123_000_000n);
+      // struct rand_pool_info (random(4)): bits of entropy, and how many bytes follow.
+      expect([message.readInt32LE(16), message.readInt32LE(20)]).toEqual([512, 64]);
+      random.push(message.subarray(24).toString('hex'));
+      server.close();
+    }
+    expect(random[0]).not.toBe(random[1]);
+  });
+
+  test.each(['1', '2', '3', 'login: '])('has not done it where it answers %j', async (answer) => {
+    await serve((guest) => guest.write(answer));
+    expect(await settleByPort(port, { signal: calm })).toBe(false);
+  });
+
+  test('has not done it where it hangs up', async () => {
+    await serve((guest) => guest.destroy());
+    expect(await settleByPort(port, { signal: calm })).toBe(false);
+  });
+
+  test('has not done it where it says nothing', async () => {
+    await serve(() => {});
+    expect(await settleByPort(port, { signal: calm, timeoutMs: 50 })).toBe(false);
+  });
+
+  test('is not there where nothing listens', async () => {
+    await serve(() => {});
+    server.close();
+    await rm(port.socket, { force: true });
+    expect(await settleByPort(port, { signal: calm })).toBe(false);
+  });
+
+  test('is not waited for by somebody who is cancelled', async () => {
+    const controller = new AbortController();
+    await serve(() => controller.abort());
+    await expect(settleByPort(port, { signal: controller.signal })).rejects.toMatchObject({ code: 'ABORTED' });
+    await expect(settleByPort(port, { signal: controller.signal })).rejects.toMatchObject({ code: 'ABORTED' });
+  });
 });

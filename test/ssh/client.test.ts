@@ -4,7 +4,13 @@ import { type Socket, createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { dial } from '../../src/ssh/banner.js';
-import { type ConnectOptions, type SshConnection, type SshTarget, connectSsh } from '../../src/ssh/client.js';
+import {
+  type ConnectOptions,
+  type SshConnection,
+  type SshTarget,
+  connectSsh,
+  verifyHostKey,
+} from '../../src/ssh/client.js';
 import { generateKeyPair } from '../../src/ssh/keys.js';
 import { runCommand } from '../../src/util/exec.js';
 import { waitFor } from '../../src/util/wait.js';
@@ -85,6 +91,39 @@ function nameLists(packet: Buffer): readonly (readonly string[])[] {
   }
   return lists;
 }
+
+describe('verifying the host key', () => {
+  const verify = (changes: Partial<SshTarget> = {}, options: Partial<ConnectOptions> = {}): Promise<void> =>
+    verifyHostKey({ ...target, ...changes }, { signal: calm, ...options });
+
+  it('leaves a server that has the pinned one, and asks it for nothing', async () => {
+    await serve();
+    await verify();
+    await until(() => server.connections === 1 && server.open === 0);
+    expect(server.asked).toBe(0);
+    await using connection = await connect();
+    expect(await connection.exec('true')).toMatchObject({ exitCode: 0 });
+    expect(server.asked).toBeGreaterThan(0);
+  });
+
+  it('takes no other one', async () => {
+    await serve();
+    const hostKey = { kind: 'pinned' as const, publicKey: newKeys().host.publicKey };
+    await expect(verify({ hostKey })).rejects.toMatchObject({ code: 'SSH_HOST_KEY' });
+    await until(() => server.open === 0);
+  });
+
+  it('fails where a login would be in vain', async () => {
+    await serve();
+    await expect(verify({ privateKeys: [] })).rejects.toMatchObject({ code: 'SSH_AUTHENTICATION' });
+  });
+
+  it('fails in time where nobody answers', async () => {
+    await serve({ mode: 'hang' });
+    await expect(verify({}, { timeoutMs: 50 })).rejects.toMatchObject({ code: 'SSH_TRANSPORT' });
+    await until(() => server.open === 0);
+  });
+});
 
 describe('logging in', () => {
   it('offers what ssh offers first, authenticated ciphers before the others, and nothing that is broken', async () => {

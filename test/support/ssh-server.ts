@@ -44,6 +44,8 @@ export class SshServer implements AsyncDisposable {
   readonly commands: string[] = [];
   /** Connections accepted so far, whatever became of them. */
   connections = 0;
+  /** How often somebody has asked to be let in so far. */
+  asked = 0;
   /** Logins that succeeded so far. */
   logins = 0;
   /** That many logins are refused before one is let in. */
@@ -128,6 +130,7 @@ export class SshServer implements AsyncDisposable {
     if (refused) this.refuseLogins -= 1;
     client.on('error', () => {});
     client.on('authentication', (context) => {
+      this.asked += 1;
       if (context.method === 'publickey' && !refused && this.#knows(context)) context.accept();
       else context.reject(['publickey']);
     });

@@ -20,6 +20,8 @@ const CLONES = 4;
 const MOST_MEMORY = 2.5;
 /** The file that a restored guest's memory is. */
 const FROZEN_MEMORY = 'memory';
+/** What vmctl says of a guest that goes on, as soon as it does. */
+const GOES_ON = 'setting its clock';
 /** MiB. */
 const SIZES = [512, 1024, 4096];
 /** The memory of the machine whose cold and warm ups are compared, in MiB. */
@@ -89,7 +91,7 @@ async function firstCommand(project, words, loaded = () => {}) {
   await project.up(words, ({ step, type, text, time }) => {
     if (step !== 'start') return;
     if (type === 'started') started = time;
-    if (type === 'status' && text.startsWith('waiting for SSH') && started !== null) {
+    if (type === 'status' && text.startsWith(GOES_ON) && started !== null) {
       loaded(time - started);
       started = null;
     }
@@ -103,7 +105,7 @@ async function resetAndCommand(project, goesOn) {
   const begun = performance.now();
   let waits = false;
   await project.follow(['reset', 'warm'], ({ type, text }, ms) => {
-    if (waits || type !== 'status' || !text.startsWith('waiting for SSH')) return;
+    if (waits || type !== 'status' || !text.startsWith(GOES_ON)) return;
     waits = true;
     goesOn(ms);
   });

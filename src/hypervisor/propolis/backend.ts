@@ -255,6 +255,10 @@ export class PropolisBackend implements Hypervisor {
     return { state: 'running', handle, pid: server.process.pid, ssh, forwards: [], accelerator: 'none', unplugged: [] };
   }
 
+  guestPort(): null {
+    return null;
+  }
+
   console(handle: VmHandle): ConsoleEndpoint {
     return consoleOf(handle);
   }

@@ -4,6 +4,7 @@ import { VmctlError } from '../../errors.js';
 import type { StageContext } from '../../model/event.js';
 import type { VmSpec } from '../../model/spec.js';
 import {
+  type GuestPort,
   type ObservedVm,
   type ResolvedVm,
   type RunningVm,
@@ -34,6 +35,7 @@ import { removeWorkDirectory } from '../work-directory.js';
 import { type AcceleratorChoice, type AcceleratorWish, chooseAccelerator } from './accelerator.js';
 import { type BinaryOptions, findBinary } from './binary.js';
 import { qemuCapabilities } from './capabilities.js';
+import { GUEST_PORT_DEVICE } from './command-line.js';
 import { changeLink, cutPower, pressReset } from './faults.js';
 import { requireFirmware } from './firmware.js';
 import { branchDisk, freezeFiles, prepareFromFrozen } from './freeze.js';
@@ -234,6 +236,10 @@ export class QemuBackend implements Hypervisor {
 
   console(handle: VmHandle): ConsoleEndpoint {
     return { kind: 'unix', path: join(handle.directory, VM_FILES.consoleSocket) };
+  }
+
+  guestPort(handle: VmHandle): GuestPort {
+    return { device: GUEST_PORT_DEVICE, socket: join(handle.directory, VM_FILES.portSocket) };
   }
 
   forwardTaken(handle: VmHandle, hostPort: number): Promise<boolean> {

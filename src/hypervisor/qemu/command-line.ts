@@ -53,6 +53,7 @@ export function qemuArguments(handle: VmHandle, options: MachineOptions): readon
     ...['-chardev', `socket,id=qmp,path=${VM_FILES.qmpSocket},server=on,wait=off`],
     ...['-mon', 'chardev=qmp,mode=control', '-pidfile', VM_FILES.pidfile],
     ...console(),
+    ...guestPort(),
     ...['-device', 'virtio-rng-pci', '-device', 'vmgenid,guid=auto'],
     ...rootDisk(),
     ...(options.hasSeed ? seed() : []),
@@ -102,6 +103,17 @@ function console(): readonly string[] {
   const chardev = `socket,id=console,path=${VM_FILES.consoleSocket},server=on,wait=off`;
   return ['-chardev', `${chardev},logfile=${VM_FILES.consoleLog},logappend=on`, '-serial', 'chardev:console'];
 }
+
+/**
+ * The serial port over which vmctl speaks with a program in the guest. The last of a PC's four: "-serial" in the user's
+ * configuration gives the ones before it.
+ */
+function guestPort(): readonly string[] {
+  const chardev = `socket,id=port,path=${VM_FILES.portSocket},server=on,wait=off`;
+  return ['-chardev', chardev, '-device', 'isa-serial,chardev=port,index=3'];
+}
+
+export const GUEST_PORT_DEVICE = '/dev/ttyS3';
 
 function rootDisk(): readonly string[] {
   const file = `file.driver=file,file.filename=${VM_FILES.overlay}`;

@@ -39,7 +39,7 @@ export interface StartOptions {
 export async function startQemu(handle: VmHandle, options: StartOptions): Promise<RunningVm> {
   const { binary, accelerator, extraArguments, mode, run } = options;
   const uefiCode = handle.spec.firmware === 'uefi' ? await uefiCodeFor(handle.directory, binary) : null;
-  for (const name of [VM_FILES.qmpSocket, VM_FILES.consoleSocket, VM_FILES.pidfile]) {
+  for (const name of [VM_FILES.qmpSocket, VM_FILES.consoleSocket, VM_FILES.portSocket, VM_FILES.pidfile]) {
     await rm(join(handle.directory, name), { force: true });
   }
   const hasSeed = await exists(join(handle.directory, VM_FILES.seed));
