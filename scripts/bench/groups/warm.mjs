@@ -172,6 +172,7 @@ function clones(project, count) {
       : `of one machine's memory ${translated} MiB are code that software emulation has translated: each machine has that for itself, and with KVM there is none`;
   return [
     compared(`memory of ${CLONES} from one`, ({ all }) => all, note),
+    ...(translated === 0 ? [] : [compared('of that: without translated code', (sum) => sum.all - sum.translated, '')]),
     compared('of that: the memory of the guests', ({ guest }) => guest, ''),
   ];
 }
