@@ -72,19 +72,21 @@ export async function settleByPort(
   throwIfAborted(signal);
   const socket = await connectUnixSocket(path).catch(() => null);
   if (socket === null) return false;
+  const over = new AbortController();
   try {
     const answered = new Promise<string | null>((resolve) => {
       socket.once('data', (chunk: Buffer) => resolve(chunk.toString('latin1')));
       socket.once('close', () => resolve(null));
       socket.on('error', () => {});
       socket.setTimeout(timeoutMs, () => resolve(null));
-      signal.addEventListener('abort', () => socket.destroy(), { once: true });
+      signal.addEventListener('abort', () => socket.destroy(), { signal: over.signal });
     });
     socket.write(settleMessage(clock()));
     const answer = await answered;
     throwIfAborted(signal);
     return answer !== null && refusalIn(answer) === null;
   } finally {
+    over.abort();
     socket.destroy();
   }
 }
