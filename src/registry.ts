@@ -68,6 +68,11 @@ export interface ConsoleStart {
 
 const FRESH_RECORD: VmRecord = { provisioning: 'pending', steps: [], hosts: null, warm: null, lastFailure: null };
 
+/** The text of a record that differs in this from one of a VM that was just made. */
+export function recordText(change: Partial<VmRecord>): string {
+  return `${JSON.stringify({ ...FRESH_RECORD, ...change })}\n`;
+}
+
 /** The registry held against the directories. */
 export interface RegistryView {
   /** Every VM, those included that only their directory tells of. */
@@ -198,7 +203,7 @@ export class Registry {
     // What is not there says the same as a fresh record.
     if (isDeepStrictEqual(record, before)) return;
     const { durable } = this.#options.paths;
-    await writeFileAtomically(join(entry.directory, VM_FILES.record), `${JSON.stringify(record)}\n`, { durable });
+    await writeFileAtomically(join(entry.directory, VM_FILES.record), recordText(record), { durable });
   }
 
   /** Queues a change. A write that has not begun yet takes it along, so waiting callers share one write. */

@@ -6,6 +6,7 @@ import { notLive } from './not-live.js';
 import { singleStepTasks } from './single-step.js';
 import { startVm } from './start.js';
 import { suspendedAt } from './suspended.js';
+import { isUnsettled, unsettledError } from './unsettled.js';
 import { type TaskGraph, runningSummary } from './up.js';
 
 export function suspendTasks(env: TaskEnvironment, entries: readonly RegistryEntry[]): TaskGraph {
@@ -36,16 +37,9 @@ export function resumeTasks(env: TaskEnvironment, entries: readonly RegistryEntr
         if ((await suspendedAt(observed.handle)) === null) throw notLive(observed, 'resume');
         return { done: runningSummary(await startVm(env, { stopped: observed, entry }, context)) };
       }
-      if ((await env.registry.record(entry)).warm?.settled === false) throw unsettledError(entry.name);
+      // It does not know what time it is, and its random numbers are those of others.
+      if (await isUnsettled(env, entry)) throw unsettledError(entry.name, 'resume');
       return { done: runningSummary(await env.hypervisor.resume(observed, context)) };
     },
-  });
-}
-
-/** It does not know what time it is, and its random numbers are those of others. */
-function unsettledError(name: string): VmctlError {
-  return new VmctlError('VM_STATE', `cannot resume VM "${name}": vmctl was interrupted while it was restored`, {
-    hint: `To make it anew from what was frozen, run: vmctl up ${name}`,
-    fields: { vm: name },
   });
 }

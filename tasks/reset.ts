@@ -44,6 +44,8 @@ async function resetVm(
   const forwards = observed.state === 'stopped' ? [] : observed.forwards;
   context.reporter.status('ending it as it is');
   await stopVm(env, { handle, graceMs: 0 }, context);
+  // From here on its disk is that of the frozen one, which may have had another name.
+  await env.registry.updateRecord(entry, { warm: { key, settled: false } });
   const stopped = await env.hypervisor.branch({ state: 'stopped', handle }, env.paths.frozen(key), context);
   context.reporter.status('going on from what was frozen');
   const job = { stopped, entry, spec: handle.spec, key, level };

@@ -9,7 +9,7 @@ import type { Forward, VmSpec } from '../src/model/spec.js';
 import type { Nic, RunningVm, StoppedVm, VmHandle } from '../src/model/vm.js';
 import { VM_FILES } from '../src/paths.js';
 import { hasStepsForEach } from '../src/provision/step-plan.js';
-import type { RegistryEntry } from '../src/registry.js';
+import { type RegistryEntry, recordText } from '../src/registry.js';
 import { withLock } from '../src/util/lock.js';
 import { type Manifest, findDamage, readManifest } from '../src/warm/manifest.js';
 import { findSnapshotByDisk } from '../src/warm/snapshots.js';
@@ -49,7 +49,9 @@ export async function prepareFrozenVm(
     const damage = await findDamage(folder, manifest);
     if (damage !== null) throw new VmctlError('VM_DAMAGED', `what was frozen is damaged: ${damage}`);
     const { name } = spec;
-    const places = { directory: paths.vm(name), staging: paths.vmStaging(name), durable: paths.durable };
+    // From its beginning: one that was killed before it went on is no VM to boot, with another one's name and keys.
+    const record = recordText({ warm: { key, settled: false } });
+    const places = { directory: paths.vm(name), staging: paths.vmStaging(name), durable: paths.durable, record };
     const handle = await hypervisor.prepareFrozen(spec, folder, places, context);
     await registry.add(handle);
     return handle;

@@ -118,6 +118,8 @@ export interface PrepareOptions {
   readonly staging: string;
   /** False where it need not survive a power cut; default true. */
   readonly durable?: boolean;
+  /** The text of what is recorded of the VM from its beginning; default nothing. */
+  readonly record?: string;
 }
 
 /** What is known of a VM whose files are damaged. */

@@ -17,9 +17,12 @@ export async function buildWorkDirectory(
   await makeDirectory(options.staging);
   try {
     const handle = await fill(options.staging);
-    const { durable = true } = options;
+    const { durable = true, record } = options;
     const text = `${JSON.stringify(handle, null, 2)}\n`;
-    await writeFileAtomically(join(options.staging, VM_FILES.handle), text, { durable: false });
+    const write = (name: string, content: string) =>
+      writeFileAtomically(join(options.staging, name), content, { durable: false });
+    await write(VM_FILES.handle, text);
+    if (record !== undefined) await write(VM_FILES.record, record);
     // All of it, before it has its name: a VM with an empty key or a torn disk would be one that nobody can repair.
     if (durable) await syncFiles(options.staging);
     await rename(options.staging, options.directory);

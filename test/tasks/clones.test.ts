@@ -1,7 +1,9 @@
 /** The VMs of a group that start from one frozen VM, on a backend without guests. */
+import { readdir } from 'node:fs/promises';
 import { expect, test } from 'vitest';
 import type { NoopOperation } from '../../src/hypervisor/noop.js';
 import type { PlannedVm } from '../../src/model/plan.js';
+import { waitFor } from '../../src/util/wait.js';
 import { Rig, gate } from '../support/rig.js';
 
 const GROUP = `vm "worker" count=3 {
@@ -123,4 +125,39 @@ test('when the first one fails the others start cold, and do not wait for ever',
   expect(exitCode).toBe(1);
   expect(await world.rig.states()).toMatchObject({ 'worker-2': 'running', 'worker-3': 'running' });
   expect(stderr).toContain('starts cold');
+});
+
+test('one that was made and never started, as vmctl was interrupted, is made anew, and is not just booted', async () => {
+  const interruption = new AbortController();
+  let armed = false;
+  await using world = await clones(async (operation) => {
+    if (!armed || operation !== 'start') return;
+    // One boots at a time; the others are ready to be started by now.
+    const allMade = async () =>
+      (await readdir(world.rig.paths.vms)).filter((name) => !name.startsWith('.')).length === 3 ? true : null;
+    await waitFor(allMade, { timeoutMs: 20_000 });
+    interruption.abort();
+    interruption.signal.throwIfAborted();
+  });
+  const { rig, told } = world;
+  await rig.vmctl(['up']);
+  await rig.vmctl(['down', '--destroy']);
+  armed = true;
+  told.length = 0;
+  const interrupted = await rig.vmctl(['up', '--parallel', '1'], { signal: interruption.signal });
+  expect(interrupted.exitCode).toBe(130);
+  armed = false;
+  const waiting = Object.keys(await rig.states()).filter((name) => !told.includes(`start ${name}`));
+  expect(waiting.length).toBeGreaterThan(0);
+  for (const name of waiting) {
+    expect(await rig.vmctl(['start', name])).toMatchObject({
+      exitCode: 1,
+      stderr: expect.stringContaining(`cannot start VM "${name}": vmctl was interrupted while it was restored`),
+    });
+  }
+  told.length = 0;
+  const { exitCode, stderr } = await rig.vmctl(['up']);
+  expect(exitCode).toBe(0);
+  expect(steps(stderr)).toEqual(EACH);
+  for (const name of waiting) expect(told).toContain(`destroy ${name}`);
 });
