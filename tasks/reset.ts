@@ -1,5 +1,4 @@
 /** Back to the moment at which a VM was frozen: disk and memory, while its name, its files and its ports stay. */
-import { basename, dirname } from 'node:path';
 import { VmctlError } from '../src/errors.js';
 import type { StageContext } from '../src/model/event.js';
 import type { ObservedVm, RunningVm } from '../src/model/vm.js';
@@ -39,7 +38,7 @@ async function resetVm(
   { observed, entry }: { readonly observed: ObservedVm; readonly entry: RegistryEntry },
   context: StageContext,
 ): Promise<RunningVm> {
-  const { key, level } = await frozenOf(env, observed, entry);
+  const { key, level } = await frozenOf(env, entry);
   const { handle } = observed;
   const forwards = observed.state === 'stopped' ? [] : observed.forwards;
   context.reporter.status('ending it as it is');
@@ -57,11 +56,11 @@ interface FrozenSource {
   readonly level: 'memory' | 'disk';
 }
 
-async function frozenOf(env: TaskEnvironment, { handle }: ObservedVm, entry: RegistryEntry): Promise<FrozenSource> {
+async function frozenOf(env: TaskEnvironment, entry: RegistryEntry): Promise<FrozenSource> {
   const { warm } = await env.registry.record(entry);
   const key = warm?.key ?? null;
   const fields = { vm: entry.name };
-  if (key === null || basename(dirname(handle.image.path)) !== key) {
+  if (key === null) {
     throw new VmctlError('UNSUPPORTED', `VM "${entry.name}" cannot be reset: it was never frozen`, {
       hint: `Write "warm #true" into its vm in the VMFile, then run: vmctl reload ${entry.name}`,
       fields,

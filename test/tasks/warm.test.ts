@@ -151,6 +151,10 @@ test('reset takes a VM back, whatever state it is in, and refuses one that was n
   expect((await rig.vmctl(['reset', 'web'])).exitCode).toBe(0);
   // Secrets of a memory that nobody goes back to would stay on the disk.
   expect(await readdir(rig.paths.vm('web'))).not.toContain('suspended.state');
+  await rig.vmctl(['snapshot', 'web', 'one']);
+  expect((await rig.vmctl(['reset', 'web'])).exitCode).toBe(0);
+  expect((await rig.vmctl(['restore', 'web', 'one'])).exitCode).toBe(0);
+  expect((await rig.vmctl(['reset', 'web'])).exitCode).toBe(0);
   expect(await rig.states()).toEqual({ web: 'running', other: 'running' });
   const refused = await rig.vmctl(['reset', 'other']);
   expect(refused.exitCode).toBe(1);
