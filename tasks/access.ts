@@ -3,6 +3,7 @@ import { constants } from 'node:fs';
 import { access, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { VmctlError } from '../src/errors.js';
+import type { VmSpec } from '../src/model/spec.js';
 import type { VmHandle } from '../src/model/vm.js';
 import { VM_FILES } from '../src/paths.js';
 import { knownHostsLine } from '../src/ssh/keys.js';
@@ -21,11 +22,23 @@ export interface AccessOptions {
  * Private keys in the order in which they are tried: those that somebody named, and those of the usual places that are
  * there and may be read.
  */
-export async function identityFiles(handle: VmHandle, options: AccessOptions): Promise<readonly string[]> {
-  const { ssh, cloudInit } = handle.spec;
+export function identityFiles(handle: VmHandle, options: AccessOptions): Promise<readonly string[]> {
+  return usableFiles([join(handle.directory, VM_FILES.privateKey)], handle.spec, options);
+}
+
+/** The same for a VM that is not there yet, without the key that is generated for it. */
+export function declaredIdentityFiles(spec: VmSpec, options: AccessOptions): Promise<readonly string[]> {
+  return usableFiles([], spec, options);
+}
+
+async function usableFiles(
+  own: readonly string[],
+  { ssh, cloudInit }: VmSpec,
+  options: AccessOptions,
+): Promise<readonly string[]> {
   const named = [options.key, ssh.privateKey];
   const candidates = [
-    join(handle.directory, VM_FILES.privateKey),
+    ...own,
     ...named,
     cloudInit?.userData.kind === 'public-key' ? cloudInit.userData.path.replace(/\.pub$/, '') : null,
     ...['id_ed25519', 'id_ecdsa', 'id_rsa'].map((name) => join(options.home, '.ssh', name)),

@@ -12,6 +12,7 @@ import { recordFreshStart } from './start.js';
 import { stopVm } from './stop.js';
 import { type TaskGraph, runningSummary } from './up.js';
 import type { StepResult, VmRun } from './vm-run.js';
+import { assertBootable } from './unsettled.js';
 
 export interface RebootOptions {
   /** True: the guest is not asked, and loses what it has not written to its disk. */
@@ -31,6 +32,8 @@ export function rebootTasks(
       const observed = await env.hypervisor.observe(await env.registry.handle(entry));
       if (observed.state !== 'running') throw notLive(observed, 'reboot');
       if (hard) return resetVm(env, { vm: observed, entry }, context, run);
+      // Before it is powered off, and then cannot be started.
+      await assertBootable(env, observed.handle, entry);
       await stopVm(env, { handle: observed.handle, graceMs }, context);
       const stopped = await env.hypervisor.observe(observed.handle);
       if (stopped.state !== 'stopped') throw new VmctlError('VM_STATE', `VM "${entry.name}" did not stop`);

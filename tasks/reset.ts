@@ -1,7 +1,7 @@
 /** Back to the moment at which a VM was frozen: disk and memory, while its name, its files and its ports stay. */
 import { VmctlError } from '../src/errors.js';
 import type { StageContext } from '../src/model/event.js';
-import type { ObservedVm, RunningVm } from '../src/model/vm.js';
+import type { ObservedVm, RunningVm, StoppedVm, VmHandle } from '../src/model/vm.js';
 import { hasStepsForEach } from '../src/provision/step-plan.js';
 import type { RegistryEntry } from '../src/registry.js';
 import { findDamage, readManifest } from '../src/warm/manifest.js';
@@ -43,12 +43,26 @@ async function resetVm(
   const forwards = observed.state === 'stopped' ? [] : observed.forwards;
   context.reporter.status('ending it as it is');
   await stopVm(env, { handle, graceMs: 0 }, context);
-  // From here on its disk is that of the frozen one, which may have had another name.
-  await env.registry.updateRecord(entry, { warm: { key, settled: false } });
-  const stopped = await env.hypervisor.branch({ state: 'stopped', handle }, env.paths.frozen(key), context);
+  const stopped = await branchUnsettled(env, { handle, key, entry }, context);
   context.reporter.status('going on from what was frozen');
   const job = { stopped, entry, spec: handle.spec, key, level };
   return onSamePorts(level === 'disk' ? [] : forwards, (ports) => restoreVm(env, { ...job, ...ports }, context));
+}
+
+/** Its disk is that of the frozen one then, which may have had another name; a VM that keeps its own stays as it was. */
+async function branchUnsettled(
+  env: TaskEnvironment,
+  { handle, key, entry }: { readonly handle: VmHandle; readonly key: string; readonly entry: RegistryEntry },
+  context: StageContext,
+): Promise<StoppedVm> {
+  const { warm } = await env.registry.record(entry);
+  await env.registry.updateRecord(entry, { warm: { key, settled: false } });
+  try {
+    return await env.hypervisor.branch({ state: 'stopped', handle }, env.paths.frozen(key), context);
+  } catch (error) {
+    await env.registry.updateRecord(entry, { warm });
+    throw error;
+  }
 }
 
 interface FrozenSource {

@@ -1,4 +1,4 @@
-/** A guest that goes on from saved memory is told what it cannot know, over a login that its pinned host key verifies. */
+/** A guest that goes on from saved memory is told what it cannot know: by the program at its port, or over a login. */
 import type { StageContext } from '../src/model/event.js';
 import type { RunningVm } from '../src/model/vm.js';
 import { settleByPort, settleGuest } from '../src/provision/settle.js';

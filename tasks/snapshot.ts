@@ -27,6 +27,7 @@ import { onSamePorts } from './ports.js';
 import { settleRestored } from './settle-restored.js';
 import { singleStepTasks } from './single-step.js';
 import { stopVm } from './stop.js';
+import { isUnsettled, unsettledError } from './unsettled.js';
 import { type TaskGraph, runningSummary } from './up.js';
 import { settleFrozen } from './warm-restore.js';
 
@@ -90,6 +91,7 @@ async function takeSnapshot(
   if (!memorySnapshots.supported) throw noMemorySnapshots(entry.name, memorySnapshots.reason);
   const observed = await env.hypervisor.observe(handle);
   if (observed.state !== 'running') throw notLive(observed, 'snapshot');
+  if (await isUnsettled(env, entry)) throw unsettledError(entry.name, 'snapshot');
   const { provisioning, steps, consoleStart } = await env.registry.record(entry);
   const facts = await env.hypervisor.stateFacts(context.signal);
   const staging = await beginSnapshot(handle);
@@ -145,7 +147,12 @@ async function goOn(
     env.hypervisor.start(branched, context, { kind: 'restore', saved, unplugged, ...ports }),
   );
   await settleRestored(env, { vm, entry }, context);
-  await env.registry.updateRecord(entry, { lastFailure: null });
+  // Whatever it was on the way to be before: snapshots are of settled VMs.
+  const { warm } = await env.registry.record(entry);
+  await env.registry.updateRecord(entry, {
+    lastFailure: null,
+    warm: warm === null ? null : { ...warm, settled: true },
+  });
   return vm;
 }
 

@@ -8,7 +8,7 @@ import { singleStepTasks } from './single-step.js';
 import { startVm } from './start.js';
 import { awaitPowerOff, isPoweringOff } from './stop.js';
 import { type TaskGraph, runningSummary } from './up.js';
-import { isUnsettled, unsettledError } from './unsettled.js';
+import { assertBootable } from './unsettled.js';
 import type { VmRun } from './vm-run.js';
 
 export interface StartOptions {
@@ -44,8 +44,7 @@ export async function startStopped(
 ): Promise<RunningVm> {
   const reporter = env.events.reporter(null, 'start');
   const { spec } = vm.stopped.handle;
-  // What is on its disk has the name and the keys of the one of its group that was frozen.
-  if (spec.group !== null && (await isUnsettled(env, vm.entry))) throw unsettledError(spec.name, 'start');
+  await assertBootable(env, vm.stopped.handle, vm.entry);
   await env.hypervisor.checkHostFor(vm.entry.backend, { signal: context.signal, reporter }, spec);
   run.atEnd(await takePlace(env.limits.boots, context.signal));
   return startVm(env, vm, context);

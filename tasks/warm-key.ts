@@ -5,6 +5,7 @@ import type { BaseImage } from '../src/model/vm.js';
 import type { WarmLevel } from '../src/model/warm.js';
 import { stepDigest } from '../src/provision/step-digest.js';
 import { type Components, digestOf } from '../src/warm/key.js';
+import { declaredIdentityFiles } from './access.js';
 import type { TaskEnvironment } from './context.js';
 
 /**
@@ -12,11 +13,11 @@ import type { TaskEnvironment } from './context.js';
  * needs it. An image counts by its place, size and time of change, because it may be too large to be read each time.
  */
 export async function warmComponents(
-  env: Pick<TaskEnvironment, 'hypervisor' | 'signal'>,
+  env: Pick<TaskEnvironment, 'home' | 'hypervisor' | 'signal'>,
   what: { readonly spec: VmSpec; readonly image: BaseImage; readonly level: WarmLevel },
 ): Promise<Components | null> {
   const { spec, image, level } = what;
-  const { hypervisor, signal } = env;
+  const { home, hypervisor, signal } = env;
   try {
     const parts: Record<string, unknown> = {
       ...(await hypervisor.stateFacts(signal)),
@@ -32,8 +33,7 @@ export async function warmComponents(
       network: guestNetwork(spec),
       'cloud-init': [commonCloudInit(spec), await cloudInitFiles(spec.cloudInit)],
       'ssh user': spec.ssh.user,
-      // One that goes on is not logged in to before it is used.
-      'ssh key': spec.ssh.privateKey === null ? null : await readFile(spec.ssh.privateKey, 'base64'),
+      'ssh key': await loginKeys(spec, home),
     };
     for (const [index, step] of spec.provision.entries()) {
       // Run after the VM was frozen, in each that starts from it.
@@ -58,6 +58,16 @@ function commonCloudInit({ cloudInit, group }: VmSpec): CloudInitSpec | null {
   if (cloudInit === null || group === null) return cloudInit;
   const [label = '', ...domain] = cloudInit.hostname.split('.');
   return { ...cloudInit, hostname: [label.replace(new RegExp(`-${group.index}$`), ''), ...domain].join('.') };
+}
+
+/**
+ * One that goes on is used without another login, so it is another one for other keys to log in with. A key that is
+ * generated for the VM goes with it.
+ */
+async function loginKeys(spec: VmSpec, home: string): Promise<readonly string[]> {
+  if (spec.cloudInit?.userData.kind === 'generated-key' && spec.ssh.privateKey === null) return [];
+  const files = await declaredIdentityFiles(spec, { home });
+  return Promise.all(files.map((path) => readFile(path, 'base64')));
 }
 
 /** Forwards are the host's own affair: the guest does not see them. What is each VM's own in a group comes afterwards. */

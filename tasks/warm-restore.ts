@@ -59,8 +59,8 @@ export async function prepareFrozenVm(
 }
 
 /**
- * Starts the VM, whose disk stands on that of the frozen one, and gives it when somebody can log in. Until then its
- * record says that it is not to be used. Throws what keeps it from that; the VM may be running.
+ * Starts the VM, whose disk stands on that of the frozen one, and gives it when it has shown the pinned host key
+ * and is itself. Until then its record says that it is not to be used. Throws what keeps it from that; the VM may be running.
  */
 export async function restoreVm(env: TaskEnvironment, job: RestoreJob, context: StageContext): Promise<RunningVm> {
   const { stopped, entry, key, spec, level } = job;

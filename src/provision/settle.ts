@@ -74,6 +74,7 @@ export async function settleByPort(
   if (socket === null) return false;
   const over = new AbortController();
   try {
+    throwIfAborted(signal);
     const answered = new Promise<string | null>((resolve) => {
       socket.once('data', (chunk: Buffer) => resolve(chunk.toString('latin1')));
       socket.once('close', () => resolve(null));
@@ -109,8 +110,9 @@ async function settleOverSsh(
   return problemIn(result, textOf(output), textOf(errors));
 }
 
-function problemIn({ exitCode }: ExecResult, answer: string, errors: string): string | null {
-  if (exitCode === 0) return refusalIn(answer);
+/** What the script's end means; its output may begin with what the user's shell prints by itself. */
+export function problemIn({ exitCode }: Pick<ExecResult, 'exitCode'>, output: string, errors: string): string | null {
+  if (exitCode === 0) return refusalIn(output.slice(-1));
   if (exitCode === NO_PROGRAM) return 'its root can start no program that comes along';
   const [words = ''] = errors.split('\n').slice(-1);
   return `its user cannot act as root${words === '' ? '' : ` (${words})`}`;
@@ -155,6 +157,9 @@ exit ${NO_PROGRAM}
 function leaveAt(device: string): string {
   return `place && (
       trap '' HUP
+      # Opening what is not there would make a file of that name.
+      [ -c ${device} ] || exit
+      chmod 600 ${device}
       exec 3<>${device}
       stty raw -echo <&3 || exit
       echo 0 >|/sys/fs/cgroup/cgroup.procs
@@ -166,7 +171,8 @@ function leaveAt(device: string): string {
  * A guest can be logged in to before its boot is over: cloud-init starts its SSH server anew at the end. Saved before
  * that, it would do so in everybody who goes on from there.
  */
-const BOOT_IS_OVER = `[ ! -d /run/systemd/system ] || timeout ${BOOT_SECONDS} systemctl is-system-running --wait </dev/null >/dev/null 2>&1 || :
+const BOOT_IS_OVER = `PATH=$PATH:/usr/sbin:/sbin
+[ ! -d /run/systemd/system ] || timeout ${BOOT_SECONDS} systemctl is-system-running --wait </dev/null >/dev/null 2>&1 || :
 modprobe vmgenid 2>/dev/null
 exit 0
 `;

@@ -14,6 +14,12 @@ const TCG = {
   extraArguments: [],
 } as const;
 
+/** What comes last, so that serial ports that the user adds keep their numbers. */
+const GUEST_PORT = [
+  ...['-chardev', 'socket,id=port,path=port.sock,server=on,wait=off'],
+  ...['-device', 'isa-serial,chardev=port,index=3'],
+];
+
 /** The words of the network alone. */
 function network(spec: NetworkSpec): readonly string[] {
   const words = qemuArguments(vmHandle({ spec: vmSpec({ network: spec }) }), TCG);
@@ -33,9 +39,7 @@ describe('the command line', () => {
       ...['-mon', 'chardev=qmp,mode=control', '-pidfile', 'pidfile'],
       '-chardev',
       'socket,id=console,path=console.sock,server=on,wait=off,logfile=console.log,logappend=on',
-      ...['-serial', 'chardev:console'],
-      ...['-chardev', 'socket,id=port,path=port.sock,server=on,wait=off'],
-      ...['-device', 'isa-serial,chardev=port,index=3', '-device', 'virtio-rng-pci', '-device', 'vmgenid,guid=auto'],
+      ...['-serial', 'chardev:console', '-device', 'virtio-rng-pci', '-device', 'vmgenid,guid=auto'],
       '-blockdev',
       'driver=qcow2,node-name=root,discard=unmap,file.driver=file,file.filename=overlay.qcow2',
       ...['-device', 'virtio-blk-pci,drive=root,bootindex=0', '-device', 'virtio-scsi-pci,id=scsi'],
@@ -43,6 +47,7 @@ describe('the command line', () => {
       ...['-device', 'scsi-cd,bus=scsi.0,drive=seed'],
       ...['-netdev', 'user,id=net0,hostfwd=tcp:127.0.0.1:0-:22'],
       ...['-device', 'virtio-net-pci,netdev=net0,mac=52:54:00:12:34:56'],
+      ...GUEST_PORT,
     ]);
   });
 
@@ -69,9 +74,9 @@ describe('the command line', () => {
     expect(words.slice(at, at + 4)).toEqual(['-accel', accelerator, '-cpu', 'host']);
   });
 
-  test('ends with the user’s own arguments, as they are', () => {
+  test('ends with the user’s own arguments, as they are, and the port that is for vmctl alone', () => {
     const words = qemuArguments(vmHandle(), { ...TCG, extraArguments: ['-device', 'a,b', ''] });
-    expect(words.slice(-3)).toEqual(['-device', 'a,b', '']);
+    expect(words.slice(-3 - GUEST_PORT.length)).toEqual(['-device', 'a,b', '', ...GUEST_PORT]);
   });
 
   test('has no path and no text of the user’s, only bare names of files', () => {
@@ -153,10 +158,12 @@ describe('the card on a LAN', () => {
   test('comes behind the one that reaches the host, whose place in the guest stays what it is, and hears loopback alone', () => {
     const alone = qemuArguments(vmHandle(), TCG);
     const both = qemuArguments(onLan, { ...TCG, segment });
-    expect(both.slice(0, alone.length)).toEqual(alone);
-    expect(both.slice(alone.length)).toEqual([
+    const before = alone.length - GUEST_PORT.length;
+    expect(both.slice(0, before)).toEqual(alone.slice(0, before));
+    expect(both.slice(before)).toEqual([
       ...['-netdev', 'socket,id=lan,mcast=239.1.2.3:12345,localaddr=127.0.0.1'],
       ...['-device', 'virtio-net-pci,id=lan0,netdev=lan,mac=02:4c:0a:4d:00:0c'],
+      ...GUEST_PORT,
     ]);
   });
 

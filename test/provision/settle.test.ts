@@ -5,7 +5,7 @@ import { type Server, type Socket, createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { GuestPort } from '../../src/model/vm.js';
-import { settleByPort, settleScript } from '../../src/provision/settle.js';
+import { problemIn, settleByPort, settleScript } from '../../src/provision/settle.js';
 import { type TemporaryDirectory, temporaryDirectory } from '../support/fixtures.js';
 
 const MESSAGE_BYTES = 88;
@@ -48,10 +48,27 @@ describe('the script', () => {
   });
 
   test('leaves nothing behind where there is no such port', async () => {
-    const { status, answer, left } = await runHere(join(folder.path, 'no-such-folder', 'port'));
+    const { status, answer, left } = await runHere(join(folder.path, 'port'));
     expect(status).toBe(0);
     expect(['1', '3']).toContain(answer);
     expect(left).toEqual([]);
+    expect(await readdir(folder.path)).toEqual([]);
+  });
+
+  test.each([
+    ['0', null],
+    // What a login shell may print by itself.
+    ['welcome\n0', null],
+    ['1', 'its clock cannot be set'],
+    ['welcome\n2', 'its kernel takes no new random numbers'],
+    ['', 'it does not answer as it should'],
+  ])('that prints %j says %j', (output, problem) => {
+    expect(problemIn({ exitCode: 0 }, output, '')).toBe(problem);
+  });
+
+  test('that could not become root is quoted', () => {
+    const words = 'one\nsudo: a password is required';
+    expect(problemIn({ exitCode: 1 }, '', words)).toBe('its user cannot act as root (sudo: a password is required)');
   });
 });
 

@@ -1,5 +1,6 @@
 /** The VMs of a group that start from one frozen VM, on a backend without guests. */
-import { readdir } from 'node:fs/promises';
+import { readFile, readdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import type { NoopOperation } from '../../src/hypervisor/noop.js';
 import type { PlannedVm } from '../../src/model/plan.js';
@@ -160,4 +161,21 @@ test('one that was made and never started, as vmctl was interrupted, is made ane
   expect(exitCode).toBe(0);
   expect(steps(stderr)).toEqual(EACH);
   for (const name of waiting) expect(told).toContain(`destroy ${name}`);
+});
+
+test('one whose restoring was interrupted is not rebooted as another one, and reset makes it itself', async () => {
+  await using world = await clones();
+  const { rig, told } = world;
+  await rig.vmctl(['up']);
+  const path = join(rig.paths.vm('worker-2'), 'record.json');
+  const record = JSON.parse(await readFile(path, 'utf8'));
+  await writeFile(path, JSON.stringify({ ...record, warm: { ...record.warm, settled: false } }));
+  told.length = 0;
+  expect(await rig.vmctl(['reboot', 'worker-2'])).toMatchObject({
+    exitCode: 1,
+    stderr: expect.stringContaining('vmctl was interrupted while it was restored'),
+  });
+  expect(told).toEqual([]);
+  expect((await rig.vmctl(['reset', 'worker-2'])).exitCode).toBe(0);
+  expect((await rig.vmctl(['reboot', 'worker-2'])).exitCode).toBe(0);
 });

@@ -161,6 +161,18 @@ test('reset takes a VM back, whatever state it is in, and refuses one that was n
   expect(refused.stderr).toContain('VM "other" cannot be reset: it was never frozen');
 });
 
+test('a reset that fails before the VM has another disk leaves it as it was', async () => {
+  const operations: string[] = [];
+  await using rig = await rigOf(operations);
+  await rig.vmctl(['up']);
+  const [key = ''] = await frozen(rig);
+  await rm(join(rig.paths.frozen(key), 'origin.json'));
+  expect((await rig.vmctl(['reset', 'web'])).exitCode).toBe(1);
+  operations.length = 0;
+  expect((await rig.vmctl(['up'])).exitCode).toBe(0);
+  expect(operations).toEqual(['start']);
+});
+
 describe('a VM whose restoring was interrupted', () => {
   const interrupt = async (rig: Rig): Promise<void> => {
     await rig.vmctl(['up']);
@@ -182,6 +194,23 @@ describe('a VM whose restoring was interrupted', () => {
     operations.length = 0;
     expect((await rig.vmctl(['up'])).exitCode).toBe(0);
     expect(operations).toEqual(['destroy', 'prepare', 'start']);
+  });
+
+  test('is settled by going back to a snapshot of it, and has none taken before', async () => {
+    const operations: string[] = [];
+    await using rig = await rigOf(operations);
+    await rig.vmctl(['up']);
+    await rig.vmctl(['snapshot', 'web', 'one']);
+    await interrupt(rig);
+    const taken = await rig.vmctl(['snapshot', 'web', 'two']);
+    expect(taken).toMatchObject({
+      exitCode: 1,
+      stderr: expect.stringContaining('cannot snapshot VM "web": vmctl was interrupted while it was restored'),
+    });
+    expect((await rig.vmctl(['restore', 'web', 'one'])).exitCode).toBe(0);
+    operations.length = 0;
+    expect((await rig.vmctl(['up'])).stderr).toContain('1 already up');
+    expect(operations).toEqual([]);
   });
 
   test('is a VM like any other once it was booted', async () => {

@@ -53,13 +53,13 @@ export function qemuArguments(handle: VmHandle, options: MachineOptions): readon
     ...['-chardev', `socket,id=qmp,path=${VM_FILES.qmpSocket},server=on,wait=off`],
     ...['-mon', 'chardev=qmp,mode=control', '-pidfile', VM_FILES.pidfile],
     ...console(),
-    ...guestPort(),
     ...['-device', 'virtio-rng-pci', '-device', 'vmgenid,guid=auto'],
     ...rootDisk(),
     ...(options.hasSeed ? seed() : []),
     ...network(handle, options),
     ...lan(handle, options.segment),
     ...options.extraArguments,
+    ...guestPort(),
   ];
 }
 
@@ -105,8 +105,8 @@ function console(): readonly string[] {
 }
 
 /**
- * The serial port over which vmctl speaks with a program in the guest. The last of a PC's four: "-serial" in the user's
- * configuration gives the ones before it.
+ * The serial port over which vmctl speaks with a program in the guest. The last of a PC's four, and behind the user's
+ * own words: QEMU counts serial ports as they come, and those of the user keep their numbers.
  */
 function guestPort(): readonly string[] {
   const chardev = `socket,id=port,path=${VM_FILES.portSocket},server=on,wait=off`;
