@@ -1,6 +1,6 @@
 /** The flow around frozen VMs, on a backend without guests; test/e2e/warm.test.ts has real ones. */
 import { mkdir, readdir, rm, utimes, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import type { Capability } from '../../src/hypervisor/hypervisor.js';
 import { NoopBackend } from '../../src/hypervisor/noop.js';
@@ -68,6 +68,20 @@ test.each([
   await rig.declare({ web: `${WARM}\n${line}` });
   const { stdout } = await rig.vmctl(['up', '--dry-run']);
   expect(stdout).toContain(`starts cold: changed since it was frozen: ${what}`);
+});
+
+test('another key to log in with is told as the reason of a cold start, unless the VM has one of its own', async () => {
+  await using rig = await Rig.create();
+  await rig.declare({ own: `${WARM}\ncloud-init`, web: WARM });
+  const key = join(rig.root, 'home', '.ssh', 'id_ed25519');
+  await mkdir(dirname(key), { recursive: true });
+  await writeFile(key, 'the former one');
+  await rig.vmctl(['up']);
+  await rig.vmctl(['down', '--destroy']);
+  await writeFile(key, 'another one');
+  const [own = '', web = ''] = (await rig.vmctl(['up', '--dry-run'])).stdout.split(/^(?=web)/m);
+  expect(own).toContain('starts from its frozen memory and disk');
+  expect(web).toContain('starts cold: changed since it was frozen: ssh key');
 });
 
 test('forwards do not make a start cold', async () => {
