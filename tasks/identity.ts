@@ -55,20 +55,16 @@ export async function chooseIdentity(place: Place, given: GivenIdentity, former:
   return { former, own };
 }
 
-/**
- * Gives the guest that identity, over a connection that is logged in, and gives another one on which the guest has shown
- * its own host key. `connect` logs in with what is pinned at that moment, and goes on trying for a while.
- */
+/** Gives the guest that identity, over a connection that is logged in. From now on it has to show its own host key. */
 export async function giveChosenIdentity(
   place: Place,
   { former, own }: ChosenIdentity,
-  { connection, connect }: { readonly connection: SshConnection; readonly connect: () => Promise<SshConnection> },
+  connection: SshConnection,
   { signal, reporter }: StageContext,
-): Promise<SshConnection> {
+): Promise<void> {
   reporter.status(`making it ${own.hostname}`);
   await giveIdentity(connection, { identity: own, former }, { name: place.name, signal });
   await pin(place, [own.hostKey.publicKey]);
-  return connect();
 }
 
 /** The host key that is pinned in a known_hosts file. Throws `VM_DAMAGED` where there is none. */

@@ -161,10 +161,14 @@ export async function awaitUsable(
   await awaitReadyAgain(env, { vm, entry, connection }, context);
 }
 
-/** The spec as declared now, and how long the guest may take; default what the spec says itself. */
+/** A guest that goes on from saved memory answers within seconds, or never. */
+const ANSWER_SECONDS = 45;
+
 interface Waited {
+  /** As declared now. */
   readonly spec: VmSpec;
-  readonly seconds?: number;
+  /** From saved memory. By default it boots, and may take as long as the spec says. */
+  readonly goesOn?: boolean;
 }
 
 /** Waits for the SSH banner, the pinned host key and a login that works. */
@@ -195,7 +199,7 @@ const sshReadiness = () => import('../src/provision/readiness.js');
 async function readinessOf(
   env: TaskEnvironment,
   vm: RunningVm,
-  { spec, seconds }: Waited,
+  { spec, goesOn = false }: Waited,
   context: StageContext,
 ): Promise<ReadinessOptions> {
   const { handle } = vm;
@@ -219,7 +223,8 @@ async function readinessOf(
       await catchUpConsole();
       return tailOfFile(join(handle.directory, VM_FILES.consoleLog), CONSOLE_TAIL_LINES);
     },
-    timeoutMs: (seconds ?? readySeconds(env, vm, spec)) * 1000,
+    goesOn,
+    timeoutMs: (goesOn ? ANSWER_SECONDS : readySeconds(env, vm, spec)) * 1000,
     ...context,
   };
 }

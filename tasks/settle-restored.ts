@@ -7,9 +7,6 @@ import type { SshConnection } from '../src/ssh/client.js';
 import type { TaskEnvironment } from './context.js';
 import { connectWhenReady, rejoinLan } from './provision.js';
 
-/** A guest that goes on answers within seconds, or never. */
-export const ANSWER_SECONDS = 45;
-
 /**
  * Sets the clock, reseeds the random numbers, and tells who is on the LAN now. A guest that nobody can log in to is left
  * as it is.
@@ -23,7 +20,7 @@ export async function settleRestored(
   const { guestAccess } = env.hypervisor.capabilitiesOf(vm.handle);
   if (!guestAccess.supported || !spec.ssh.declared || spec.network.kind === 'none') return;
   if (vm.unplugged.includes('outside')) return;
-  await using connection = await connectWhenReady(env, vm, { spec, seconds: ANSWER_SECONDS }, context);
+  await using connection = await connectWhenReady(env, vm, { spec, goesOn: true }, context);
   const problem = await settleMemory(connection, context);
   if (problem !== null) {
     context.reporter.log(`its clock or its random numbers are those of when it was saved: ${problem}`);

@@ -18,7 +18,7 @@ import type { TaskEnvironment } from './context.js';
 import { forgetEnd } from './forget-end.js';
 import { type ChosenIdentity, chooseIdentity, giveChosenIdentity, pinnedKey } from './identity.js';
 import { connectWhenReady, rejoinLan, verifyWhenReady } from './provision.js';
-import { ANSWER_SECONDS, settleAtPort, settleMemory } from './settle-restored.js';
+import { settleAtPort, settleMemory } from './settle-restored.js';
 import { recordFreshStart } from './start.js';
 import type { UsableFrozen } from './warm-lookup.js';
 
@@ -122,29 +122,33 @@ async function settle(
   const { level, spec, entry, identity, listens } = job;
   // First of all, so that the keys of the first login are drawn from new random numbers.
   const settled = listens && (await settleAtPort(env, vm, context));
-  // One that boots takes what every boot takes.
-  const limit = level === 'memory' ? { seconds: ANSWER_SECONDS } : {};
-  // Its login worked when it was frozen, and nothing has to be done in it.
-  if (settled && identity === null && lanOf(vm.handle.spec) === null) {
-    await verifyWhenReady(env, vm, { spec, ...limit }, context);
+  const waited = { spec, goesOn: level === 'memory' };
+  const isOnLan = lanOf(vm.handle.spec) !== null;
+  // Its login worked when it was frozen: where nothing has to be done in it, it only has to show who it is.
+  if (settled && identity === null && !isOnLan) {
+    await verifyWhenReady(env, vm, waited, context);
     return vm;
   }
-  const connect = () => connectWhenReady(env, vm, { spec, ...limit }, context);
-  await using connection = await connect();
+  await using connection = await connectWhenReady(env, vm, waited, context);
   const problem = level === 'memory' && !settled ? await settleMemory(connection, context) : null;
   if (problem !== null) {
     throw new VmctlError('PROVISION_FAILED', `VM "${vm.handle.name}" cannot go on from saved memory: ${problem}`, {
       fields: { vm: vm.handle.name },
     });
   }
-  if (identity !== null) {
-    await using own = await giveChosenIdentity(vm.handle, identity, { connection, connect }, context);
-    const plugged = await plugIn(env, vm, context);
-    await rejoinLan(env, { vm: plugged, entry, spec, connection: own }, context);
-    return plugged;
+  if (identity === null) {
+    await rejoinLan(env, { vm, entry, spec, connection }, context);
+    return vm;
   }
-  await rejoinLan(env, { vm, entry, spec, connection }, context);
-  return vm;
+  await giveChosenIdentity(vm.handle, identity, connection, context);
+  if (!isOnLan) {
+    await verifyWhenReady(env, vm, waited, context);
+    return vm;
+  }
+  await using own = await connectWhenReady(env, vm, waited, context);
+  const plugged = await plugIn(env, vm, context);
+  await rejoinLan(env, { vm: plugged, entry, spec, connection: own }, context);
+  return plugged;
 }
 
 /** On its LAN it is itself by now. */

@@ -39,6 +39,8 @@ export interface ReadinessOptions {
   readonly signal: AbortSignal;
   readonly reporter: StageReporter;
   readonly stillRunning: () => Promise<boolean>;
+  /** It goes on from saved memory, with its network up and its server listening. */
+  readonly goesOn?: boolean;
   /** The serial console's last words, for the error; may be empty. */
   readonly consoleTail: () => Promise<string>;
 }
@@ -57,7 +59,7 @@ type Waiting =
  * can be used; `ABORTED`; and whatever `locate` and `stillRunning` throw.
  */
 export function waitUntilReady(options: ReadinessOptions): Promise<SshConnection> {
-  return waitUntil(connectSsh, options);
+  return waitUntil({ attempt: connectSsh, doing: 'logging in', missing: 'the login did not get through' }, options);
 }
 
 /**
@@ -65,24 +67,35 @@ export function waitUntilReady(options: ReadinessOptions): Promise<SshConnection
  * has worked before, as one that goes on from saved memory. Throws as `waitUntilReady`.
  */
 export function waitUntilVerified(options: ReadinessOptions): Promise<void> {
-  return waitUntil(verifyHostKey, options);
+  return waitUntil(
+    { attempt: verifyHostKey, doing: 'verifying its host key', missing: 'it did not show its host key' },
+    options,
+  );
 }
 
-/** One attempt at a server that has said who it is. */
-type Attempt<T> = (target: SshTarget, options: { readonly socket: Socket; readonly signal: AbortSignal }) => Promise<T>;
+/** What is done with a server that has said who it is, in words too. */
+interface Goal<T> {
+  readonly attempt: (
+    target: SshTarget,
+    options: { readonly socket: Socket; readonly signal: AbortSignal },
+  ) => Promise<T>;
+  readonly doing: string;
+  /** What is missing while it is not done. */
+  readonly missing: string;
+}
 
-async function waitUntil<T>(attempt: Attempt<T>, options: ReadinessOptions): Promise<T> {
+async function waitUntil<T>(goal: Goal<T>, options: ReadinessOptions): Promise<T> {
   throwIfAborted(options.signal);
   assertUsableKeys(options.target);
-  const waiting = new WaitingFor(options.reporter);
+  const waiting = new WaitingFor(options.reporter, goal.doing);
   const end = new AbortController();
   const timer = setTimeout(() => end.abort('late'), options.timeoutMs);
   void watch(options.stillRunning, end);
   try {
-    return await retry(attempt, { options, waiting, signal: AbortSignal.any([options.signal, end.signal]) });
+    return await retry(goal, { options, waiting, signal: AbortSignal.any([options.signal, end.signal]) });
   } catch (error) {
     throwIfAborted(options.signal);
-    throw await explain(error, end.signal, { options, state: waiting.state });
+    throw await explain(error, end.signal, { options, state: waiting.state, missing: goal.missing });
   } finally {
     clearTimeout(timer);
     end.abort('over');
@@ -95,13 +108,14 @@ interface Retrying {
   readonly signal: AbortSignal;
 }
 
-async function retry<T>(attempt: Attempt<T>, { options, waiting, signal }: Retrying): Promise<T> {
+async function retry<T>({ attempt }: Goal<T>, { options, waiting, signal }: Retrying): Promise<T> {
   const refusalPauses = doubling();
   const brokenPauses = backOff();
   let wrongHostKeySince: number | null = null;
   for (;;) {
     const { endpoint, socket } = await findServer({
       locate: () => unlessAborted(options.locate(), signal),
+      networkIsUp: options.goesOn ?? false,
       signal,
       onState: (state) => waiting.set(state),
     });
@@ -148,16 +162,18 @@ async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promi
 class WaitingFor {
   state: Waiting = { kind: 'address-unknown' };
   readonly #reporter: StageReporter;
+  readonly #doing: string;
   #told = '';
 
-  constructor(reporter: StageReporter) {
+  constructor(reporter: StageReporter, doing: string) {
     this.#reporter = reporter;
+    this.#doing = doing;
   }
 
   set(state: Waiting): void {
     if (saysLess(state, this.state)) return;
     this.state = state;
-    const text = statusText(state);
+    const text = statusText(state, this.#doing);
     if (text === this.#told) return;
     this.#told = text;
     this.#reporter.status(text, { kind: 'waiting', on: 'guest' });
@@ -172,11 +188,11 @@ function saysLess(state: Waiting, known: Waiting): boolean {
   return state.kind === 'login' && state.error === null && known.kind === 'login';
 }
 
-function statusText(state: Waiting): string {
+function statusText(state: Waiting, doing: string): string {
   if (state.kind === 'address-unknown') return "waiting for the guest's address";
   const where = place(state.endpoint);
   if (state.kind === 'no-banner') return `waiting for SSH on ${where}`;
-  if (state.error === null) return `SSH answers on ${where}, logging in`;
+  if (state.error === null) return `SSH answers on ${where}, ${doing}`;
   if (state.error.code === 'SSH_HOST_KEY') return `SSH on ${where} shows another host key, trying again`;
   if (state.error.code === 'SSH_AUTHENTICATION') return `SSH on ${where} refuses the key, trying again`;
   return `SSH on ${where} broke off, trying again`;
@@ -185,7 +201,7 @@ function statusText(state: Waiting): string {
 async function explain(
   error: unknown,
   end: AbortSignal,
-  facts: { readonly options: ReadinessOptions; readonly state: Waiting },
+  facts: { readonly options: ReadinessOptions; readonly state: Waiting; readonly missing: string },
 ): Promise<unknown> {
   const { options, state } = facts;
   const { name } = options;
@@ -195,7 +211,7 @@ async function explain(
   }
   if (end.reason !== 'late' && end.reason !== 'stopped') return end.reason;
   const last = state.kind === 'login' ? state.error : null;
-  const what = missing(state, options.target.user);
+  const what = whatIsMissing(state, { user: options.target.user, missing: facts.missing });
   if (end.reason === 'stopped') {
     const message = `VM "${name}" stopped while it was waited for: ${what}`;
     const hint = `See what it said: vmctl log ${name} --console`;
@@ -206,13 +222,13 @@ async function explain(
   return withConsole('READY_TIMEOUT', message, { options, cause: last, hint });
 }
 
-function missing(state: Waiting, user: string): string {
+function whatIsMissing(state: Waiting, { user, missing }: { readonly user: string; readonly missing: string }): string {
   if (state.kind === 'address-unknown') return 'its address is not known yet';
   const where = place(state.endpoint);
   if (state.kind === 'no-banner') {
     return `no SSH banner on ${where}${state.reason === null ? '' : ` (${state.reason})`}`;
   }
-  if (state.error === null) return `SSH answers on ${where}, but the login did not get through`;
+  if (state.error === null) return `SSH answers on ${where}, but ${missing}`;
   if (state.error.code === 'SSH_HOST_KEY') return `SSH answers on ${where}, but with another host key`;
   if (state.error.code === 'SSH_AUTHENTICATION') {
     return `SSH answers on ${where}, but refuses the key for user "${user}"`;

@@ -13,7 +13,10 @@ import { backOff, pause } from '../util/wait.js';
 
 /** Between two attempts while nothing is known of the guest: the most that a network which just came up is overlooked. */
 const HANGING_MS = 250;
-/** The same once the guest has refused a connection: its network is up, so silence means a server that is busy. */
+/**
+ * The same once the guest's network is known to be up, as when it has refused a connection: silence means a server that
+ * is busy, and a second attempt keeps it busy for as long again.
+ */
 const BUSY_MS = 1_000;
 /**
  * Between two attempts that are refused, at most: so long may a server listen without being seen. A refusal costs the
@@ -27,6 +30,8 @@ const MOST_ATTEMPTS = 8;
 
 export interface SearchOptions {
   readonly locate: () => Promise<Endpoint | null>;
+  /** Known from before, as in a guest that goes on from saved memory. */
+  readonly networkIsUp: boolean;
   /** Ends the search: throws `ABORTED`. */
   readonly signal: AbortSignal;
   /** What is the matter at the moment; called when it changes. */
@@ -49,7 +54,7 @@ export async function findServer(options: SearchOptions): Promise<FoundServer> {
   const attempts = new Attempts(options.signal);
   let delays = backOff();
   let latest: Attempt | null = null;
-  let spacing = HANGING_MS;
+  let spacing = options.networkIsUp ? BUSY_MS : HANGING_MS;
   let nextAt = performance.now();
   try {
     for (;;) {

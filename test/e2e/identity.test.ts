@@ -61,7 +61,8 @@ test('guests of one image get identities of their own, and keep their addresses 
     await using before = await machine.connect();
     expect((await read(before, WHO))[2]).toBe(MACHINE_ID);
     const chosen = await chooseIdentity(machine, { hostname, mac, lanAddress: null }, machine.origin);
-    await using after = await giveChosenIdentity(machine, chosen, { ...machine, connection: before }, quiet);
+    await giveChosenIdentity(machine, chosen, before, quiet);
+    await using after = await machine.connect();
     // Who is logged in already stays so.
     expect(await read(before, WHO)).toEqual(await read(after, WHO));
     return await read(after, WHO);
@@ -105,7 +106,8 @@ test('an identity that was half given is given whole, and the VM can be logged i
     chooseIdentity(machine, { hostname: 'alpha', mac: machine.origin.mac, lanAddress: null }, machine.origin);
   const give = async () => {
     await using connection = await machine.connect();
-    return await giveChosenIdentity(machine, await choose(), { ...machine, connection }, quiet);
+    await giveChosenIdentity(machine, await choose(), connection, quiet);
+    return await machine.connect();
   };
 
   // Killed before the guest knows of it.
@@ -150,7 +152,8 @@ test(
       machine.origin,
     );
     await using before = await machine.connect();
-    await using connection = await giveChosenIdentity(machine, chosen, { ...machine, connection: before }, quiet);
+    await giveChosenIdentity(machine, chosen, before, quiet);
+    await using connection = await machine.connect();
     const [id = '', ...names] = await read(connection, 'cat /etc/machine-id; hostname; grep 127.0.1.1 /etc/hosts');
     expect(names).toEqual(['alpha', '127.0.1.1 alpha.example.org alpha']);
     expect(await read(connection, 'ls /etc/ssh/ssh_host_*; systemctl list-units --failed --plain --no-legend')).toEqual(

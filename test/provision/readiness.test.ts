@@ -68,6 +68,7 @@ describe('a guest is ready', () => {
     await waiting;
     await until(() => server.open === 0);
     expect(server.asked).toBe(0);
+    expect(statuses.at(-1)).toBe(`SSH answers on 127.0.0.1:${server.endpoint.port}, verifying its host key`);
   });
 
   it.each(['close', 'hang'] as const)('soon after it listens, when connections before %s', async (mode) => {
@@ -98,6 +99,13 @@ describe('a guest is ready', () => {
     await using connection = await waitUntilReady(options());
     expect(await connection.exec('true')).toMatchObject({ exitCode: 0 });
     expect(server.connections).toBeLessThanOrEqual(7);
+  });
+
+  it('without a second connection, if its network is up and only its server takes its time', async () => {
+    server.delayMs = 400;
+    await using connection = await waitUntilReady(options({ goesOn: true }));
+    expect(await connection.exec('true')).toMatchObject({ exitCode: 0 });
+    expect(server.connections).toBe(1);
   });
 
   it('although hanging connections pile up, of which only some are kept open', async () => {
