@@ -2,6 +2,7 @@
  * The program that makes a guest another machine: a text for `sh` as root, and nothing but that. It needs POSIX and what
  * every guest has, coreutils or busybox. Whatever is so already it leaves alone, so it can be run again after it was
  * interrupted anywhere; and it is read whole before it begins, so that a connection that breaks off does not cut it.
+ * It starts few programs, each of which takes an emulated guest some 40 ms: files are read and written by the shell.
  */
 import type { KeyPair } from '../model/vm.js';
 import { LAN_PREFIX_LENGTH, lanMac } from '../model/lan.js';
@@ -79,32 +80,42 @@ export PATH
 umask 022
 set -e
 trap '' HUP PIPE
+newline='
+'
 
 fail() { echo "$*" >&2; exit 1; }
 
-# put FILE MODE: what comes in becomes the file, unless it is that already.
+# read_file FILE: sets text to what it has; empty where it is not there.
+read_file() {
+  text= line=
+  [ -f "$1" ] || return 0
+  while IFS= read -r line || [ -n "$line" ]; do text=$text$line$newline; done <"$1"
+}
+
+# put FILE UMASK TEXT: the text becomes the file, unless it is that already.
 put() {
-  (umask 077 && cat >"$1.vmctl-new") || fail "cannot write $1"
-  if cmp -s "$1.vmctl-new" "$1"; then rm -f "$1.vmctl-new"
-  else chmod "$2" "$1.vmctl-new" && mv -f "$1.vmctl-new" "$1" || fail "cannot write $1"
-  fi
+  read_file "$1"
+  [ "$text" != "$3$newline" ] || return 0
+  (umask "$2" && printf '%s\\n' "$3" >"$1.vmctl-new") && mv -f "$1.vmctl-new" "$1" || fail "cannot write $1"
 }
 
 # process FILE NAME: the process whose number the file has, if it is of that name.
 process() {
-  [ -s "$1" ] && read -r pid <"$1" && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$2" ]
+  [ -s "$1" ] && read -r pid <"$1" && read_file "/proc/$pid/comm" && [ "$text" = "$2$newline" ]
 }`;
 
 /** A name with dots in it stays one: some systems keep the whole name, most the short one. */
 const HOSTNAME = `
 set_hostname() {
-  : "\${former_name:=$(cat /proc/sys/kernel/hostname)}"
+  read_file /proc/sys/kernel/hostname
+  [ -n "$former_name" ] || former_name=\${text%"$newline"}
   given=$short
-  case $(cat /etc/hostname 2>/dev/null) in *.*) given=$name ;; esac
-  [ "$(cat /etc/hostname 2>/dev/null)" = "$given" ] || echo "$given" | put /etc/hostname 644
+  read_file /etc/hostname
+  case $text in *.*) given=$name ;; esac
+  put /etc/hostname 022 "$given"
   echo "$given" >/proc/sys/kernel/hostname || fail "cannot set the hostname"
   [ -e /etc/hosts ] || : >/etc/hosts
-  awk -v from="$former_name" -v from_short="\${former_name%%.*}" -v to="$name" -v to_short="$short" '
+  hosts=$(awk -v from="$former_name" -v from_short="\${former_name%%.*}" -v to="$name" -v to_short="$short" '
     BEGIN { names = to == to_short ? to : to " " to_short }
     /^[ \\t]*(127\\.|::1)/ {
       line = $1
@@ -119,15 +130,18 @@ set_hostname() {
     }
     { print }
     END { if (!known) print "127.0.1.1 " names }
-  ' /etc/hosts | put /etc/hosts 644
+  ' /etc/hosts)
+  put /etc/hosts 022 "$hosts"
 }`;
 
 /** systemd and D-Bus read it; a guest that has none needs none. The journal is kept in a folder of that name. */
 const MACHINE_ID = `
 set_machine_id() {
   for file in /etc/machine-id /var/lib/dbus/machine-id; do
-    if [ -f "$file" ] && [ ! -L "$file" ] && [ "$(cat "$file")" != "$machine_id" ]; then
-      echo "$machine_id" | put "$file" 444
+    [ -f "$file" ] && [ ! -L "$file" ] || continue
+    read_file "$file"
+    if [ "$text" != "$machine_id$newline" ]; then
+      put "$file" 222 "$machine_id"
       changed=yes
     fi
   done
@@ -151,10 +165,12 @@ rewrite() {
 
 # mentioning TEXT FOLDER...: the files there with that text, in whatever case.
 mentioning() {
-  text=$1
+  mention=$1 folders=
   shift
+  for folder; do [ ! -d "$folder" ] || folders="$folders $folder"; done
+  [ -n "$folders" ] || return 0
   # All of them first: what is rewritten is not to be found again.
-  found=$(for folder; do [ ! -d "$folder" ] || grep -rliF "$text" "$folder" || :; done)
+  found=$(grep -rliF "$mention" $folders || :)
   [ -z "$found" ] || printf '%s\\n' "$found"
 }
 
@@ -181,7 +197,8 @@ set_${name}() {
   readdress ${former} '${pattern}' ${mac} ${mac} $others${address === null ? '' : renumberFiles(address)}
   for card in /sys/class/net/*; do
     [ -e "$card/device" ] || continue
-    case $(cat "$card/address") in ${former.toLowerCase()}) readdressed=yes ;; ${mac.toLowerCase()}) readdressed= ;; *) continue ;; esac
+    read_file "$card/address"
+    case \${text%"$newline"} in ${former.toLowerCase()}) readdressed=yes ;; ${mac.toLowerCase()}) readdressed= ;; *) continue ;; esac
     card=\${card##*/}
     if [ -n "$readdressed" ]; then
       echo 1 >"/proc/sys/net/ipv4/conf/$card/arp_notify"
@@ -223,15 +240,15 @@ function renumberCard({ own, former }: Renumbering): string {
 const HOST_KEY = `
 set_openssh_key() {
   key=/etc/ssh/ssh_host_ed25519_key
-  named=$(cat /etc/ssh/sshd_config /etc/ssh/sshd_config.d/*.conf 2>/dev/null | sed -n 's/^[ \\t]*[Hh][Oo][Ss][Tt][Kk][Ee][Yy][ \\t][ \\t]*//p')
+  named=$(sed -n 's/^[ \\t]*[Hh][Oo][Ss][Tt][Kk][Ee][Yy][ \\t][ \\t]*//p' /etc/ssh/sshd_config /etc/ssh/sshd_config.d/*.conf 2>/dev/null || :)
   case "$named" in '' | *$key*) ;; *) fail "sshd_config names other host keys than $key" ;; esac
-  if [ "$(cat $key 2>/dev/null)" != "$private_key" ]; then
-    echo "$private_key" | put $key 600
-    echo "$public_key" | put $key.pub 644
-    for other in /etc/ssh/ssh_host_*; do
-      case $other in $key | $key.pub) ;; *) rm -f "$other" ;; esac
-    done
-  fi
+  put $key 077 "$private_key"
+  put $key.pub 022 "$public_key"
+  others=
+  for other in /etc/ssh/ssh_host_*; do
+    case $other in $key | $key.pub) ;; *) others="$others $other" ;; esac
+  done
+  [ -z "$others" ] || rm -f $others
   sync
   if process /run/sshd.pid sshd; then kill -HUP "$pid"
   elif [ -d /run/systemd/system ]; then
@@ -246,11 +263,10 @@ set_openssh_key() {
 set_dropbear_key() {
   key=/etc/dropbear/dropbear_ed25519_host_key
   (umask 077 && echo "$private_key" >/run/vmctl-host-key)
-  dropbearconvert openssh dropbear /run/vmctl-host-key /run/vmctl-host-key.dropbear >/dev/null 2>&1 ||
-    fail "dropbearconvert cannot read the new host key"
-  put $key 600 </run/vmctl-host-key.dropbear
-  rm -f /run/vmctl-host-key /run/vmctl-host-key.dropbear /etc/dropbear/dropbear_rsa_host_key \\
-    /etc/dropbear/dropbear_ecdsa_host_key /etc/dropbear/dropbear_dss_host_key
+  dropbearconvert openssh dropbear /run/vmctl-host-key $key.vmctl-new >/dev/null 2>&1 &&
+    chmod 600 $key.vmctl-new && mv -f $key.vmctl-new $key || fail "dropbearconvert cannot read the new host key"
+  rm -f /run/vmctl-host-key /etc/dropbear/dropbear_rsa_host_key /etc/dropbear/dropbear_ecdsa_host_key \\
+    /etc/dropbear/dropbear_dss_host_key
   sync
   cat "/proc/$pid/cmdline" >/run/vmctl-dropbear
   kill "$pid"

@@ -1,7 +1,14 @@
 import { describe, expect, test } from 'vitest';
-import { headerFor, hasConnection, parseUserNetwork, qemuArguments } from '../../src/hypervisor/qemu/command-line.js';
+import {
+  type MachineOptions,
+  headerFor,
+  hasConnection,
+  parseUserNetwork,
+  qemuArguments,
+} from '../../src/hypervisor/qemu/command-line.js';
 import type { StateHeader } from '../../src/hypervisor/qemu/state-header.js';
 import type { NetworkSpec } from '../../src/model/spec.js';
+import type { VmHandle } from '../../src/model/vm.js';
 import { vmHandle, vmSpec } from '../support/fixtures.js';
 
 const TCG = {
@@ -72,6 +79,20 @@ describe('the command line', () => {
     const words = qemuArguments(vmHandle(), { ...TCG, accelerator });
     const at = words.indexOf('-accel');
     expect(words.slice(at, at + 4)).toEqual(['-accel', accelerator, '-cpu', 'host']);
+  });
+
+  test('bounds what emulation translates for a guest that shares its memory with others of its group, and for no other', () => {
+    const clone = vmHandle({ spec: vmSpec({ group: { name: 'worker', index: 2 } }) });
+    const shared = { kind: 'file', path: '/frozen/memory', shared: false } as const;
+    const accelerator = (handle: VmHandle, changes: Partial<MachineOptions>) => {
+      const words = qemuArguments(handle, { ...TCG, ...changes });
+      return words[words.indexOf('-accel') + 1];
+    };
+    expect(accelerator(clone, { memory: shared })).toBe('tcg,thread=multi,tb-size=48');
+    expect(accelerator(vmHandle(), { memory: shared })).toBe('tcg,thread=multi');
+    expect(accelerator(clone, {})).toBe('tcg,thread=multi');
+    expect(accelerator(clone, { memory: { ...shared, shared: true } })).toBe('tcg,thread=multi');
+    expect(accelerator(clone, { memory: shared, accelerator: 'kvm' })).toBe('kvm');
   });
 
   test('ends with the user’s own arguments, as they are, and the port that is for vmctl alone', () => {

@@ -16,7 +16,9 @@ const FASTER = 15;
 const MOST_LOADING_MS = 300;
 /** From the command to the guest that runs again. */
 const MOST_OF_RESET_MS = 1000;
+/** Those of one block, each made a machine of its own. */
 const CLONES = 4;
+const CLONE = 'clone';
 const MOST_MEMORY = 2.5;
 /** The file that a restored guest's memory is. */
 const FROZEN_MEMORY = 'memory';
@@ -32,8 +34,11 @@ export async function run({ scratch, rounds, guestImage }) {
   const name = process.env['VMCTL_BENCH_GUEST'] ?? 'debian';
   const image = name === 'pocket' ? guestImage() : buildGuest(name);
   const projects = SIZES.map((size) => new Project(join(scratch, `warm-${size}`), { vmfile: vmfile(image, size) }));
+  const fleet = new Project(join(scratch, 'warm-clones'), {
+    vmfile: vmfile(image, COMPARED, `"${CLONE}" count=${CLONES}`),
+  });
   try {
-    for (const project of projects) {
+    for (const project of [...projects, fleet]) {
       await project.up();
       project.time('down', '--destroy');
     }
@@ -56,11 +61,11 @@ export async function run({ scratch, rounds, guestImage }) {
     }
     return [
       ...againstCold(measured, `a cold up of ${name}`),
-      ...clones(projects[SIZES.indexOf(COMPARED)], rounds(3)),
+      ...clones(fleet, rounds(3)),
       ...SIZES.map((size, i) => loadingRow(size, measured.loading[i], measured.loading[0])),
     ];
   } finally {
-    for (const project of projects) project.dispose();
+    for (const project of [...projects, fleet]) project.dispose();
   }
 }
 
@@ -79,9 +84,9 @@ function loadingRow(size, own, others) {
   return row(`start to running, ${size} MiB`, { own, others, reference: `with ${SIZES[0]} MiB`, bar });
 }
 
-function vmfile(image, mebibytes) {
+function vmfile(image, mebibytes, vm = '"warm"') {
   const block = `image "${image}"\n  vcpus 2\n  memory "${mebibytes}MiB"\n  cloud-init\n  ssh { timeout "20m" }\n  warm #true`;
-  return `vm "warm" {\n  ${block}\n  provision "shell" { inline "true" }\n}\n`;
+  return `vm ${vm} {\n  ${block}\n  provision "shell" { inline "true" }\n}\n`;
 }
 
 /** Milliseconds from `up` to the end of a first command, and of that command; `loaded` is told how long the machine took to run. */
@@ -136,23 +141,19 @@ function clones(project, count) {
       }
       return sum;
     };
-    const machines = [];
-    const total = async () => {
-      const sum = { all: 0, guest: 0, translated: 0 };
-      for (const fleet of machines) {
-        const one = pss((await fleet.get('warm').status()).pid);
-        for (const kind of Object.keys(sum)) sum[kind] += one[kind];
-      }
-      return sum;
-    };
     const sums = [];
-    for (let i = 0; i < ${CLONES}; i += 1) {
-      machines.push(await up());
-      await machines.at(-1).get('warm').exec('true');
-      sums.push(await total());
+    for (const vms of [['${CLONE}-1'], Array.from({ length: ${CLONES} }, (_, i) => '${CLONE}-' + (i + 1))]) {
+      const fleet = await up({ vms });
+      const sum = { all: 0, guest: 0, translated: 0 };
+      for (const name of vms) await fleet.get(name).exec('true');
+      for (const name of vms) {
+        const own = pss((await fleet.get(name).status()).pid);
+        for (const kind of Object.keys(sum)) sum[kind] += own[kind];
+      }
+      sums.push(sum);
+      await fleet.down();
     }
-    console.log(JSON.stringify([sums[0], sums.at(-1)]));
-    for (const fleet of machines) await fleet.down();`;
+    console.log(JSON.stringify(sums));`;
   const measured = [];
   for (let round = 0; round < count; round += 1) {
     const text = execFileSync(process.execPath, ['--input-type=module', '-e', program], {
@@ -169,9 +170,9 @@ function clones(project, count) {
   const note =
     translated === 0
       ? ''
-      : `of one machine's memory ${translated} MiB are code that software emulation has translated: each machine has that for itself, and with KVM there is none`;
+      : `of one machine's memory ${translated} MiB are code that software emulation has translated: each machine has that for itself, those of a group no more than that; with KVM there is none`;
   return [
-    compared(`memory of ${CLONES} from one`, ({ all }) => all, note),
+    compared(`memory of ${CLONES} clones`, ({ all }) => all, note),
     ...(translated === 0 ? [] : [compared('of that: without translated code', (sum) => sum.all - sum.translated, '')]),
     compared('of that: the memory of the guests', ({ guest }) => guest, ''),
   ];
