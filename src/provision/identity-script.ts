@@ -2,7 +2,8 @@
  * The program that makes a guest another machine: a text for `sh` as root, and nothing but that. It needs POSIX and what
  * every guest has, coreutils or busybox. Whatever is so already it leaves alone, so it can be run again after it was
  * interrupted anywhere; and it is read whole before it begins, so that a connection that breaks off does not cut it.
- * It starts few programs, each of which takes an emulated guest some 40 ms: files are read and written by the shell.
+ * It starts few programs, each of which takes an emulated guest some 40 ms: small files are read and written by the
+ * shell, whose printf has to be its own, because a private key passes through it.
  */
 import type { KeyPair } from '../model/vm.js';
 import { LAN_PREFIX_LENGTH, lanMac } from '../model/lan.js';
@@ -85,18 +86,22 @@ newline='
 
 fail() { echo "$*" >&2; exit 1; }
 
-# read_file FILE: sets text to what it has; empty where it is not there.
+# read_file FILE: sets text to what it has, with a newline at its end; empty where it is not there.
 read_file() {
   text= line=
   [ -f "$1" ] || return 0
   while IFS= read -r line || [ -n "$line" ]; do text=$text$line$newline; done <"$1"
 }
 
-# put FILE UMASK TEXT: the text becomes the file, unless it is that already.
+# write_file FILE UMASK TEXT: the text and a newline become the file.
+write_file() {
+  (umask "$2" && printf '%s\\n' "$3" >"$1.vmctl-new") && mv -f "$1.vmctl-new" "$1" || fail "cannot write $1"
+}
+
+# put FILE UMASK TEXT: the same, unless it is that already.
 put() {
   read_file "$1"
-  [ "$text" != "$3$newline" ] || return 0
-  (umask "$2" && printf '%s\\n' "$3" >"$1.vmctl-new") && mv -f "$1.vmctl-new" "$1" || fail "cannot write $1"
+  [ "$text" = "$3$newline" ] || write_file "$@"
 }
 
 # process FILE NAME: the process whose number the file has, if it is of that name.
@@ -115,23 +120,28 @@ set_hostname() {
   put /etc/hostname 022 "$given"
   echo "$given" >/proc/sys/kernel/hostname || fail "cannot set the hostname"
   [ -e /etc/hosts ] || : >/etc/hosts
+  # The file may be long: it comes back only if something is to change in it.
   hosts=$(awk -v from="$former_name" -v from_short="\${former_name%%.*}" -v to="$name" -v to_short="$short" '
     BEGIN { names = to == to_short ? to : to " " to_short }
     /^[ \\t]*(127\\.|::1)/ {
       line = $1
-      changed = 0
+      renamed = 0
       for (i = 2; i <= NF && $i !~ /^#/; i++) {
         if ($i == to_short) known = 1
         if ($i != from && $i != from_short) line = line " " $i
-        else if (!changed++) line = line " " names
+        else if (!renamed++) line = line " " names
       }
       for (; i <= NF; i++) line = line " " $i
-      if (changed) { known = 1; $0 = line }
+      if (renamed) known = 1
+      if (renamed && $0 != line) { $0 = line; changed = 1 }
     }
-    { print }
-    END { if (!known) print "127.0.1.1 " names }
+    { lines[++count] = $0 }
+    END {
+      if (!known) lines[++count] = "127.0.1.1 " names
+      if (changed || !known) for (i = 1; i <= count; i++) print lines[i]
+    }
   ' /etc/hosts)
-  put /etc/hosts 022 "$hosts"
+  [ -z "$hosts" ] || write_file /etc/hosts 022 "$hosts"
 }`;
 
 /** systemd and D-Bus read it; a guest that has none needs none. The journal is kept in a folder of that name. */
@@ -141,7 +151,7 @@ set_machine_id() {
     [ -f "$file" ] && [ ! -L "$file" ] || continue
     read_file "$file"
     if [ "$text" != "$machine_id$newline" ]; then
-      put "$file" 222 "$machine_id"
+      write_file "$file" 222 "$machine_id"
       changed=yes
     fi
   done
@@ -197,7 +207,7 @@ set_${name}() {
   readdress ${former} '${pattern}' ${mac} ${mac} $others${address === null ? '' : renumberFiles(address)}
   for card in /sys/class/net/*; do
     [ -e "$card/device" ] || continue
-    read_file "$card/address"
+    read_file "$card/address" || continue
     case \${text%"$newline"} in ${former.toLowerCase()}) readdressed=yes ;; ${mac.toLowerCase()}) readdressed= ;; *) continue ;; esac
     card=\${card##*/}
     if [ -n "$readdressed" ]; then
@@ -244,11 +254,11 @@ set_openssh_key() {
   case "$named" in '' | *$key*) ;; *) fail "sshd_config names other host keys than $key" ;; esac
   put $key 077 "$private_key"
   put $key.pub 022 "$public_key"
-  others=
+  set --
   for other in /etc/ssh/ssh_host_*; do
-    case $other in $key | $key.pub) ;; *) others="$others $other" ;; esac
+    case $other in $key | $key.pub) ;; *) set -- "$@" "$other" ;; esac
   done
-  [ -z "$others" ] || rm -f $others
+  [ $# -eq 0 ] || rm -f "$@"
   sync
   if process /run/sshd.pid sshd; then kill -HUP "$pid"
   elif [ -d /run/systemd/system ]; then
@@ -262,11 +272,14 @@ set_openssh_key() {
 
 set_dropbear_key() {
   key=/etc/dropbear/dropbear_ed25519_host_key
+  trap 'rm -f /run/vmctl-host-key*' EXIT
   (umask 077 && echo "$private_key" >/run/vmctl-host-key)
-  dropbearconvert openssh dropbear /run/vmctl-host-key $key.vmctl-new >/dev/null 2>&1 &&
-    chmod 600 $key.vmctl-new && mv -f $key.vmctl-new $key || fail "dropbearconvert cannot read the new host key"
-  rm -f /run/vmctl-host-key /etc/dropbear/dropbear_rsa_host_key /etc/dropbear/dropbear_ecdsa_host_key \\
-    /etc/dropbear/dropbear_dss_host_key
+  dropbearconvert openssh dropbear /run/vmctl-host-key /run/vmctl-host-key.dropbear >/dev/null 2>&1 ||
+    fail "dropbearconvert cannot read the new host key"
+  # dropbearconvert succeeds on a full disk, too.
+  [ -s /run/vmctl-host-key.dropbear ] && (umask 077 && cat /run/vmctl-host-key.dropbear >$key.vmctl-new) &&
+    mv -f $key.vmctl-new $key || fail "cannot write $key"
+  rm -f /etc/dropbear/dropbear_rsa_host_key /etc/dropbear/dropbear_ecdsa_host_key /etc/dropbear/dropbear_dss_host_key
   sync
   cat "/proc/$pid/cmdline" >/run/vmctl-dropbear
   kill "$pid"

@@ -81,7 +81,7 @@ describe('the command line', () => {
     expect(words.slice(at, at + 4)).toEqual(['-accel', accelerator, '-cpu', 'host']);
   });
 
-  test('bounds what emulation translates for a guest that shares its memory with others of its group, and for no other', () => {
+  test('bounds what emulation keeps translated for a guest of a group that goes on from a memory file, and for no other', () => {
     const clone = vmHandle({ spec: vmSpec({ group: { name: 'worker', index: 2 } }) });
     const shared = { kind: 'file', path: '/frozen/memory', shared: false } as const;
     const accelerator = (handle: VmHandle, changes: Partial<MachineOptions>) => {

@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { createServer } from 'node:net';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { VmctlError } from '../../src/errors.js';
 import { silentReporter } from '../../src/model/event.js';
@@ -42,8 +44,11 @@ async function until(condition: () => boolean): Promise<void> {
   if (reached === null) throw new Error('that did not happen');
 }
 
-async function failure(changes: Partial<ReadinessOptions>): Promise<VmctlError> {
-  const error: unknown = await waitUntilReady(options(changes)).then(
+async function failure(
+  changes: Partial<ReadinessOptions>,
+  wait: (options: ReadinessOptions) => Promise<unknown> = waitUntilReady,
+): Promise<VmctlError> {
+  const error: unknown = await wait(options(changes)).then(
     () => null,
     (reason: unknown) => reason,
   );
@@ -178,6 +183,21 @@ describe('the wait fails', () => {
       `VM "web" was not ready within 0.3 s: no SSH banner on 127.0.0.1:${port} (connect ECONNREFUSED 127.0.0.1:${port})`,
     );
     server = await SshServer.start({ hostKey: keys.host.privateKey, authorizedKeys: [] });
+  });
+
+  it.each([
+    [waitUntilReady, 'the login did not get through'],
+    [waitUntilVerified, 'it did not show its host key'],
+  ])('saying what is missing of a server that says who it is, and no more: %o', async (wait, missing) => {
+    const mute = createServer((socket) => socket.on('error', () => {}).write('SSH-2.0-mute\r\n'));
+    mute.listen(0, '127.0.0.1');
+    await once(mute, 'listening');
+    const address = mute.address();
+    if (address === null || typeof address === 'string') throw new Error('it has no port');
+    const { port } = address;
+    const error = await failure({ timeoutMs: 2_000, locate: async () => ({ host: '127.0.0.1', port }) }, wait);
+    mute.close();
+    expect(error.message).toBe(`VM "web" was not ready within 2 s: SSH answers on 127.0.0.1:${port}, but ${missing}`);
   });
 
   it('saying that the key is refused', async () => {

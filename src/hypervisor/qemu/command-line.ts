@@ -87,17 +87,19 @@ function escaped(path: string): string {
 }
 
 function accelerator({ spec }: VmHandle, { accelerator: kind, memory: place }: MachineOptions): readonly string[] {
-  const isClone = spec.group !== null && place.kind === 'file' && !place.shared;
-  const emulation = `tcg,thread=multi${isClone ? `,tb-size=${CLONE_CODE_MIB}` : ''}`;
+  const isBounded = spec.group !== null && place.kind === 'file' && !place.shared;
+  const emulation = `tcg,thread=multi${isBounded ? `,tb-size=${CLONE_CODE_MIB}` : ''}`;
   return ['-accel', kind === 'tcg' ? emulation : kind, '-cpu', cpuModel(kind)];
 }
 
 /**
- * How much code emulation keeps for a guest that shares its memory with the others of its group (MiB, "-accel
- * tcg,tb-size="). QEMU keeps up to 1 GiB, of which each machine has its own: soon more than all else that it has for
- * itself, and most of it is of processes that have ended, because QEMU 7.2 translates each process anew whose addresses
- * are random. With this much four clones take less than 2.5 times the memory of one, and their guests are some 15 % slower
- * (`npm run bench -- warm`).
+ * How much translated code emulation keeps for a guest of a group that goes on from a saved memory file, which it
+ * shares with the others (MiB, "-accel tcg,tb-size="). By default QEMU keeps up to 1 GiB, of which each machine has its
+ * own: soon more than all else that it has for itself. Most of that is of processes that have ended: with QEMU 7.2 every
+ * run of a program whose addresses are random adds to it, as its monitor tells ("info jit").
+ *
+ * With this much, four clones take less than 2.5 times the memory of one (`npm run bench -- warm`). On two processors
+ * their SSH commands take an eighth longer, restarts of services a quarter.
  */
 const CLONE_CODE_MIB = 48;
 
