@@ -169,13 +169,14 @@ function findManager() {
   return Object.keys(MANAGERS).find(hasProgram) ?? null;
 }
 
-/** Builds a guest image from packages, unless it is in the cache; gives its path. */
-export function buildGuest(name) {
+/** Builds a guest image from packages, unless it is in the cache; gives its path. `kernel`: more words for its kernel. */
+export function buildGuest(name, { kernel = '' } = {}) {
   const script = join(root, 'test', 'guest', 'build.sh');
+  const env = { ...process.env, VMCTL_GUEST_KERNEL: kernel };
   const needs = execFileSync(script, ['--needs', name], { encoding: 'utf8' }).trim().split(/\s+/);
   ensureDebianPackages(
     needs.filter((word) => word !== ''),
     'needed to build the guest',
   );
-  return execFileSync(script, [name], { encoding: 'utf8', stdio: ['ignore', 'pipe', 2] }).trim();
+  return execFileSync(script, [name], { encoding: 'utf8', env, stdio: ['ignore', 'pipe', 2] }).trim();
 }

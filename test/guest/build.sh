@@ -3,6 +3,7 @@
 #   build.sh NAME          prints the image's path (NAME: pocket or debian)
 #   build.sh --key NAME    prints the key that its file name carries
 #   build.sh --needs NAME  prints the host packages that building it needs
+# VMCTL_GUEST_KERNEL: more words for the kernel's command line.
 # See README.md here.
 set -euo pipefail
 
@@ -19,10 +20,11 @@ usage() {
   die 2 "usage: build.sh [--key|--needs] pocket|debian"
 }
 
-# The recipe's identity: every file that takes part, and the distribution.
+# The recipe's identity: every file that takes part, the distribution, and what the
+# environment adds to it.
 recipe_key() {
   {
-    printf '%s %s\n' "$DISTRIBUTION" "$RELEASE"
+    printf '%s %s %s\n' "$DISTRIBUTION" "$RELEASE" "${VMCTL_GUEST_KERNEL:-}"
     cd "$HERE"
     find build.sh lib.sh "$GUEST" -type f -printf '%p %m\n' | sort
     find build.sh lib.sh "$GUEST" -type f -print0 | sort -z | xargs -0 sha256sum

@@ -166,11 +166,13 @@ grub_packages() {
 # make_grub TARGET SUFFIX LABEL FILE MODULE...: GRUB with what it needs to read
 # /boot/grub/grub.cfg from the file system of that label. Our grub.cfg files load
 # with $linux and $initrd, which are linux16 and initrd16 on a BIOS: the other loader
-# moves the kernel a byte at a time, 1.7 s without KVM. UEFI has no such loader.
+# moves the kernel a byte at a time, 1.7 s without KVM. UEFI has no such loader. $words
+# are those of VMCTL_GUEST_KERNEL.
 make_grub() {
   local target=$1 suffix=$2 label=$3 file=$4
   # shellcheck disable=SC2016 # GRUB's variables
   printf '%s\n' "set linux=linux$suffix" "set initrd=initrd$suffix" 'export linux initrd' \
+    "set words='${VMCTL_GUEST_KERNEL:-}'" 'export words' \
     "search --no-floppy --label $label --hint hd0,msdos1 --set root" \
     'set prefix=($root)/boot/grub' 'configfile ($root)/boot/grub/grub.cfg' >"$WORK/early.cfg"
   from_packages /usr/bin/grub-mkimage -O "$target" -d "$STAGE/usr/lib/grub/$target" \
