@@ -135,6 +135,9 @@ test('an identity that was half given is given whole, and the VM can be logged i
     code: 'PROVISION_FAILED',
     message: 'VM "one" could not be made a machine of its own: dropbearconvert cannot read the new host key',
   });
+  expect(await read(connection, 'sudo ls /run /etc/dropbear | grep vmctl || echo nothing left')).toEqual([
+    'nothing left',
+  ]);
   expect(await login()).toBe('alpha');
 });
 
