@@ -88,7 +88,7 @@ describe('the command line', () => {
       const words = qemuArguments(handle, { ...TCG, ...changes });
       return words[words.indexOf('-accel') + 1];
     };
-    expect(accelerator(clone, { memory: shared })).toBe('tcg,thread=multi,tb-size=48');
+    expect(accelerator(clone, { memory: shared })).toBe('tcg,thread=multi,tb-size=44');
     expect(accelerator(vmHandle(), { memory: shared })).toBe('tcg,thread=multi');
     expect(accelerator(clone, {})).toBe('tcg,thread=multi');
     expect(accelerator(clone, { memory: { ...shared, shared: true } })).toBe('tcg,thread=multi');

@@ -170,7 +170,7 @@ function clones(project, count) {
   const note =
     translated === 0
       ? ''
-      : `of one machine's memory ${translated} MiB are code that software emulation has translated: each machine has its own, a clone at most 48 MiB; with KVM there is none`;
+      : `of one machine's memory ${translated} MiB are code that software emulation has translated: each machine has its own, a clone at most 44 MiB; with KVM there is none`;
   return [
     compared(`memory of ${CLONES} clones`, ({ all }) => all, note),
     ...(translated === 0 ? [] : [compared('of that: without translated code', (sum) => sum.all - sum.translated, '')]),

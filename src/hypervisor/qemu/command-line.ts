@@ -101,7 +101,7 @@ function accelerator({ spec }: VmHandle, { accelerator: kind, memory: place }: M
  * With this much, four clones take less than 2.5 times the memory of one (`npm run bench -- warm`). On two processors
  * their SSH commands take an eighth longer, restarts of services a quarter.
  */
-const CLONE_CODE_MIB = 48;
+const CLONE_CODE_MIB = 44;
 
 /**
  * Emulation offers all that it can, but for five-level paging ("la57"): no guest has the 128 PiB of addresses that it is
