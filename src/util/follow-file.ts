@@ -155,24 +155,29 @@ const LOOK_EVERY_MS = 250;
  * further ones for as long as they come faster than it reads, and does nothing else meanwhile.
  */
 class Changes implements Disposable {
-  readonly #names: readonly string[];
-  #watcher: FSWatcher | null = null;
+  readonly #watchers: FSWatcher[] = [];
   #timer: NodeJS.Timeout | null = null;
   #changed = false;
   #wake: () => void = () => {};
 
   constructor(path: string) {
-    const folder = dirname(path);
-    // The folder's own end is told under its own name (inotify(7), IN_MOVE_SELF and IN_DELETE_SELF).
-    this.#names = [basename(path), basename(folder)];
     try {
-      this.#watcher = watch(folder, (_event, name) => {
-        if (name === null || this.#names.includes(name)) this.#notice();
-      });
-      this.#watcher.on('error', () => this.#lookLater());
+      this.#watch(path);
+      // The folder's end is told by the folder it is in: whoever watches a folder itself learns of its removal only when
+      // nobody has it open any more (inotify(7), IN_DELETE_SELF), and whoever follows the file has.
+      this.#watch(dirname(path));
     } catch {
       this.#lookLater();
     }
+  }
+
+  /** Notices what happens to a name in its folder. */
+  #watch(path: string): void {
+    const watcher = watch(dirname(path), (_event, name) => {
+      if (name === null || name === basename(path)) this.#notice();
+    });
+    watcher.on('error', () => this.#lookLater());
+    this.#watchers.push(watcher);
   }
 
   /** Settles when there was a change since this was made; throws `ABORTED` when cancelled. */
@@ -196,7 +201,7 @@ class Changes implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.#watcher?.close();
+    for (const watcher of this.#watchers) watcher.close();
     if (this.#timer !== null) clearTimeout(this.#timer);
   }
 }

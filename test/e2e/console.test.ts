@@ -191,9 +191,7 @@ test('a console ends with its machine: powered off, or killed; the log is follow
   // Not on the screen, which it leaves too soon to be seen for sure.
   const bootedTwice = async () => ((await readConsoleLog(room)).match(/Linux version/g)?.length === 2 ? true : null);
   expect(await waitFor(bootedTwice, { timeoutMs: 60_000 })).toBe(true);
-  const { web: pid } = await room.machines();
-  if (pid === undefined) throw new Error('web has no QEMU');
-  process.kill(pid, 'SIGKILL');
+  await room.signal('web', 'SIGKILL');
   expect(await afterwards(terminal)).toMatchObject({ ...RESTORED, exitCode: 0, screen: stopped });
 
   const logged = await readConsoleLog(room);

@@ -88,9 +88,7 @@ test('a machine whose QEMU is killed from outside shows as stopped and comes up 
   await using room = await MachineRoom.open();
   await room.write('VMFile.kdl', `vm "web" { image ${JSON.stringify(image)}; memory 256; cloud-init; ssh }`);
   expect((await room.vmctl('up')).exitCode).toBe(0);
-  const { web: pid } = await room.machines();
-  if (pid === undefined) throw new Error('web has no QEMU');
-  process.kill(pid, 'SIGKILL');
+  await room.signal('web', 'SIGKILL');
   await waitFor(async () => (Object.keys(await room.machines()).length === 0 ? true : null), { timeoutMs: 10_000 });
   expect(await room.states()).toEqual({ web: 'stopped' });
   expect((await room.vmctl('up')).exitCode).toBe(0);

@@ -60,7 +60,7 @@ test('a killed QEMU leaves its trace in status and list until the machine is sta
   await using room = await MachineRoom.open();
   await declareOne(room, await guestImage('pocket'));
   expect((await room.vmctl('up')).exitCode).toBe(0);
-  process.kill((await room.machines())['web'] ?? 0, 'SIGKILL');
+  await room.signal('web', 'SIGKILL');
   await waitFor(async () => (Object.keys(await room.machines()).length === 0 ? true : null), { timeoutMs: 10_000 });
   const trace = 'its process ended unexpectedly, and left no word in its log';
   expect((await room.vmctl('status', 'web')).stdout).toMatch(new RegExp(`^state +stopped\nproblem +${trace}$`, 'm'));
@@ -68,7 +68,7 @@ test('a killed QEMU leaves its trace in status and list until the machine is sta
   expect((await room.vmctl('start', 'web')).exitCode).toBe(0);
   expect((await room.vmctl('list')).stderr).toBe('');
   // One that vmctl has killed has not ended unexpectedly.
-  process.kill((await room.machines())['web'] ?? 0, 'SIGSTOP');
+  await room.signal('web', 'SIGSTOP');
   expect((await room.vmctl('stop', 'web', '--timeout', '0s')).stderr).toContain('ended by SIGKILL');
   expect((await room.vmctl('list')).stderr).toBe('');
 });

@@ -58,8 +58,7 @@ test.skipIf(network === null)(
 
     // What a killed QEMU leaves is used again.
     expect((await room.vmctl('exec', 'web', '--', 'sync')).exitCode).toBe(0);
-    const { web } = await room.machines();
-    process.kill(web ?? 0, 'SIGKILL');
+    await room.signal('web', 'SIGKILL');
     await waitFor(async () => ((await room.machines())['web'] === undefined ? true : null), { timeoutMs: 10_000 });
     expect(taps()).toHaveLength(1);
     expect((await room.vmctl('up', 'web')).exitCode).toBe(0);

@@ -124,6 +124,13 @@ export class MachineRoom implements AsyncDisposable {
     return found;
   }
 
+  /** Sends a signal to a VM's QEMU; throws when it has none. */
+  async signal(name: string, signal: NodeJS.Signals): Promise<void> {
+    const pid = (await this.machines())[name];
+    if (pid === undefined) throw new Error(`VM "${name}" has no QEMU`);
+    process.kill(pid, signal);
+  }
+
   /** Everything that is left of VMs: directories, those under construction included, and processes. */
   async leftovers(): Promise<readonly string[]> {
     const directories = await readdir(this.paths.vms).catch(() => []);

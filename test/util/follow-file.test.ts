@@ -1,7 +1,8 @@
 import { Buffer } from 'node:buffer';
 import { execFile } from 'node:child_process';
-import { appendFile, mkdir, open, rename, rm, truncate, unlink, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { appendFile, mkdir, open, rename, rm, rmdir, truncate, unlink, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { offsetOfLastLines } from '../../src/util/file-tail.js';
@@ -153,6 +154,23 @@ describe('following a file', () => {
     expect(reader.bytes().toString()).toBe('one\n');
     await rm(folder, { recursive: true });
     await follow().ended;
+  });
+
+  test('ends with the folder whatever the reader does while it is removed', async () => {
+    const removed = Array.from({ length: 60 }, async (_, moment) => {
+      const file = join(directory.path, `at-${moment}`, 'console.log');
+      await mkdir(dirname(file));
+      await writeFile(file, 'one\n');
+      for await (const _chunk of followFile(file, { signal: new AbortController().signal })) {
+        const remove = async () => {
+          await unlink(file);
+          for (let turn = 0; turn < moment; turn += 1) await setImmediate();
+          await rmdir(dirname(file));
+        };
+        void remove();
+      }
+    });
+    expect(await Promise.all(removed)).toHaveLength(60);
   });
 
   test('ends when it was cancelled before', async () => {
