@@ -31,6 +31,9 @@ export default defineConfig({
           include: ['test/**/*.test.ts'],
           exclude: ['test/e2e/**'],
           testTimeout: 30_000,
+          hookTimeout: 30_000,
+          // What is waited for is mostly another process, which may have to wait for a core itself.
+          expect: { poll: { timeout: 20_000 } },
           // Most tests wait for processes: with one worker for each core a third of the cores' time passes idly.
           maxWorkers: 2 * availableParallelism(),
           sequence: { groupOrder: 0 },
@@ -40,7 +43,7 @@ export default defineConfig({
         test: {
           name: 'e2e',
           include: ['test/e2e/**/*.test.ts'],
-          testTimeout: 300_000,
+          testTimeout: 900_000,
           hookTimeout: 600_000,
           maxWorkers: 2,
           sequence: { groupOrder: 1 },

@@ -3,4 +3,5 @@ import { vmctl } from 'vmctl/vitest';
 
 export default defineConfig({
   plugins: [vmctl()],
+  test: { testTimeout: 60_000 },
 });

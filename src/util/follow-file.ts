@@ -47,13 +47,15 @@ async function* follow(path: string, options: FollowOptions): AsyncGenerator<Uin
     // Asked before the rest is read: what was written before the folder went away, or before the next file came, is in it.
     const gone = await isReplaced(folder, dirname(path), { orMissing: true });
     const next = await followed.findNext();
+    // Gone meanwhile: then the next file may be one of another folder of this name.
+    const isOver = gone || (next !== null && (await isReplaced(folder, dirname(path), { orMissing: true })));
     let hasGrown = false;
     for await (const chunk of followed.rest()) {
       hasGrown = true;
       yield chunk;
       throwIfAborted(signal);
     }
-    if (gone) return;
+    if (isOver) return;
     if (next !== null) {
       await followed.moveTo(next);
     } else if (changes === null) {

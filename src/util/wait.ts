@@ -1,5 +1,5 @@
 /** Waiting that can be cancelled, has a deadline, and looks often at first. */
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises';
 import { VmctlError } from '../errors.js';
 
 const FIRST_DELAY_MS = 20;
@@ -42,6 +42,9 @@ export async function pause(milliseconds: number, signal?: AbortSignal): Promise
   }
 }
 
+/** After a standstill of this process its timers come first: what has come meanwhile is read in the same turn. */
+const afterReading = <T>(value: T) => turn(value);
+
 /** True as soon as the promise settles, false when the time is up first. Throws `ABORTED` when cancelled. */
 export async function settlesWithin(
   promise: Promise<unknown>,
@@ -54,7 +57,7 @@ export async function settlesWithin(
     () => true,
     () => true,
   );
-  const late = sleep(milliseconds, false, { signal: stops }).catch(() => false);
+  const late = sleep(milliseconds, false, { signal: stops }).then(afterReading, () => false);
   try {
     const inTime = await Promise.race([settled, late]);
     throwIfAborted(signal);
@@ -87,7 +90,8 @@ export function throwIfAborted(signal: AbortSignal | undefined): void {
 export async function withDeadline<T>(promise: Promise<T>, timeoutMs: number, late: () => Error): Promise<T> {
   const timer = new AbortController();
   const alarm = sleep(timeoutMs, undefined, { signal: timer.signal }).then(
-    () => {
+    async () => {
+      await afterReading(undefined);
       throw late();
     },
     () => promise,

@@ -29,7 +29,7 @@ test.each(['default', 'simple', 'verbose', 'silent', 'test'])(
     expect(exitCode).toBe(0);
     // The one that is silent tells nothing, and all others the name of the task.
     expect(stdout.includes('virtual machines')).toBe(renderer !== 'silent');
-    expect(await programs.millisecondsUntilGone()).not.toBeNull();
+    expect(await programs.areGone()).toBe(true);
   },
 );
 

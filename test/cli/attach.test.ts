@@ -98,7 +98,7 @@ describe('a person at a console', () => {
 describe('piped input', () => {
   test('is sent as it is, and its end waits for what the guest still answers', async () => {
     guest.on('data', (chunk) => void guest.write(`answer to ${String(chunk)}`));
-    const { input, output, end } = visit({ typed: false });
+    const { input, output, end } = visit({ typed: false, quietMs: 1_000 });
     input.end('a\u001db\r');
     expect(await end).toBe('input');
     expect(String(output.read())).toBe('answer to a\u001db\r');

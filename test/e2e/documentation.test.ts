@@ -138,8 +138,8 @@ describe('the examples of test runners', () => {
     return session.leftovers();
   }
 
-  const vitest = (folder: string) => [...runner(folder, 'vitest'), 'run'];
-  const jest = (folder: string) => runner(folder, 'jest');
+  const vitest = (folder: string) => [...runner(folder, 'vitest'), 'run', '--testTimeout=120000'];
+  const jest = (folder: string) => [...runner(folder, 'jest'), '--testTimeout=120000'];
 
   test('of Vitest, with their configuration, pass', async () => {
     const left = await leftBy('with-vitest', vitest, {

@@ -38,10 +38,9 @@ test('a cable that is out cuts vmctl off with words that say so, and a guest tha
   const image = await guestImage('pocket');
   await using vms = await upIn({ vms: { web: { image, memory: 256 } } }, programs.real);
   const { web } = vms;
-  const carrier = 'cat /sys/class/net/e*/carrier';
-  expect(
-    (await web.exec(`(while sleep 0.1; do ${carrier}; done) > seen 2>&1 & ${BOOT_ID}; ${carrier}`)).stdout,
-  ).toMatch(/^1$/m);
+  expect((await web.exec('cat /sys/class/net/e*/carrier')).stdout).toMatch(/^1$/m);
+  const saying = 'until grep -q 0 /sys/class/net/e*/carrier; do sleep 0.1; done; echo its cable is out > /dev/ttyS0';
+  await web.exec(`(${saying}) > /dev/null 2>&1 &`, { user: 'root' });
 
   const { result } = web.spawn('sleep 600');
   await web.disconnect('outside');
@@ -52,8 +51,10 @@ test('a cable that is out cuts vmctl off with words that say so, and a guest tha
   await expect(web.copyTo('/etc/hostname', '/tmp/')).rejects.toMatchObject(refusal);
   expect(await web.status()).toMatchObject({ state: 'running', unplugged: ['outside'] });
 
+  await web.waitFor({ log: /its cable is out$/ });
+
   await web.connect('outside');
-  await web.waitFor({ shell: 'grep -q 0 seen' });
+  await web.waitFor({ shell: 'grep -q 1 /sys/class/net/e*/carrier' });
   expect(await web.status()).toMatchObject({ unplugged: [] });
 });
 
@@ -65,9 +66,10 @@ test('a hard reboot is another boot of the same machine, also of a guest that ha
   const before = { boot: (await web.exec(BOOT_ID)).stdout, ssh: web.ssh.port, pid: (await web.status()).pid };
   await web.exec('sync');
   // Its kernel stops for good, and answers nobody.
-  await web.exec('sh -c "sleep 0.2; echo c > /proc/sysrq-trigger" > /dev/null 2>&1 &', { user: 'root' });
+  const unanswered = web.exec('echo c > /proc/sysrq-trigger', { user: 'root' }).catch((error: unknown) => error);
   await web.waitFor({ log: 'sysrq: Trigger a crash' });
   const again = await web.reboot({ hard: true });
+  expect(await unanswered).toMatchObject({ code: 'SSH_TRANSPORT' });
   expect((await again.exec(BOOT_ID)).stdout).not.toBe(before.boot);
   expect({ ssh: again.ssh.port, pid: (await again.status()).pid }).toEqual({ ssh: before.ssh, pid: before.pid });
 });

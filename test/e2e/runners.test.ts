@@ -160,11 +160,11 @@ test.each([
   const [, program = ''] = runner(folder, watch.name);
   const started = session.start(folder, [process.execPath, program, ...watch.words], VARIABLES);
   const runs = () => [...stripVTControlCharacters(started.output()).matchAll(watch.summary)].length;
-  await expect.poll(runs, { timeout: 30_000 }).toBe(1);
+  await expect.poll(runs, { timeout: 120_000 }).toBe(1);
   const [id] = await readdir(session.paths.runs);
   const name = Object.keys(PROJECTS[watch.name].files).find((file) => file.includes('.test.')) ?? '';
   await appendFile(join(folder, name), '\n// Changed.\n');
-  await expect.poll(runs, { timeout: 30_000 }).toBe(2);
+  await expect.poll(runs, { timeout: 120_000 }).toBe(2);
   expect(await readdir(session.paths.runs)).toEqual([id]);
   expect(started.output().split('VMs up after')).toHaveLength(2);
   started.send('SIGINT');

@@ -46,7 +46,7 @@ test.each([
   child.stdout?.resume();
   await once(child, 'exit');
   expect(child.exitCode).toBe(code);
-  expect(await programs.millisecondsUntilGone(() => left(programs))).not.toBeNull();
+  expect(await programs.areGone(() => left(programs))).toBe(true);
 });
 
 test.each<[NodeJS.Signals, string]>([
@@ -65,7 +65,7 @@ test.each<[NodeJS.Signals, string]>([
   child.kill(signal);
   await once(child, 'exit');
   expect(child.signalCode).toBe(signal);
-  expect(await programs.millisecondsUntilGone(() => left(programs))).not.toBeNull();
+  expect(await programs.areGone(() => left(programs))).toBe(true);
 });
 
 test('vmctl run whose command fails, and vmctl run that is killed', async () => {
@@ -79,12 +79,12 @@ test('vmctl run whose command fails, and vmctl run that is killed', async () => 
   expect(failing.exitCode).toBe(42);
   expect(await left(programs)).toEqual([]);
 
-  const killed = programs.vmctl(['run', '--', 'sh', '-c', 'echo ready; exec sleep 3']);
+  const killed = programs.vmctl(['run', '--', 'sh', '-c', 'echo ready; while kill -0 $PPID; do sleep 0.1; done']);
   killed.stderr?.resume();
   await until(killed, 'ready');
   killed.kill('SIGKILL');
   await once(killed, 'exit');
-  expect(await programs.millisecondsUntilGone(() => left(programs))).not.toBeNull();
+  expect(await programs.areGone(() => left(programs))).toBe(true);
 });
 
 test('a program that keeps its warm VMs finds the same guest the next time, still booted', async () => {

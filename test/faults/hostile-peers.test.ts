@@ -74,9 +74,7 @@ describe('on a QMP socket', () => {
           flood(socket, chunk);
         }, path);
         const before = process.memoryUsage().rss;
-        const begun = performance.now();
         expect(await failureOf(connectQmp(path, { timeoutMs }))).toMatchObject({ code: 'QMP' });
-        expect(performance.now() - begun).toBeLessThan(5_000);
         expect(process.memoryUsage().rss - before).toBeLessThan(200 * MIB);
       }
     },
@@ -114,7 +112,7 @@ describe('on a QMP socket', () => {
         socket.write(chunk.toString().includes('capabilities') ? '{"return":{},"id":1}\r\n' : `${answer}\r\n`);
       });
     }, path);
-    const connection = await connectQmp(path, { timeoutMs: 100 });
+    const connection = await connectQmp(path, { timeoutMs: 1_000 });
     const failure = await failureOf(connection.execute('query-status'));
     expect(failure === null || (failure instanceof VmctlError && failure.code === 'QMP')).toBe(true);
     connection.close();

@@ -78,7 +78,7 @@ async function wait(
 }
 
 /** Long enough for an answer on a busy machine, with a connection that is there already. */
-const SHORT_MS = 1_500;
+const SHORT_MS = 3_000;
 
 async function failure(...[conditions, changes, options]: Parameters<typeof wait>): Promise<VmctlError> {
   const made = await logIn();
@@ -127,25 +127,25 @@ describe('a condition', () => {
     ]);
     const error = await failure([{ kind: 'file', path: "~/it's not" }]);
     expect(error.message).toBe(
-      'VM "web" was not ready: there was no ~/it\'s not within 1.5 s: it is not there, or its folder cannot be looked into by the user',
+      'VM "web" was not ready: there was no ~/it\'s not within 3 s: it is not there, or its folder cannot be looked into by the user',
     );
   });
 
   test('of a command holds when it exits with 0, and says with what else and its last words', async () => {
     await wait([shell('true')]);
     const error = await failure([shell('echo first; echo "last words" >&2; exit 3')]);
-    expect(error).toMatchObject({ code: 'READY_TIMEOUT', fields: { vm: 'web', timeoutMs: 1500 } });
+    expect(error).toMatchObject({ code: 'READY_TIMEOUT', fields: { vm: 'web', timeoutMs: 3000 } });
     expect(error.message).toBe(
-      'VM "web" was not ready: the command "echo first; echo \\"last words\\" >&2; exit 3" did not succeed within 1.5 s: exit code 3, last words',
+      'VM "web" was not ready: the command "echo first; echo \\"last words\\" >&2; exit 3" did not succeed within 3 s: exit code 3, last words',
     );
-    expect((await failure([shell('sleep 60')])).message).toMatch(/within 1.5 s: no answer yet$/);
+    expect((await failure([shell('sleep 60')])).message).toMatch(/within 3 s: no answer yet$/);
   });
 
   test('of a port holds while something listens there, and else names the ports that are open', async () => {
     const port = await listen(() => {});
     await wait([{ kind: 'port', port }]);
     const error = await failure([{ kind: 'port', port: 1 }]);
-    expect(error.message).toMatch(/nothing listened on port 1 within 1.5 s: it listens on .*only$/);
+    expect(error.message).toMatch(/nothing listened on port 1 within 3 s: it listens on .*only$/);
   });
 
   test('of HTTP holds with the status that it names, or with any of success', async () => {
@@ -157,7 +157,7 @@ describe('a condition', () => {
     await wait([http(created), http(created, 201)], { route: direct(created) });
     await wait([http(failing, 503)], { route: direct(failing) });
     expect((await failure([http(created, 200)], { route: direct(created) })).message).toContain(
-      `GET /health on port ${created} was not answered with 200 within 1.5 s: it was answered with 201`,
+      `GET /health on port ${created} was not answered with 200 within 3 s: it was answered with 201`,
     );
     expect((await failure([http(failing)], { route: direct(failing) })).message).toContain('it was answered with 503');
     expect((await failure([http(closing)], { route: direct(closing) })).message).toMatch(
@@ -171,7 +171,7 @@ describe('a condition', () => {
     await wait([log('listening')]);
     const late = await failure([log('Listening', 'i')], { consoleFrom: before.length });
     expect(late.message).toBe(
-      'VM "web" was not ready: no line of its console matched /Listening/i within 1.5 s: the last of 2 lines is: [  0.0] booting',
+      'VM "web" was not ready: no line of its console matched /Listening/i within 3 s: the last of 2 lines is: [  0.0] booting',
     );
     expect(late.details).toContain('[  0.0] booting');
     await appendFile(consoleLog, '\u001b[1mlistening\u001b[0m on port 80');
@@ -222,7 +222,7 @@ test('one deadline holds for all, and each that does not hold is told with what 
   await writeFile(consoleLog, 'one\ntwo\n');
   const error = await failure([shell('exit 4'), shell('true'), log('three')]);
   expect(error.message).toBe(
-    'VM "web" was not ready: within 1.5 s the command "exit 4" did not succeed (exit code 4), and no line of its console matched /three/ (the last of 3 lines is: two)',
+    'VM "web" was not ready: within 3 s the command "exit 4" did not succeed (exit code 4), and no line of its console matched /three/ (the last of 3 lines is: two)',
   );
   expect(error.fields).toMatchObject({ condition: 'shell "exit 4"; log /three/' });
   expect(error).toMatchObject({ details: 'one\ntwo', hint: expect.stringContaining('vmctl log web') });

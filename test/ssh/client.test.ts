@@ -263,10 +263,10 @@ describe('logging in', () => {
 
   it.each([
     ['refuses', 'close', /Connection lost before handshake|ECONNRESET|closed the connection/],
-    ['says nothing', 'hang', /nothing happened for 0\.05 s$/],
+    ['says nothing', 'hang', /nothing happened for 1 s$/],
   ] as const)('fails when the port %s', async (_what, mode, words) => {
     await serve({ mode });
-    await expect(connect({}, { timeoutMs: 50 })).rejects.toMatchObject({
+    await expect(connect({}, { timeoutMs: 1_000 })).rejects.toMatchObject({
       code: 'SSH_TRANSPORT',
       message: expect.stringMatching(words),
     });

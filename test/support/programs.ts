@@ -11,7 +11,7 @@ import type { Outside } from '../../src/api/outside.js';
 import { NoopBackend, type NoopOptions } from '../../src/hypervisor/noop.js';
 import { RouterHypervisor } from '../../src/hypervisor/router.js';
 import { statePaths } from '../../src/paths.js';
-import { waitFor } from '../../src/util/wait.js';
+import { lookFor } from './look-for.js';
 
 const PACKAGE = new URL('../../dist/index.js', import.meta.url).href;
 const COMMAND_LINE = fileURLToPath(new URL('../../dist/cli.js', import.meta.url));
@@ -95,17 +95,15 @@ export class Programs implements AsyncDisposable {
     return (await readdir(this.paths.runs).catch(() => [])).toSorted((a, b) => (a < b ? -1 : 1));
   }
 
-  /** Gives how many milliseconds it takes until nothing is left; null when it is more than three seconds. */
-  async millisecondsUntilGone(left: () => Promise<readonly string[]> = () => this.runs()): Promise<number | null> {
-    const begun = performance.now();
-    const gone = await waitFor(async () => ((await left()).length === 0 ? true : null), { timeoutMs: 3_000 });
-    return gone === null ? null : performance.now() - begun;
+  /** Whether nothing is left within three seconds. */
+  async areGone(left: () => Promise<readonly string[]> = () => this.runs()): Promise<boolean> {
+    return (await lookFor(async () => ((await left()).length === 0 ? true : null), 3_000)) === true;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     for (const child of this.#children) child.kill('SIGKILL');
     // Watchdogs of what was killed are at work still.
-    if (this.#children.size > 0) await this.millisecondsUntilGone();
+    if (this.#children.size > 0) await this.areGone();
     await rm(this.root, { recursive: true, force: true, maxRetries: 5 });
   }
 }

@@ -12,6 +12,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { statePaths } from '../../src/paths.js';
 import { waitFor } from '../../src/util/wait.js';
+import { lookFor } from './look-for.js';
 
 const checkout = fileURLToPath(new URL('../..', import.meta.url));
 const run = promisify(execFile);
@@ -156,7 +157,7 @@ export class Session {
       output: () => output,
       writes: async (path) => {
         const look = async () => (child.exitCode === null ? await stat(path).catch(() => null) : 'ended');
-        const found = await waitFor(look, { timeoutMs: 60_000 });
+        const found = await waitFor(look, { timeoutMs: 240_000 });
         if (found === null || found === 'ended') throw new Error(`${path} has not appeared:\n${output}`);
       },
       send: (signal) => {
@@ -189,13 +190,10 @@ export class Session {
   /** Settles when nothing is left; gives what is left when the time is up. */
   async leftoversAfter(timeoutMs: number): Promise<readonly string[]> {
     let last: readonly string[] = [];
-    await waitFor(
-      async () => {
-        last = await this.leftovers();
-        return last.length === 0 ? true : null;
-      },
-      { timeoutMs },
-    );
+    await lookFor(async () => {
+      last = await this.leftovers();
+      return last.length === 0 ? true : null;
+    }, timeoutMs);
     return last;
   }
 

@@ -24,7 +24,7 @@ export interface TerminalOptions {
 /** A condition on the screen's text, as a person would look for it. */
 export type Sight = string | RegExp | ((screen: string) => boolean);
 
-const SIGHT_TIMEOUT_MS = 60_000;
+const SIGHT_TIMEOUT_MS = 240_000;
 
 export class Terminal implements AsyncDisposable {
   readonly #folder: string;

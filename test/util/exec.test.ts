@@ -101,10 +101,10 @@ describe('a program', () => {
 
   test('that takes too long is ended', async () => {
     const cwd = directory.path;
-    const running = sh('echo $$ > pid; echo still at it >&2; exec sleep 60', { cwd, timeoutMs: 300 });
+    const running = sh('echo $$ > pid; echo still at it >&2; exec sleep 60', { cwd, timeoutMs: 5_000 });
     await expect(running).rejects.toMatchObject({
       code: 'COMMAND_FAILED',
-      message: 'sh did not finish within 300 ms: still at it',
+      message: 'sh did not finish within 5000 ms: still at it',
     });
     expect(await identifyProcess(Number(await readFile(join(cwd, 'pid'), 'utf8')))).toBeNull();
   });

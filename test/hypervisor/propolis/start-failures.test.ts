@@ -77,7 +77,7 @@ describe('a start of which a request goes wrong', () => {
         runMs: 200,
         rundownMs: 300,
         ...(fault === 'silence' ? { answerMs: 100 } : {}),
-        ...(request === 'GET /instance' ? { readyMs: 1_500 } : {}),
+        ...(request === 'GET /instance' && fault !== 'death' ? { readyMs: 1_500 } : {}),
       },
     });
     const handle = await lab.prepare();
